@@ -1,0 +1,5 @@
+//! mesh-agent's user side: watch -> store -> desired -> plan -> apply, and the commands.
+
+pub mod desired;
+pub mod model;
+pub mod plan;

@@ -1,0 +1,45 @@
+//! EndpointSlice: where a Service's Pods are.
+
+use std::{net::IpAddr, sync::Arc};
+
+use super::{ObjectName, Protocol};
+
+/// A slice of one Service's endpoints, all of one address family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointSlice {
+    /// Namespace and name.
+    pub name: ObjectName,
+    /// The label kubernetes.io/service-name, a Service of the same namespace; None belongs to nobody.
+    pub service: Option<Arc<str>>,
+    /// Ports by name, the same for each endpoint.
+    pub ports: Vec<SlicePort>,
+    /// The endpoints.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// A port of each endpoint of a slice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlicePort {
+    /// The name of the Service's port that it serves; empty for the unnamed.
+    pub name: Arc<str>,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// The port that the endpoint listens on.
+    pub port: u16,
+}
+
+/// One endpoint. Unset conditions have been given the meaning the API documents: ready unless said otherwise,
+/// serving as ready, not terminating.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// addresses[0]: Kubernetes defines no meaning for more.
+    pub address: IpAddr,
+    /// conditions.ready
+    pub ready: bool,
+    /// conditions.serving
+    pub serving: bool,
+    /// conditions.terminating
+    pub terminating: bool,
+    /// nodeName
+    pub node: Option<Arc<str>>,
+}

@@ -1,0 +1,16 @@
+//! Node, as far as it is used.
+
+use std::{net::IpAddr, sync::Arc};
+
+use super::ObjectName;
+
+/// A node and its addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its name, without namespace.
+    pub name: ObjectName,
+    /// status.addresses of type InternalIP and ExternalIP.
+    pub addresses: Vec<IpAddr>,
+    /// The label topology.kubernetes.io/zone.
+    pub zone: Option<Arc<str>>,
+}

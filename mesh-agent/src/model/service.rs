@@ -1,0 +1,75 @@
+//! Service, as far as it is served.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use super::{ObjectName, Protocol};
+
+/// A Service that has ClusterIPs. Headless and ExternalName Services are kept too, without addresses, so that they
+/// can be listed; nothing is programmed for them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Namespace and name.
+    pub name: ObjectName,
+    /// metadata.creationTimestamp, seconds since 1970; None counts as youngest. Decides who keeps an address.
+    pub created: Option<i64>,
+    /// As written in spec.type: ClusterIP, NodePort, LoadBalancer or ExternalName.
+    pub service_type: ServiceType,
+    /// spec.clusterIPs, without None.
+    pub cluster_ips: Vec<IpAddr>,
+    /// spec.ports; names are unique, and so are pairs of protocol and port.
+    pub ports: Vec<ServicePort>,
+    /// spec.selector; empty means that endpoints come from EndpointSlices alone.
+    pub selector: BTreeMap<Arc<str>, Arc<str>>,
+    /// spec.sessionAffinityConfig.clientIP.timeoutSeconds when spec.sessionAffinity is ClientIP.
+    pub affinity_seconds: Option<u32>,
+    /// spec.publishNotReadyAddresses: Pods count as ready when endpoints are made from them.
+    pub publish_not_ready: bool,
+}
+
+/// spec.type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ServiceType {
+    /// Inside the cluster.
+    ClusterIp,
+    /// And on each node.
+    NodePort,
+    /// And from outside.
+    LoadBalancer,
+    /// A DNS alias: not served.
+    ExternalName,
+}
+
+impl ServiceType {
+    /// As a manifest writes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ClusterIp => "ClusterIP",
+            Self::NodePort => "NodePort",
+            Self::LoadBalancer => "LoadBalancer",
+            Self::ExternalName => "ExternalName",
+        }
+    }
+}
+
+/// One of spec.ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Empty when the manifest gives none.
+    pub name: Arc<str>,
+    /// TCP or UDP; ports of other protocols are reported and left out.
+    pub protocol: Protocol,
+    /// What clients ask for.
+    pub port: u16,
+    /// What Pods listen on; used when endpoints are made from Pods.
+    pub target: TargetPort,
+}
+
+/// spec.ports[].targetPort.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetPort {
+    /// The same number on each Pod.
+    Number(u16),
+    /// The container port of this name, Pod by Pod.
+    Name(Arc<str>),
+}

@@ -1,0 +1,27 @@
+//! The types that the kernel and the agent share: map keys, map values and reasons.
+//!
+//! Layouts exist once, here, and are proved free of padding when they are compiled. Conversions aside there is no
+//! logic. Multi-byte fields are in the host's byte order unless a name or a comment says network order.
+#![no_std]
+
+mod address;
+mod affinity;
+mod backend;
+mod client;
+mod maps;
+mod plain;
+mod reason;
+mod service;
+mod socket;
+
+pub use address::{Address, Port};
+pub use affinity::{AffinityKey, AffinityValue};
+pub use backend::{Backend, BackendId, BackendState, BackendWord};
+pub use client::Client;
+pub use maps::{MAPS, MapKind, MapShape, MapSpec};
+pub use plain::{Layout, Plain, bytes_of, from_bytes};
+pub use reason::{COUNTERS, Counter, Reason};
+pub use service::{
+    FrontendKey, FrontendValue, Protocol, SCOPE_ANY, ServiceId, ServiceWord, SetId, SetWord,
+};
+pub use socket::{SocketEntry, SocketKey, SocketValue};

@@ -1,0 +1,129 @@
+//! Every map: its name, what it is for, its shape and the version of its layout.
+//!
+//! The version is part of the pin's name and is raised whenever key, value or meaning changes; `schema.lock` makes
+//! forgetting that a failed build.
+
+use crate::{
+    AffinityKey, AffinityValue, Backend, COUNTERS, FrontendKey, FrontendValue, SocketKey,
+    SocketValue,
+    plain::{Layout, Plain},
+};
+
+/// What becomes of a map's contents when agent or layout change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapKind {
+    /// Made from objects: filled anew before a new layout is put in force.
+    Derived,
+    /// Made by traffic: a new layout starts empty, and readers look into the old one second for one release.
+    Flow,
+    /// Counters: never go back.
+    Counter,
+}
+
+/// The kernel's map type and flags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapShape {
+    /// BPF_MAP_TYPE_HASH, preallocated.
+    Hash,
+    /// BPF_MAP_TYPE_LRU_HASH.
+    LruHash,
+    /// BPF_MAP_TYPE_ARRAY with BPF_F_MMAPABLE: the agent stores words into it.
+    WordArray,
+    /// BPF_MAP_TYPE_PERCPU_ARRAY.
+    PerCpuArray,
+}
+
+/// One map.
+#[derive(Clone, Copy, Debug)]
+pub struct MapSpec {
+    /// Its name in the eBPF object and, with the version, of its pin: `NAME_vVERSION`.
+    pub name: &'static str,
+    /// Version of layout and meaning.
+    pub version: u32,
+    /// What becomes of its contents.
+    pub kind: MapKind,
+    /// Type and flags.
+    pub shape: MapShape,
+    /// Layout of the key.
+    pub key: Layout,
+    /// Layout of the value.
+    pub value: Layout,
+    /// Entries unless the flags of `run` say otherwise.
+    pub default_entries: u32,
+}
+
+/// Every map, in the order in which the way of a connection meets them.
+pub const MAPS: [MapSpec; 8] = [
+    MapSpec {
+        name: "frontends",
+        version: 1,
+        kind: MapKind::Derived,
+        shape: MapShape::Hash,
+        key: FrontendKey::LAYOUT,
+        value: FrontendValue::LAYOUT,
+        default_entries: 65_536,
+    },
+    MapSpec {
+        name: "services",
+        version: 1,
+        kind: MapKind::Derived,
+        shape: MapShape::WordArray,
+        key: u32::LAYOUT,
+        value: u64::LAYOUT,
+        default_entries: 65_536,
+    },
+    MapSpec {
+        name: "sets",
+        version: 1,
+        kind: MapKind::Derived,
+        shape: MapShape::WordArray,
+        key: u32::LAYOUT,
+        value: u64::LAYOUT,
+        default_entries: 131_072,
+    },
+    MapSpec {
+        name: "slots",
+        version: 1,
+        kind: MapKind::Derived,
+        shape: MapShape::WordArray,
+        key: u32::LAYOUT,
+        value: u64::LAYOUT,
+        default_entries: 1_048_576,
+    },
+    MapSpec {
+        name: "backends",
+        version: 1,
+        kind: MapKind::Derived,
+        shape: MapShape::WordArray,
+        key: u32::LAYOUT,
+        value: Backend::LAYOUT,
+        default_entries: 262_144,
+    },
+    MapSpec {
+        name: "affinity",
+        version: 1,
+        kind: MapKind::Flow,
+        shape: MapShape::LruHash,
+        key: AffinityKey::LAYOUT,
+        value: AffinityValue::LAYOUT,
+        default_entries: 65_536,
+    },
+    MapSpec {
+        name: "sockets",
+        version: 1,
+        kind: MapKind::Flow,
+        shape: MapShape::Hash,
+        key: SocketKey::LAYOUT,
+        value: SocketValue::LAYOUT,
+        default_entries: 131_072,
+    },
+    MapSpec {
+        name: "counters",
+        version: 1,
+        kind: MapKind::Counter,
+        shape: MapShape::PerCpuArray,
+        key: u32::LAYOUT,
+        value: u64::LAYOUT,
+        default_entries: COUNTERS,
+    },
+];
