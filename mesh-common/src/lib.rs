@@ -9,6 +9,7 @@ mod affinity;
 mod backend;
 mod client;
 mod maps;
+mod peer;
 mod plain;
 mod reason;
 mod service;
@@ -19,6 +20,7 @@ pub use affinity::{AffinityKey, AffinityValue};
 pub use backend::{Backend, BackendId, BackendState, BackendWord};
 pub use client::Client;
 pub use maps::{MAPS, MapKind, MapShape, MapSpec};
+pub use peer::{PEER_WAYS, PEERS, Peer, peer_place};
 pub use plain::{Layout, Plain, bytes_of, from_bytes};
 pub use reason::{COUNTERS, Counter, Reason};
 pub use service::{
