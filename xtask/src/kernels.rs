@@ -14,16 +14,19 @@ use crate::{build, place, run, setup};
 use debian::KERNELS;
 use figures::{Figures, Report};
 
-#[derive(clap::Args)]
+#[derive(Default, clap::Args)]
 pub(crate) struct Arguments {
     /// Commit to what is measured now: rewrites tests/kernels/verified.txt
     #[arg(long)]
     bless: bool,
     /// Only these kernels, such as 6.1, or `running`
     kernels: Vec<String>,
-    /// An eBPF object to measure instead of mesh-agent's: nothing is attached or compared
+    /// An eBPF object to try instead of mesh-agent's; its figures are compared with nothing
     #[arg(long)]
     object: Option<PathBuf>,
+    /// Load only: attach nothing, send nothing
+    #[arg(long)]
+    figures_only: bool,
 }
 
 /// What a run of the lane found.
@@ -52,11 +55,7 @@ pub(crate) fn kernels(arguments: &Arguments) -> Result<()> {
 
 /// The lane: every kernel, compared with the committed figures.
 pub(crate) fn lane() -> Result<Outcome> {
-    measure(&Arguments {
-        bless: false,
-        kernels: Vec::new(),
-        object: None,
-    })
+    measure(&Arguments::default())
 }
 
 /// Fetches the kernels; where that cannot work, the lane will say so.
@@ -95,7 +94,7 @@ fn measure(arguments: &Arguments) -> Result<Outcome> {
     let guest = guest::Guest {
         smoke: &smoke,
         object: &object,
-        figures_only: arguments.object.is_some(),
+        figures_only: arguments.figures_only,
     };
     let mut reports = Vec::new();
     for kernel in KERNELS.iter().filter(|kernel| wanted(kernel.series)) {

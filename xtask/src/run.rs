@@ -82,7 +82,7 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// Runs to the end, showing each line of its stdout as it comes and handing it over.
+/// Runs to the end, handing over each line of its stdout as it comes.
 pub(crate) fn watch(command: &mut Command, mut line: impl FnMut(&str)) -> Result<ExitStatus> {
     announce(command);
     let mut child = command
@@ -95,9 +95,7 @@ pub(crate) fn watch(command: &mut Command, mut line: impl FnMut(&str)) -> Result
         let mut bytes = Vec::new();
         while output.read_until(b'\n', &mut bytes)? > 0 {
             let text = String::from_utf8_lossy(&bytes);
-            let text = text.trim_end();
-            println!("{text}");
-            line(text);
+            line(text.trim_end());
             bytes.clear();
         }
     }

@@ -24,8 +24,8 @@ pub(crate) struct Program {
     pub(crate) kind: ProgramKind,
     /// Instructions that the verifier walked, over all paths.
     pub(crate) instructions: u64,
-    /// Bytes of stack, all frames together.
-    pub(crate) stack: u64,
+    /// Bytes of stack of each function, the hook first.
+    pub(crate) stack: String,
 }
 
 /// Everything that was loaded, and what was not.
@@ -167,16 +167,11 @@ fn kind(section: &ProgramSection) -> Result<ProgramKind> {
 }
 
 /// Instructions and stack, from the last lines of a log such as `stack depth 64+16` and `processed 412 insns (...)`.
-fn figures(log: &str) -> Option<(u64, u64)> {
+fn figures(log: &str) -> Option<(u64, String)> {
     let after = |label: &str| log.lines().rev().find_map(|line| line.strip_prefix(label));
     let instructions = after("processed ")?.split_once(' ')?.0.parse().ok()?;
     let stack = after("stack depth ")?.split_whitespace().next()?;
-    let stack = stack
-        .split('+')
-        .map(str::parse::<u64>)
-        .sum::<Result<_, _>>()
-        .ok()?;
-    Some((instructions, stack))
+    Some((instructions, stack.to_owned()))
 }
 
 #[cfg(test)]
@@ -184,7 +179,7 @@ mod tests {
     #[test]
     fn figures_are_read_from_a_log() {
         let log = "verification time 523 usec\nstack depth 64+16\nprocessed 412 insns (limit 1000000) max_states";
-        assert_eq!(super::figures(log), Some((412, 80)));
+        assert_eq!(super::figures(log), Some((412, "64+16".to_owned())));
         assert_eq!(super::figures("nothing"), None);
     }
 }

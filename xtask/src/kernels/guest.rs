@@ -43,7 +43,7 @@ impl Guest<'_> {
         let mut lines = Vec::new();
         let mut command = run::as_root(self.smoke);
         command.arg(self.object).args(self.option());
-        run::watch(&mut command, |line| lines.push(line.to_owned()))?;
+        run::watch(&mut command, |line| lines.push(shown(line)))?;
         Ok(lines)
     }
 
@@ -169,9 +169,29 @@ fn emulate(kernel: &Path, files: &Path) -> Result<Vec<String>> {
         .arg(kernel)
         .arg("-initrd")
         .arg(files);
-    let status = run::watch(&mut command, |line| lines.push(line.to_owned()))?;
-    if !status.success() {
-        bail!("the emulated machine ended with {status}; its last lines are above");
+    let status = run::watch(&mut command, |line| lines.push(shown(line)))?;
+    if !status.success() || !lines.iter().any(|line| line.ends_with(END)) {
+        let tail = lines.iter().rev().take(40).rev().map(String::as_str);
+        eprintln!(
+            "the console's last lines:\n{}",
+            tail.collect::<Vec<_>>().join("\n")
+        );
+        bail!("the emulated machine did not come to its end ({status})");
     }
     Ok(lines)
+}
+
+/// The smoke program's last line.
+const END: &str = "smoke: end";
+
+/// Shows the smoke program's lines; the rest of a console is noise, and the firmware's would garble a terminal.
+fn shown(line: &str) -> String {
+    let line: String = line
+        .chars()
+        .filter(|character| !character.is_control())
+        .collect();
+    if let Some(start) = line.find("smoke: ").or_else(|| line.find("verifier: ")) {
+        println!("  {}", &line[start..]);
+    }
+    line
 }

@@ -31,6 +31,7 @@ pub(super) fn as_root() -> Command {
 pub(super) fn run(command: &mut Command) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let status = run::watch(command, |line| {
+        println!("{line}");
         if let Some((passed, failed)) = counts(line) {
             outcome.passed += passed;
             outcome.failed += failed;
