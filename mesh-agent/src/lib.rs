@@ -4,3 +4,5 @@ pub mod desired;
 pub mod model;
 pub mod plan;
 mod schema;
+pub mod sweep;
+pub mod trace;
