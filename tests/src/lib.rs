@@ -10,6 +10,7 @@ mod harness;
 mod lab;
 mod manifest;
 mod place;
+mod scene;
 mod statistics;
 pub mod traffic;
 
@@ -19,4 +20,5 @@ pub use harness::{Needs, PATIENCE, eventually, test};
 pub use lab::{Address, Families, Lab, Node, Pod, remove_run, sweep};
 pub use manifest::{Endpoint, PodManifest, Port, Protocol, Service, Slice, Source, node};
 pub use place::{Call, Load, Place, Process, traffic_binary};
+pub use scene::{Scene, ensure_clean, settle, values, web_ports};
 pub use statistics::assert_uniform;

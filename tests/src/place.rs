@@ -284,6 +284,12 @@ impl Call {
         Self::new("stream", to)
     }
 
+    /// Another one to call, in turn with those before.
+    #[must_use]
+    pub fn also(self, to: SocketAddr) -> Self {
+        self.option("--to", to)
+    }
+
     /// Any flag of the tool.
     #[must_use]
     pub fn flag(mut self, flag: &str) -> Self {

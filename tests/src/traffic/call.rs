@@ -25,9 +25,9 @@ pub(super) enum Transport {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct CallArgs {
-    /// Whom to call.
-    #[arg(long)]
-    to: SocketAddr,
+    /// Whom to call; given again, they are called in turn.
+    #[arg(long, required = true)]
+    to: Vec<SocketAddr>,
     #[arg(long, value_enum, default_value = "tcp")]
     pub(super) protocol: Transport,
     /// Use an AF_INET6 socket for an IPv4 address too.
@@ -63,12 +63,13 @@ pub(super) struct CallArgs {
 }
 
 impl CallArgs {
-    /// Whom to call, in the family of the sockets.
-    pub(super) fn target(&self) -> SocketAddr {
+    /// Whom to call at this attempt, in the family of the sockets.
+    pub(super) fn target(&self, attempt: u64) -> SocketAddr {
+        let index = usize::try_from(attempt).unwrap_or_default() % self.to.len();
         if self.mapped {
-            return socket::mapped(self.to);
+            return socket::mapped(self.to[index]);
         }
-        self.to
+        self.to[index]
     }
 
     pub(super) fn timeout(&self) -> Duration {

@@ -29,11 +29,11 @@ pub(super) fn connect(args: &CallArgs) -> Result<Report> {
 }
 
 fn connect_until(args: &CallArgs, until: &Until) -> Report {
-    let target = args.target();
     let mut report = Report::default();
     let mut pace = Pace::default();
     let mut kept = None;
     while until.next(&mut pace) {
+        let target = args.target(report.attempts);
         report.attempts += 1;
         match attempt(args, target, &mut kept) {
             Ok(answer) => note(args, target, &mut report, &answer),
@@ -45,17 +45,12 @@ fn connect_until(args: &CallArgs, until: &Until) -> Report {
 
 fn note(args: &CallArgs, target: SocketAddr, report: &mut Report, answer: &Answer) {
     report.samples_ns.push(nanoseconds(answer.took));
-    if same_peer(answer.peer, target) {
+    if socket::same_peer(answer.peer, target) {
         args.note(report, &answer.name);
         return;
     }
     let peer = answer.peer;
     report.fail(answer.peer_failure, || format!("{peer} shows for {target}"));
-}
-
-/// Flow label and scope of an IPv6 address are not what was asked for.
-fn same_peer(peer: SocketAddr, target: SocketAddr) -> bool {
-    (peer.ip(), peer.port()) == (target.ip(), target.port())
 }
 
 fn attempt(
@@ -95,12 +90,18 @@ fn udp(target: SocketAddr, timeout: Duration) -> io::Result<Answer> {
     let (socket, took) = socket::udp(target, timeout)?;
     socket.send(b"!")?;
     let mut buffer = [0; 512];
-    let length = socket.recv(&mut buffer)?;
+    let (length, source) = socket.recv_from(&mut buffer)?;
+    let peer = socket.peer_addr()?;
+    let misdirected = !socket::same_peer(source, target);
     Ok(Answer {
         name: name_in(&buffer[..length])?,
         took,
-        peer: socket.peer_addr()?,
-        peer_failure: Failure::Peer,
+        peer: if misdirected { source } else { peer },
+        peer_failure: if misdirected {
+            Failure::Misdirected
+        } else {
+            Failure::Peer
+        },
     })
 }
 

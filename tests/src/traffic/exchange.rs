@@ -39,8 +39,8 @@ enum Line {
 }
 
 impl Line {
-    fn open(args: &CallArgs) -> io::Result<(Self, Option<String>)> {
-        let (target, timeout) = (args.target(), args.timeout());
+    fn open(args: &CallArgs, attempt: u64) -> io::Result<(Self, Option<String>)> {
+        let (target, timeout) = (args.target(attempt), args.timeout());
         Ok(match args.protocol {
             Transport::Tcp => {
                 let (mut stream, _) = socket::tcp(target, timeout)?;
@@ -88,7 +88,7 @@ fn rr_until(args: &ExchangeArgs, until: &Until, report: &mut Report) -> io::Resu
     let request = args.request();
     let mut response = request.clone();
     let mut pace = Pace::default();
-    let (mut line, name) = Line::open(&args.call)?;
+    let (mut line, name) = Line::open(&args.call, 0)?;
     if let Some(name) = name {
         report.backends.insert(name, 1);
     }
@@ -108,8 +108,9 @@ pub(super) fn crr(args: &ExchangeArgs) -> Result<Report> {
         let request = args.request();
         let mut pace = Pace::default();
         while until.next(&mut pace) {
+            let once = crr_once(args, report.attempts, &request);
             report.attempts += 1;
-            match crr_once(args, &request) {
+            match once {
                 Ok((took, name)) => {
                     report.samples_ns.push(nanoseconds(took));
                     match name {
@@ -125,10 +126,14 @@ pub(super) fn crr(args: &ExchangeArgs) -> Result<Report> {
 }
 
 /// How long it took, and who greeted; over UDP nobody does.
-fn crr_once(args: &ExchangeArgs, request: &[u8]) -> io::Result<(Duration, Option<String>)> {
+fn crr_once(
+    args: &ExchangeArgs,
+    attempt: u64,
+    request: &[u8],
+) -> io::Result<(Duration, Option<String>)> {
     let mut response = vec![0; request.len()];
     let begin = Instant::now();
-    let (mut line, name) = Line::open(&args.call)?;
+    let (mut line, name) = Line::open(&args.call, attempt)?;
     line.exchange(request, &mut response)?;
     drop(line);
     Ok((begin.elapsed(), name))
@@ -149,7 +154,7 @@ pub(super) fn stream(args: &ExchangeArgs) -> Result<Report> {
 }
 
 fn stream_until(args: &ExchangeArgs, until: &Until, report: &mut Report) -> io::Result<()> {
-    let (mut stream, _) = socket::tcp(args.call.target(), args.call.timeout())?;
+    let (mut stream, _) = socket::tcp(args.call.target(0), args.call.timeout())?;
     let name = socket::read_name(&mut stream)?;
     report.attempts += 1;
     stream.write_all(b"d")?;

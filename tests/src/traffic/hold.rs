@@ -1,7 +1,7 @@
 //! `hold`: connections that stay open and are asked now and then whether the same one still answers.
 
 use std::{
-    io::{self, Write},
+    io::{self, ErrorKind, Write},
     net::{SocketAddr, TcpStream, UdpSocket},
     time::{Duration, Instant},
 };
@@ -25,57 +25,76 @@ pub(super) struct HoldArgs {
     /// Milliseconds from one round of asking to the next.
     #[arg(long, default_value_t = 20)]
     interval: u64,
+    /// Another one may answer later: an unconnected socket chooses anew when its backend is gone.
+    #[arg(long)]
+    may_move: bool,
 }
 
-/// A connection and who answered first.
+/// A connection, whom it was made to and who answered first.
 struct Held {
     line: Line,
+    target: SocketAddr,
     name: String,
 }
 
 enum Line {
     Tcp(TcpStream),
     Udp(UdpSocket),
-    Unconnected(UdpSocket, SocketAddr),
+    Unconnected(UdpSocket),
+}
+
+/// Who answered, and from where as the socket shows it.
+struct Answer {
+    name: String,
+    peer: SocketAddr,
+    peer_failure: Failure,
 }
 
 impl Line {
-    fn open(args: &CallArgs) -> io::Result<(Self, Option<String>)> {
-        let (target, timeout) = (args.target(), args.timeout());
+    fn open(args: &CallArgs, target: SocketAddr) -> io::Result<Self> {
+        let timeout = args.timeout();
         Ok(match args.protocol {
             Transport::Tcp => {
                 let (mut stream, _) = socket::tcp(target, timeout)?;
-                let name = socket::read_name(&mut stream)?;
-                (Self::Tcp(stream), Some(name))
+                socket::read_name(&mut stream)?;
+                Self::Tcp(stream)
             }
-            Transport::Udp => (Self::Udp(socket::udp(target, timeout)?.0), None),
+            Transport::Udp => Self::Udp(socket::udp(target, timeout)?.0),
             Transport::UdpUnconnected => {
-                let socket = socket::udp_unconnected(target, timeout)?;
-                (Self::Unconnected(socket, target), None)
+                Self::Unconnected(socket::udp_unconnected(target, timeout)?)
             }
         })
     }
 
     /// Who is there?
-    fn ask(&mut self) -> io::Result<String> {
+    fn ask(&mut self, target: SocketAddr) -> io::Result<Answer> {
         let mut buffer = [0; 512];
-        let length = match self {
+        let (length, peer, peer_failure) = match self {
             Self::Tcp(stream) => {
                 stream.write_all(b"!")?;
-                return socket::read_name(stream);
+                return Ok(Answer {
+                    name: socket::read_name(stream)?,
+                    peer: stream.peer_addr()?,
+                    peer_failure: Failure::Peer,
+                });
             }
             Self::Udp(socket) => {
                 socket.send(b"!")?;
-                socket.recv(&mut buffer)?
+                let length = socket.recv(&mut buffer)?;
+                (length, socket.peer_addr()?, Failure::Peer)
             }
-            Self::Unconnected(socket, target) => {
-                socket.send_to(b"!", *target)?;
-                socket.recv(&mut buffer)?
+            Self::Unconnected(socket) => {
+                socket.send_to(b"!", target)?;
+                let (length, peer) = socket.recv_from(&mut buffer)?;
+                (length, peer, Failure::Misdirected)
             }
         };
-        socket::split_answer(&buffer[..length])
-            .map(|(name, _)| name)
-            .ok_or_else(|| io::ErrorKind::InvalidData.into())
+        let (name, _) = socket::split_answer(&buffer[..length]).ok_or(ErrorKind::InvalidData)?;
+        Ok(Answer {
+            name,
+            peer,
+            peer_failure,
+        })
     }
 }
 
@@ -97,15 +116,20 @@ fn hold_until(args: &HoldArgs, until: &Until) -> Report {
 }
 
 fn open(args: &HoldArgs, report: &mut Report) -> Option<Held> {
+    let target = args.call.target(report.attempts);
     report.attempts += 1;
-    let opened = Line::open(&args.call).and_then(|(mut line, name)| {
-        let name = name.map_or_else(|| line.ask(), Ok)?;
-        Ok(Held { line, name })
+    let opened = Line::open(&args.call, target).and_then(|mut line| {
+        let answer = line.ask(target)?;
+        Ok((line, answer))
     });
     match opened {
-        Ok(held) => {
-            args.call.note(report, &held.name);
-            Some(held)
+        Ok((line, answer)) => {
+            note(args, target, &answer, report);
+            Some(Held {
+                line,
+                target,
+                name: answer.name,
+            })
         }
         Err(error) => {
             report.fail_with(&error);
@@ -118,14 +142,15 @@ fn open(args: &HoldArgs, report: &mut Report) -> Option<Held> {
 fn ping(args: &HoldArgs, held: &mut Held, report: &mut Report) -> bool {
     report.attempts += 1;
     let begin = Instant::now();
-    match held.line.ask() {
-        Ok(name) if name == held.name => {
+    match held.line.ask(held.target) {
+        Ok(answer) if answer.name == held.name || args.may_move => {
             report.samples_ns.push(nanoseconds(begin.elapsed()));
-            args.call.note(report, &name);
+            note(args, held.target, &answer, report);
+            held.name = answer.name;
             true
         }
-        Ok(name) => {
-            let first = &held.name;
+        Ok(answer) => {
+            let (first, name) = (&held.name, &answer.name);
             report.fail(Failure::Misdirected, || {
                 format!("{name} instead of {first}")
             });
@@ -136,4 +161,13 @@ fn ping(args: &HoldArgs, held: &mut Held, report: &mut Report) -> bool {
             false
         }
     }
+}
+
+fn note(args: &HoldArgs, target: SocketAddr, answer: &Answer, report: &mut Report) {
+    let peer = answer.peer;
+    if socket::same_peer(peer, target) {
+        args.call.note(report, &answer.name);
+        return;
+    }
+    report.fail(answer.peer_failure, || format!("{peer} shows for {target}"));
 }

@@ -29,6 +29,11 @@ pub(super) fn mapped(to: SocketAddr) -> SocketAddr {
     }
 }
 
+/// Flow label and scope of an IPv6 address are not what was asked for.
+pub(super) fn same_peer(peer: SocketAddr, target: SocketAddr) -> bool {
+    (peer.ip(), peer.port()) == (target.ip(), target.port())
+}
+
 fn open(to: SocketAddr, kind: SockType, timeout: Duration) -> io::Result<OwnedFd> {
     let family = match to {
         SocketAddr::V4(_) => AddressFamily::Inet,
