@@ -32,6 +32,12 @@ pub(crate) fn next_agent() -> Result<PathBuf> {
     Ok(target.join("release/mesh-agent"))
 }
 
+/// Builds the lab's traffic tool; gives its path. Beside this program, where the lab looks for it.
+pub(crate) fn traffic() -> Result<PathBuf> {
+    run::run(run::cargo().args(["build", "--locked", "-p", "mesh-lab", "--bin", "traffic"]))?;
+    Ok(place::target().join("debug/traffic"))
+}
+
 /// Builds the program that tries the datapath on a kernel; gives its path.
 pub(crate) fn smoke() -> Result<PathBuf> {
     run::run(run::cargo().args(["build", "--release", "--locked", "-p", "mesh-smoke"]))?;

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod demo;
 mod kernels;
 mod place;
 mod run;
@@ -27,6 +28,8 @@ enum Verb {
     Setup(setup::Arguments),
     /// Build the release binary of mesh-agent, eBPF programs included
     Build,
+    /// Show the main job at work: two nodes, an agent on each, a Service spread over both
+    Demo(demo::Arguments),
     /// Run the tests, all lanes or those named
     Test(test::Arguments),
     /// Boot old kernels and prove that every program works there
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().verb {
         Verb::Setup(arguments) => setup::setup(&arguments),
         Verb::Build => build::build(),
+        Verb::Demo(arguments) => demo::demo(&arguments),
         Verb::Test(arguments) => test::test(&arguments),
         Verb::Kernels(arguments) => kernels::kernels(&arguments),
         Verb::Schema(arguments) => schema::schema(&arguments),
