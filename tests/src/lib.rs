@@ -19,6 +19,6 @@ pub use deployment::{Condition, Deployment};
 pub use harness::{Needs, PATIENCE, eventually, test};
 pub use lab::{Address, Families, Lab, Node, Pod, remove_run, sweep};
 pub use manifest::{Endpoint, PodManifest, Port, Protocol, Service, Slice, Source, node};
-pub use place::{Call, Load, Place, Process, traffic_binary};
+pub use place::{Call, Load, Place, Process, choose_traffic_binary, traffic_binary};
 pub use scene::{Scene, ensure_clean, settle, values, web_ports};
 pub use statistics::assert_uniform;

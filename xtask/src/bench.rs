@@ -42,7 +42,7 @@ enum Name {
 pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
     setup::ensure(setup::Need::Lab)?;
     let agent = build::agent()?;
-    build::release_traffic()?;
+    mesh_lab::choose_traffic_binary(build::release_traffic()?);
     ensure!(
         run::is_root(),
         "the bench makes network namespaces: run it as root"

@@ -32,9 +32,8 @@ pub(crate) fn next_agent() -> Result<PathBuf> {
     Ok(target.join("release/mesh-agent"))
 }
 
-/// Builds the lab's traffic tool for release, which is the bench's client, and makes it the one the lab uses.
-pub(crate) fn release_traffic() -> Result<()> {
-    traffic()?;
+/// Builds the lab's traffic tool for release: the bench's client.
+pub(crate) fn release_traffic() -> Result<PathBuf> {
     run::run(run::cargo().args([
         "build",
         "--release",
@@ -44,13 +43,7 @@ pub(crate) fn release_traffic() -> Result<()> {
         "--bin",
         "traffic",
     ]))?;
-    let (release, used) = (
-        place::target().join("release/traffic"),
-        place::target().join("debug/traffic"),
-    );
-    std::fs::remove_file(&used).ok();
-    std::fs::copy(&release, &used).with_context(|| format!("cannot copy {}", release.display()))?;
-    Ok(())
+    Ok(place::target().join("release/traffic"))
 }
 
 /// Builds the lab's traffic tool; gives its path. Beside this program, where the lab looks for it.
