@@ -4,6 +4,7 @@
 
 mod build;
 mod kernels;
+mod lint;
 mod place;
 mod run;
 mod schema;
@@ -31,6 +32,8 @@ enum Verb {
     Test(test::Arguments),
     /// Boot old kernels and prove that every program works there
     Kernels(kernels::Arguments),
+    /// Check format, lints, documentation, licences and the schema
+    Lint,
     /// Write mesh-common/schema.lock, or check it
     Schema(schema::Arguments),
 }
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Verb::Build => build::build(),
         Verb::Test(arguments) => test::test(&arguments),
         Verb::Kernels(arguments) => kernels::kernels(&arguments),
+        Verb::Lint => lint::lint(),
         Verb::Schema(arguments) => schema::schema(&arguments),
     };
     match result {
