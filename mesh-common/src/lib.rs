@@ -10,6 +10,7 @@ mod backend;
 mod client;
 mod fingerprint;
 mod maps;
+mod peer;
 mod plain;
 mod reason;
 mod service;
@@ -21,6 +22,7 @@ pub use backend::{Backend, BackendId, BackendState, BackendWord};
 pub use client::Client;
 pub use fingerprint::fingerprint;
 pub use maps::{MAPS, MapKind, MapShape, MapSpec};
+pub use peer::{PEER_WAYS, PEERS, Peer, peer_place};
 pub use plain::{Layout, Plain, bytes_of, from_bytes};
 pub use reason::{COUNTERS, Counter, Reason};
 pub use service::{

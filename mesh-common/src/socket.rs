@@ -1,6 +1,6 @@
 //! What is remembered of a socket that talks through a Service, so that replies and getpeername show the Service.
 //!
-//! A socket has at most one `peer` entry (connect); an unconnected UDP socket has a `chosen` entry per frontend, a
+//! A connected socket has one `peer` entry if it found no place in `peers`; an unconnected UDP socket has a `chosen` entry per frontend, a
 //! `reply` entry per backend it has sent to, and a `head` from which both hang as one list, so that sock_release finds
 //! them all.
 

@@ -2,7 +2,8 @@
 
 use mesh_common::{
     Address, AffinityKey, AffinityValue, Backend, BackendId, Client, Counter, FrontendKey,
-    FrontendValue, Port, Protocol, ServiceId, ServiceWord, SetId, SetWord, SocketKey, SocketValue,
+    FrontendValue, Peer, Port, Protocol, ServiceId, ServiceWord, SetId, SetWord, SocketKey,
+    SocketValue,
 };
 
 /// The socket a cgroup hook was called for.
@@ -40,6 +41,18 @@ pub trait Tables {
     fn affinity(&self, key: &AffinityKey) -> Option<AffinityValue>;
     /// Remembers it; best effort.
     fn set_affinity(&self, key: &AffinityKey, value: &AffinityValue);
+    /// Whose a place of `peers` is: 0 when it is free or out of range.
+    fn peer_cookie(&self, place: u32) -> u64;
+    /// Gives a place of `peers` to a socket; 0 frees it. What was written before is visible to who sees this.
+    fn set_peer_cookie(&self, place: u32, cookie: u64);
+    /// What is in a place of `peers`; nobody's when out of range.
+    fn peer(&self, place: u32) -> Peer;
+    /// Writes a place of `peers`.
+    fn set_peer(&self, place: u32, peer: &Peer);
+    /// Whether an entry of a connected socket ever went into `sockets` for want of a place.
+    fn displaced(&self) -> bool;
+    /// From now on it is so.
+    fn set_displaced(&self);
     /// What is remembered of a socket.
     fn socket(&self, key: &SocketKey) -> Option<SocketValue>;
     /// Remembers something of a socket.

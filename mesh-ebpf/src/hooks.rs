@@ -1,9 +1,9 @@
 //! The hooks: what the kernel side calls, one function each.
 
-use mesh_common::{Counter, Protocol, SocketKey};
+use mesh_common::{Counter, Protocol};
 
 use crate::{
-    Env, Socket, record, reply,
+    Env, Socket, peer, record, reply,
     stage::{self, Hook, Verdict},
 };
 
@@ -32,7 +32,7 @@ pub fn recvmsg<E: Env, S: Socket>(env: &E, socket: &mut S) {
 /// A program asks whom a socket is connected to.
 #[inline(always)]
 pub fn getpeername<E: Env, S: Socket>(env: &E, socket: &mut S) {
-    reply::peer(env, socket);
+    reply::connected(env, socket);
 }
 
 /// A socket is closed: what is remembered of it goes.
@@ -41,7 +41,7 @@ pub fn release<E: Env>(env: &E, cookie: u64, protocol: Option<Protocol>) {
     let Some(protocol) = protocol else {
         return;
     };
-    env.remove_socket(&SocketKey::peer(cookie));
+    peer::clear(env, cookie);
     if protocol == Protocol::Udp {
         record::forget(env, cookie);
     }

@@ -12,6 +12,7 @@ mod affinity;
 mod backend;
 mod env;
 mod hooks;
+mod peer;
 mod record;
 mod reply;
 mod service;

@@ -1,10 +1,10 @@
 //! Stages Reuse, RecordPeer and RecordReply: what is remembered of a socket, so that a second datagram goes where the
 //! first went and whoever asks sees the Service.
 
-use mesh_common::{BackendState, Counter, Reason, SocketEntry, SocketKey, SocketValue};
+use mesh_common::{BackendState, Counter, Peer, Reason, SocketEntry, SocketKey, SocketValue};
 
 use crate::{
-    Env, Full, Socket,
+    Env, Full, Socket, peer,
     stage::{Stage, State, Step, Verdict},
 };
 
@@ -13,19 +13,15 @@ pub(crate) const MOST_RELEASED: u32 = 256;
 
 /// Stage RecordPeer: without the entry the connection works, but getpeername shows the backend.
 #[inline(always)]
-pub(crate) fn peer<E: Env, S: Socket>(env: &E, socket: &S, state: &State) -> Step {
-    let cookie = socket.cookie();
-    let entry = SocketEntry {
-        other: state.asked,
-        link: state.target,
-        id: state.backend,
-        generation: state.generation,
-        ..SocketEntry::EMPTY
-    };
-    if env
-        .set_socket(&SocketKey::peer(cookie), &SocketValue::new(cookie, entry))
-        .is_err()
-    {
+pub(crate) fn connected<E: Env, S: Socket>(env: &E, socket: &S, state: &State) -> Step {
+    let entry = Peer::new(
+        socket.cookie(),
+        state.asked,
+        state.target,
+        state.backend,
+        state.generation,
+    );
+    if peer::put(env, &entry).is_err() {
         env.count(Counter::PeerForgotten);
     }
     Step::Next(Stage::Rewrite)

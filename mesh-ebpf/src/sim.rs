@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, vec::Vec};
 
 use mesh_common::{
     Address, AffinityKey, AffinityValue, Backend, BackendId, Client, Counter, FrontendKey,
-    FrontendValue, Port, Protocol, ServiceId, ServiceWord, SetId, SetWord, SocketKey, SocketValue,
+    FrontendValue, Peer, Port, Protocol, ServiceId, ServiceWord, SetId, SetWord, SocketKey,
+    SocketValue,
 };
 
 use crate::{
@@ -28,6 +29,12 @@ pub struct Sim {
     pub backends: BTreeMap<BackendId, Backend>,
     /// `affinity`
     pub affinity: RefCell<BTreeMap<AffinityKey, AffinityValue>>,
+    /// `peer_cookies`, the places that are taken
+    pub peer_cookies: RefCell<BTreeMap<u32, u64>>,
+    /// `peers`, the places that were ever taken
+    pub peers: RefCell<BTreeMap<u32, Peer>>,
+    /// `displaced`
+    pub displaced: Cell<bool>,
     /// `sockets`
     pub sockets: RefCell<BTreeMap<SocketKey, SocketValue>>,
     /// Most entries of `sockets`.
@@ -49,6 +56,9 @@ impl Default for Sim {
             slots: BTreeMap::new(),
             backends: BTreeMap::new(),
             affinity: RefCell::default(),
+            peer_cookies: RefCell::default(),
+            peers: RefCell::default(),
+            displaced: Cell::new(false),
             sockets: RefCell::default(),
             sockets_capacity: usize::MAX,
             counts: RefCell::default(),
@@ -96,6 +106,38 @@ impl Tables for Sim {
 
     fn set_affinity(&self, key: &AffinityKey, value: &AffinityValue) {
         self.affinity.borrow_mut().insert(*key, *value);
+    }
+
+    fn peer_cookie(&self, place: u32) -> u64 {
+        self.peer_cookies.borrow().get(&place).copied().unwrap_or(0)
+    }
+
+    fn set_peer_cookie(&self, place: u32, cookie: u64) {
+        let mut cookies = self.peer_cookies.borrow_mut();
+        match cookie {
+            0 => cookies.remove(&place),
+            _ => cookies.insert(place, cookie),
+        };
+    }
+
+    fn peer(&self, place: u32) -> Peer {
+        self.peers
+            .borrow()
+            .get(&place)
+            .copied()
+            .unwrap_or(Peer::FREE)
+    }
+
+    fn set_peer(&self, place: u32, peer: &Peer) {
+        self.peers.borrow_mut().insert(place, *peer);
+    }
+
+    fn displaced(&self) -> bool {
+        self.displaced.get()
+    }
+
+    fn set_displaced(&self) {
+        self.displaced.set(true);
     }
 
     fn socket(&self, key: &SocketKey) -> Option<SocketValue> {

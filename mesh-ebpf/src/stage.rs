@@ -32,9 +32,6 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// More than the longest way has.
-    const MOST: usize = 6;
-
     /// The word for it.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -114,7 +111,7 @@ pub fn run<E: Env, S: Socket>(stage: Stage, env: &E, socket: &mut S, state: &mut
         Stage::Service => service::stage(env, socket, state),
         Stage::Reuse => record::reuse(env, socket, state),
         Stage::Backend => backend::stage(env, socket, state),
-        Stage::RecordPeer => record::peer(env, socket, state),
+        Stage::RecordPeer => record::connected(env, socket, state),
         Stage::RecordReply => record::reply(env, socket, state),
         Stage::Rewrite => {
             socket.set_peer(state.target.0, state.target.1);
@@ -123,16 +120,28 @@ pub fn run<E: Env, S: Socket>(stage: Stage, env: &E, socket: &mut S, state: &mut
     }
 }
 
+/// The body once for each stage that a way can have. A loop would hide from the compiler which stage comes when, and
+/// each program would carry all stages.
+macro_rules! for_each_stage {
+    ($body:block) => {
+        $body $body $body $body $body
+    };
+}
+
 /// All stages of a hook.
 #[inline(always)]
+#[expect(
+    unused_assignments,
+    reason = "what the last stage says comes next is never looked at"
+)]
 pub(crate) fn walk<E: Env, S: Socket>(hook: Hook, env: &E, socket: &mut S) -> Verdict {
     let mut state = State::new(hook);
     let mut stage = Stage::Service;
-    for _ in 0..Stage::MOST {
+    for_each_stage!({
         match run(stage, env, socket, &mut state) {
             Step::Next(next) => stage = next,
             Step::Done(verdict) => return verdict,
         }
-    }
+    });
     Verdict::Refuse(Reason::Inconsistent)
 }

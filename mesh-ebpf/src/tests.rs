@@ -1,15 +1,19 @@
 //! Laws of the socket path, as properties over random tables.
 
-use std::{collections::BTreeSet, vec, vec::Vec};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    vec,
+    vec::Vec,
+};
 
 use mesh_common::{
-    Address, Backend, BackendState, BackendWord, Client, Counter, FrontendKey, FrontendValue, Port,
-    Protocol, Reason, ServiceWord, SetWord,
+    Address, Backend, BackendState, BackendWord, Client, Counter, FrontendKey, FrontendValue,
+    PEER_WAYS, PEERS, Port, Protocol, Reason, ServiceWord, SetWord, peer_place,
 };
 use proptest::prelude::*;
 
 use crate::{
-    Verdict, connect, getpeername, recvmsg, release, sendmsg,
+    Tables, Verdict, connect, getpeername, recvmsg, release, sendmsg,
     sim::{Sim, SimSocket},
 };
 
@@ -118,7 +122,7 @@ proptest! {
         getpeername(&world.sim, &mut socket);
         prop_assert_eq!(socket.peer, asked);
         release(&world.sim, 11, Some(Protocol::Tcp));
-        prop_assert!(world.sim.sockets.borrow().is_empty());
+        prop_assert!(world.sim.peer_cookies.borrow().is_empty());
         prop_assert_eq!(world.sim.counted(Counter::Forwarded), 1);
         prop_assert_eq!(world.refused(), 0);
     }
@@ -246,10 +250,45 @@ proptest! {
         }
         world.sim.sockets_capacity = 0;
         let mut socket = world.socket(Protocol::Tcp, 3, 6);
+        for way in 0..PEER_WAYS {
+            world.sim.set_peer_cookie(peer_place(6, way), 6 + u64::from(PEERS));
+        }
         prop_assert_eq!(connect(&world.sim, &mut socket), Verdict::Forward);
         prop_assert_eq!(world.sim.counted(Counter::PeerForgotten), 1);
         getpeername(&world.sim, &mut socket);
         prop_assert!(world.backend_of(&socket) > 0);
+    }
+
+    /// Sockets whose cookies share their places never see each other's Service, however they come and go.
+    #[test]
+    fn peers_do_not_mix(v6: bool, steps in proptest::collection::vec((0_u64..9, 1_u32..5, any::<bool>()), 1..60)) {
+        let mut world = World::new(v6, 1, 3, 0);
+        for service in 2..5 {
+            world.add_service(service, 3, 0);
+        }
+        let mut open = BTreeMap::new();
+        for (number, service, close) in steps {
+            let cookie = 1 + number * u64::from(PEERS);
+            if close {
+                release(&world.sim, cookie, Some(Protocol::Tcp));
+                open.remove(&cookie);
+            } else {
+                let mut socket = world.socket(Protocol::Tcp, service, cookie);
+                let asked = socket.peer;
+                prop_assert_eq!(connect(&world.sim, &mut socket), Verdict::Forward);
+                open.insert(cookie, (socket, asked));
+            }
+            for (socket, asked) in open.values() {
+                let mut socket = socket.clone();
+                getpeername(&world.sim, &mut socket);
+                prop_assert_eq!(socket.peer, *asked);
+            }
+        }
+        for cookie in open.into_keys() {
+            release(&world.sim, cookie, Some(Protocol::Tcp));
+        }
+        prop_assert!(world.sim.peer_cookies.borrow().is_empty());
+        prop_assert!(world.sim.sockets.borrow().is_empty());
     }
 
     /// v4 and v6 differ in nothing but the addresses.

@@ -1,1 +1,24 @@
+//! The lab: network namespaces as nodes and pods, the real agent on each node, real traffic between them.
+//!
+//! A test names a small topology, puts manifests into a directory, and lets traffic prove what came of it. Everything
+//! the lab makes carries one name and is removed with it, also after a panic.
+#![forbid(unsafe_code)]
 
+mod agent;
+mod deployment;
+mod harness;
+mod lab;
+mod manifest;
+mod place;
+mod scene;
+mod statistics;
+pub mod traffic;
+
+pub use agent::{Agent, AgentOptions, CliOutput, Metrics, Response, agent_binary};
+pub use deployment::{Condition, Deployment};
+pub use harness::{Needs, PATIENCE, eventually, test};
+pub use lab::{Address, Families, Lab, Node, Pod, remove_run, sweep};
+pub use manifest::{Endpoint, PodManifest, Port, Protocol, Service, Slice, Source, node};
+pub use place::{Call, Load, Place, Process, traffic_binary};
+pub use scene::{Scene, ensure_clean, settle, values, web_ports};
+pub use statistics::assert_uniform;

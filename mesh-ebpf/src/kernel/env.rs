@@ -1,14 +1,19 @@
 //! Tables, clock, randomness and counters over BPF maps and helpers.
 
+use core::sync::atomic::{Ordering, compiler_fence};
+
 use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns};
 use aya_ebpf::maps::Array;
 use mesh_common::{
-    AffinityKey, AffinityValue, Backend, BackendId, Counter, FrontendKey, FrontendValue, ServiceId,
-    ServiceWord, SetId, SetWord, SocketKey, SocketValue,
+    AffinityKey, AffinityValue, Backend, BackendId, Counter, FrontendKey, FrontendValue, Peer,
+    ServiceId, ServiceWord, SetId, SetWord, SocketKey, SocketValue,
 };
 use mesh_ebpf::{Clock, Full, Random, Sink, Tables};
 
-use super::maps::{AFFINITY, BACKENDS, COUNTS, FRONTENDS, SERVICES, SETS, SLOTS, SOCKETS};
+use super::maps::{
+    AFFINITY, BACKENDS, COUNTS, DISPLACED, FRONTENDS, PEER_COOKIES, PEER_PLACES, SERVICES, SETS,
+    SLOTS, SOCKETS,
+};
 
 /// The one environment: maps are the program's own, so there is nothing to hold.
 pub(crate) struct KernelEnv;
@@ -61,6 +66,49 @@ impl Tables for KernelEnv {
     fn set_affinity(&self, key: &AffinityKey, value: &AffinityValue) {
         // Best effort: a client whose entry cannot be written is balanced anew.
         AFFINITY.insert(key, value, 0).ok();
+    }
+
+    #[inline(always)]
+    fn peer_cookie(&self, place: u32) -> u64 {
+        word(&PEER_COOKIES, place)
+    }
+
+    #[inline(always)]
+    fn set_peer_cookie(&self, place: u32, cookie: u64) {
+        // x86 keeps stores in order, and on arm64 a socket's entry is read where it was written or after its system
+        // call returned, so it is the compiler alone that must keep the order.
+        compiler_fence(Ordering::SeqCst);
+        if let Some(pointer) = PEER_COOKIES.get_ptr_mut(place) {
+            // SAFETY: as for `word`; one aligned store.
+            unsafe { pointer.write_volatile(cookie) };
+        }
+    }
+
+    #[inline(always)]
+    fn peer(&self, place: u32) -> Peer {
+        PEER_PLACES.get(place).copied().unwrap_or(Peer::FREE)
+    }
+
+    #[inline(always)]
+    fn set_peer(&self, place: u32, peer: &Peer) {
+        if let Some(pointer) = PEER_PLACES.get_ptr_mut(place) {
+            // SAFETY: as for `word`; whoever reads it at this moment sees another cookie in the entry, or the entry
+            // of the same socket's earlier connect.
+            unsafe { pointer.write(*peer) };
+        }
+    }
+
+    #[inline(always)]
+    fn displaced(&self) -> bool {
+        word(&DISPLACED, 0) != 0
+    }
+
+    #[inline(always)]
+    fn set_displaced(&self) {
+        if let Some(pointer) = DISPLACED.get_ptr_mut(0) {
+            // SAFETY: as for `word`; only this one value is ever stored.
+            unsafe { pointer.write_volatile(1) };
+        }
     }
 
     #[inline(always)]

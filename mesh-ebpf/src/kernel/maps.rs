@@ -6,8 +6,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray},
 };
 use mesh_common::{
-    AffinityKey, AffinityValue, Backend, COUNTERS, FrontendKey, FrontendValue, SocketKey,
-    SocketValue,
+    AffinityKey, AffinityValue, Backend, COUNTERS, FrontendKey, FrontendValue, PEERS, Peer,
+    SocketKey, SocketValue,
 };
 
 /// BPF_F_MMAPABLE: the agent stores words into the array without a system call.
@@ -30,6 +30,12 @@ pub(crate) static BACKENDS: Array<Backend> = Array::with_max_entries(SMALL, MMAP
 #[map(name = "affinity")]
 pub(crate) static AFFINITY: LruHashMap<AffinityKey, AffinityValue> =
     LruHashMap::with_max_entries(SMALL, 0);
+#[map(name = "peer_cookies")]
+pub(crate) static PEER_COOKIES: Array<u64> = Array::with_max_entries(PEERS, MMAPABLE);
+#[map(name = "peers")]
+pub(crate) static PEER_PLACES: Array<Peer> = Array::with_max_entries(PEERS, MMAPABLE);
+#[map(name = "displaced")]
+pub(crate) static DISPLACED: Array<u64> = Array::with_max_entries(1, MMAPABLE);
 #[map(name = "sockets")]
 pub(crate) static SOCKETS: HashMap<SocketKey, SocketValue> = HashMap::with_max_entries(SMALL, 0);
 #[map(name = "counters")]

@@ -1,0 +1,246 @@
+//! The real agent on a node: started, stopped, killed, asked.
+
+mod http;
+mod metrics;
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process::{ExitStatus, Output},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+pub use http::Response;
+pub use metrics::Metrics;
+
+use crate::{
+    harness::eventually,
+    lab::Node,
+    place::{Place, Process},
+};
+
+const HEALTH_PORT: u16 = 10256;
+const METRICS_PORT: u16 = 10249;
+
+/// Which agent to start, and with what beside the lab's own flags.
+#[derive(Clone, Debug, Default)]
+pub struct AgentOptions {
+    /// The binary; the workspace's own unless given.
+    pub binary: Option<PathBuf>,
+    /// Flags of `run` that come last.
+    pub flags: Vec<String>,
+}
+
+impl AgentOptions {
+    /// Another binary.
+    #[must_use]
+    pub fn binary(path: &Path) -> Self {
+        Self {
+            binary: Some(path.to_owned()),
+            flags: Vec::new(),
+        }
+    }
+
+    /// More flags.
+    #[must_use]
+    pub fn flags<S: ToString>(flags: &[S]) -> Self {
+        Self {
+            binary: None,
+            flags: flags.iter().map(S::to_string).collect(),
+        }
+    }
+}
+
+/// What a subcommand said.
+#[derive(Clone, Debug)]
+pub struct CliOutput {
+    /// The exit status.
+    pub status: ExitStatus,
+    /// Data.
+    pub stdout: String,
+    /// Diagnostics.
+    pub stderr: String,
+}
+
+impl CliOutput {
+    fn new(output: Output) -> Self {
+        Self {
+            status: output.status,
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// The output of a command that went well.
+    pub fn ok(self) -> Result<Self> {
+        if !self.status.success() {
+            bail!("{}: {}{}", self.status, self.stderr, self.stdout);
+        }
+        Ok(self)
+    }
+}
+
+/// An agent on a node. Dropping it kills it; what it pinned stays until the lab is removed.
+#[derive(Debug)]
+pub struct Agent {
+    node: Node,
+    binary: PathBuf,
+    process: Process,
+}
+
+impl Agent {
+    pub(crate) fn start(node: &Node, options: &AgentOptions) -> Result<Self> {
+        let binary = options.binary.clone().map_or_else(agent_binary, Ok)?;
+        let title = format!("agent-{}", node.name());
+        let mut arguments = run_arguments(node);
+        arguments.extend(options.flags.iter().cloned());
+        Ok(Self {
+            process: node.host().spawn(&title, &binary, arguments)?,
+            node: node.clone(),
+            binary,
+        })
+    }
+
+    /// Waits until it has programmed and attached everything, or fails with what it said.
+    pub fn wait_ready(&self) -> Result<()> {
+        eventually("the agent is ready", || {
+            ensure!(self.is_running()?, "the agent ended:\n{}", self.said());
+            let response = self.health("/readyz")?;
+            ensure!(response.status == 200, "not ready: {}", response.body);
+            Ok(())
+        })
+    }
+
+    /// Whether the process lives. A zombie does not.
+    pub fn is_running(&self) -> Result<bool> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()));
+        Ok(stat.is_ok_and(|stat| !stat.contains(") Z ")))
+    }
+
+    /// Its pid.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// What it logged so far.
+    #[must_use]
+    pub fn said(&self) -> String {
+        self.process.said()
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// SIGTERM, and its exit status.
+    pub fn terminate(&mut self) -> Result<ExitStatus> {
+        self.process.stop()
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        self.process.wait()
+    }
+
+    /// Lets it outlive this handle.
+    pub fn detach(self) {
+        self.process.detach();
+    }
+
+    /// GET from the health server.
+    pub fn health(&self, path: &str) -> Result<Response> {
+        get(&self.node.host(), HEALTH_PORT, path, None)
+    }
+
+    /// GET /metrics with an Accept header.
+    pub fn metrics_as(&self, accept: Option<&str>) -> Result<Response> {
+        get(&self.node.host(), METRICS_PORT, "/metrics", accept)
+    }
+
+    /// All metrics.
+    pub fn metrics(&self) -> Result<Metrics> {
+        let response = self.metrics_as(None)?;
+        ensure!(response.status == 200, "/metrics: {response:?}");
+        Metrics::parse(&response.body)
+    }
+
+    /// Runs a subcommand against this agent.
+    pub fn cli(&self, arguments: &[&str]) -> Result<CliOutput> {
+        cli(&self.node, &self.binary, arguments)
+    }
+
+    /// Runs a subcommand with `-o json`; it must go well.
+    pub fn json(&self, arguments: &[&str]) -> Result<Value> {
+        let arguments: Vec<&str> = arguments.iter().copied().chain(["-o", "json"]).collect();
+        let output = self.cli(&arguments)?.ok()?;
+        serde_json::from_str(&output.stdout)
+            .with_context(|| format!("{arguments:?} said {:?}", output.stdout))
+    }
+}
+
+impl Node {
+    /// Runs a subcommand of the workspace's agent on this node; no agent has to run.
+    pub fn cli(&self, arguments: &[&str]) -> Result<CliOutput> {
+        cli(self, &agent_binary()?, arguments)
+    }
+}
+
+fn cli(node: &Node, binary: &Path, arguments: &[&str]) -> Result<CliOutput> {
+    let mut all: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+    all.extend(directories(node));
+    node.host().run(binary, all).map(CliOutput::new)
+}
+
+fn directories(node: &Node) -> [String; 4] {
+    [
+        "--bpffs".to_owned(),
+        node.bpffs().display().to_string(),
+        "--run-dir".to_owned(),
+        node.run_dir().display().to_string(),
+    ]
+}
+
+fn run_arguments(node: &Node) -> Vec<String> {
+    let mut arguments = vec!["run".to_owned()];
+    let source = format!("dir:{}", node.manifests().display());
+    arguments.extend(["--source".to_owned(), source]);
+    arguments.extend(["--node-name".to_owned(), node.name().to_owned()]);
+    arguments.extend(["--cgroup".to_owned(), node.cgroup().display().to_string()]);
+    arguments.extend(directories(node));
+    for (flag, address, port) in [
+        ("--healthz-bind-address", "0.0.0.0", HEALTH_PORT),
+        ("--metrics-bind-address", "127.0.0.1", METRICS_PORT),
+    ] {
+        arguments.extend([flag.to_owned(), format!("{address}:{port}")]);
+    }
+    arguments
+}
+
+fn get(place: &Place, port: u16, path: &str, accept: Option<&str>) -> Result<Response> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    place.within(|| http::get(address, path, accept))
+}
+
+/// The agent under test: MESH_AGENT_BIN, or what cargo built beside this program.
+pub fn agent_binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("MESH_AGENT_BIN") {
+        return Ok(path.into());
+    }
+    let program = std::env::current_exe()?;
+    let target = program
+        .ancestors()
+        .find(|directory| directory.file_name().is_some_and(|name| name == "target"))
+        .context("this program is in no target directory: set MESH_AGENT_BIN")?;
+    ["release", "debug"]
+        .map(|profile| target.join(profile).join("mesh-agent"))
+        .into_iter()
+        .find(|path| path.is_file())
+        .context(
+            "the agent is not built: cargo build --release -p mesh-agent, or set MESH_AGENT_BIN",
+        )
+}

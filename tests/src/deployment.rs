@@ -1,0 +1,179 @@
+//! A Service and the pods behind it: real servers, and manifests that say of each what the test wants to be true.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::{
+    lab::Pod,
+    manifest::{Endpoint, Port, Protocol, Service, Slice, Source},
+    place::Process,
+};
+
+/// What the EndpointSlices say of a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Ready for new connections.
+    Ready,
+    /// Not ready, not terminating.
+    Unready,
+    /// Terminating and still serving.
+    Terminating,
+    /// In no slice.
+    Gone,
+}
+
+#[derive(Debug)]
+struct Member {
+    pod: Pod,
+    server: Process,
+    condition: Condition,
+}
+
+/// A Service and its pods. Server names are those of the pods.
+#[derive(Debug)]
+pub struct Deployment {
+    name: String,
+    addresses: Vec<IpAddr>,
+    ports: Vec<Port>,
+    affinity_seconds: Option<u32>,
+    members: Vec<Member>,
+}
+
+impl Deployment {
+    /// A Service with these ClusterIPs and ports, without pods.
+    pub fn new(name: &str, addresses: &[&str], ports: &[Port]) -> Result<Self> {
+        let addresses = addresses.iter().map(|address| {
+            let parsed: Result<IpAddr, _> = address.parse();
+            parsed.with_context(|| format!("{address} is no address"))
+        });
+        Ok(Self {
+            name: name.to_owned(),
+            addresses: addresses.collect::<Result<_>>()?,
+            ports: ports.to_vec(),
+            affinity_seconds: None,
+            members: Vec::new(),
+        })
+    }
+
+    /// sessionAffinity ClientIP with this timeout.
+    pub fn set_affinity(&mut self, seconds: u32) {
+        self.affinity_seconds = Some(seconds);
+    }
+
+    /// Starts the pod's servers and counts it among the ready.
+    pub fn add(&mut self, pod: &Pod) -> Result<()> {
+        let mut ports: Vec<u16> = self.ports.iter().map(|port| port.target).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        self.members.push(Member {
+            pod: pod.clone(),
+            server: pod.place().serve(pod.name(), &ports)?,
+            condition: Condition::Ready,
+        });
+        Ok(())
+    }
+
+    /// Says something else of a pod, from the next `publish` on.
+    pub fn set(&mut self, pod: &str, condition: Condition) -> Result<()> {
+        self.member(pod)?.condition = condition;
+        Ok(())
+    }
+
+    /// Ends a pod's servers, when nothing comes to them any more, and forgets the pod.
+    pub fn stop(&mut self, pod: &str) -> Result<()> {
+        self.member(pod)?.server.stop()?;
+        self.members.retain(|member| member.pod.name() != pod);
+        Ok(())
+    }
+
+    fn member(&mut self, pod: &str) -> Result<&mut Member> {
+        let name = &self.name;
+        let member = self
+            .members
+            .iter_mut()
+            .find(|member| member.pod.name() == pod);
+        member.with_context(|| format!("{name} has no pod {pod}"))
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The names of the pods that get new connections.
+    #[must_use]
+    pub fn ready(&self) -> Vec<String> {
+        let ready = self
+            .members
+            .iter()
+            .filter(|member| member.condition == Condition::Ready);
+        ready.map(|member| member.pod.name().to_owned()).collect()
+    }
+
+    /// The Service's IPv4 address with the port of this name.
+    pub fn v4(&self, port: &str) -> Result<SocketAddr> {
+        self.frontend(port, IpAddr::is_ipv4)
+    }
+
+    /// The Service's IPv6 address with the port of this name.
+    pub fn v6(&self, port: &str) -> Result<SocketAddr> {
+        self.frontend(port, IpAddr::is_ipv6)
+    }
+
+    fn frontend(&self, port: &str, family: impl Fn(&IpAddr) -> bool) -> Result<SocketAddr> {
+        let Some(address) = self.addresses.iter().find(|address| family(address)) else {
+            bail!("{} has no address of this family", self.name);
+        };
+        let port = self.ports.iter().find(|candidate| candidate.name == port);
+        let port = port.with_context(|| format!("{} has no such port", self.name))?;
+        Ok(SocketAddr::new(*address, port.port))
+    }
+
+    /// A pod's own address behind a port, without the Service.
+    pub fn direct(&self, pod: &Pod, protocol: Protocol) -> Result<Vec<SocketAddr>> {
+        let port = self.ports.iter().find(|port| port.protocol == protocol);
+        let port = port.with_context(|| format!("{} has no such port", self.name))?;
+        let addresses = pod.address().all();
+        Ok(addresses
+            .map(|address| SocketAddr::new(address, port.target))
+            .collect())
+    }
+
+    /// The Service and its EndpointSlices.
+    #[must_use]
+    pub fn objects(&self) -> Vec<Value> {
+        let mut service = Service::new(&self.name, &self.addresses, &self.ports);
+        if let Some(seconds) = self.affinity_seconds {
+            service = service.affinity(seconds);
+        }
+        let endpoints: Vec<Endpoint> = self.members.iter().flat_map(endpoints).collect();
+        let slices = Slice::by_family(&self.name, &self.ports, &endpoints);
+        let slices = slices.iter().map(Slice::json);
+        std::iter::once(service.json()).chain(slices).collect()
+    }
+
+    /// Writes the objects into a file of the Service's name.
+    pub fn publish(&self, source: &Source) -> Result<()> {
+        source.write(&format!("{}.json", self.name), &self.objects())
+    }
+}
+
+fn endpoints(member: &Member) -> Vec<Endpoint> {
+    let (ready, serving, terminating) = match member.condition {
+        Condition::Ready => (true, true, false),
+        Condition::Unready => (false, false, false),
+        Condition::Terminating => (false, true, true),
+        Condition::Gone => return Vec::new(),
+    };
+    let endpoints = member.pod.address().all().map(|address| Endpoint {
+        address,
+        ready,
+        serving,
+        terminating,
+        node: Some(member.pod.node().to_owned()),
+    });
+    endpoints.collect()
+}

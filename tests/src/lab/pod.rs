@@ -1,0 +1,130 @@
+//! A pod: a network namespace behind a veth of its node, routed, and a cgroup below the node's.
+
+use std::{path::PathBuf, sync::Arc};
+
+use anyhow::Result;
+
+use super::{
+    address::{self, Address, Families},
+    cgroup, ip, netns,
+    node::{Inner, family_sysctls},
+};
+use crate::place::Place;
+
+/// A pod of a node. Clones are the same pod.
+#[derive(Clone, Debug)]
+pub struct Pod {
+    node: Arc<Inner>,
+    name: String,
+    number: u16,
+    families: Families,
+}
+
+impl Pod {
+    pub(super) fn new(node: &Arc<Inner>, name: &str, number: u16, families: Families) -> Self {
+        Self {
+            node: Arc::clone(node),
+            name: name.to_owned(),
+            number,
+            families,
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its node's name.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.node.name
+    }
+
+    /// Its addresses.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        address::pod(self.node.index, self.number, self.families)
+    }
+
+    /// Where its processes run.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        let netns = netns::path(&self.netns());
+        Place::new(&self.node.run, &self.name, &netns, &self.cgroup())
+    }
+
+    fn netns(&self) -> String {
+        self.node
+            .run
+            .netns(&format!("{}.{}", self.node.name, self.name))
+    }
+
+    fn cgroup(&self) -> PathBuf {
+        self.node.cgroup.join("pods").join(&self.name)
+    }
+
+    /// The node's side. All veths of a node have the gateway's address, as common CNIs do it.
+    fn node_links(&self) -> Vec<String> {
+        let link = format!("veth{}", self.number);
+        let netns = self.netns();
+        let own = address::node(self.node.index, self.node.families);
+        let pod = self.address();
+        let gateway = address::gateway(self.node.index);
+        let mut lines = vec![format!(
+            "link add name {link} type veth peer name eth0 netns {netns}"
+        )];
+        if pod.v4.is_some() {
+            lines.push(format!("addr add {gateway}/32 dev {link}"));
+        }
+        if pod.v6.is_some() {
+            lines.push(format!("addr add fe80::1/64 dev {link} nodad"));
+        }
+        lines.push(format!("link set {link} up"));
+        if let (Some(v4), Some(source)) = (pod.v4, own.v4) {
+            lines.push(format!("route add {v4}/32 dev {link} src {source}"));
+        }
+        if let (Some(v6), Some(source)) = (pod.v6, own.v6) {
+            lines.push(format!("route add {v6}/128 dev {link} src {source}"));
+        }
+        lines
+    }
+
+    fn own_links(&self) -> Vec<String> {
+        let pod = self.address();
+        let gateway = address::gateway(self.node.index);
+        let mut lines = vec!["link set lo up".to_owned(), "link set eth0 up".to_owned()];
+        if let Some(v4) = pod.v4 {
+            lines.push(format!("addr add {v4}/32 dev eth0"));
+            lines.push(format!("route add {gateway}/32 dev eth0 scope link"));
+            lines.push(format!("route add default via {gateway} dev eth0"));
+        }
+        if let Some(v6) = pod.v6 {
+            lines.push(format!("addr add {v6}/128 dev eth0 nodad"));
+            lines.push("route add ::/0 via fe80::1 dev eth0".to_owned());
+        }
+        lines
+    }
+}
+
+/// Makes pods of one node: one batch for all namespaces, one for all of the node's links, one in each pod.
+pub(super) fn make(node: &Inner, pods: &[Pod]) -> Result<()> {
+    let namespaces: Vec<String> = pods
+        .iter()
+        .map(|pod| format!("netns add {}", pod.netns()))
+        .collect();
+    ip::batch(&namespaces)?;
+    netns::within(&node.netns, || {
+        let links: Vec<String> = pods.iter().flat_map(Pod::node_links).collect();
+        ip::batch(&links)
+    })?;
+    for pod in pods {
+        cgroup::make(&pod.cgroup())?;
+        netns::within(&netns::path(&pod.netns()), || {
+            family_sysctls(pod.families)?;
+            ip::batch(&pod.own_links())
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! What most tests begin with: two nodes, a client, a Service `web` with pods on both nodes, an agent where the
+//! client is.
+
+use std::net::SocketAddr;
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+
+use crate::{
+    agent::{Agent, AgentOptions},
+    deployment::Deployment,
+    harness::eventually,
+    lab::{Families, Lab, Node, Pod},
+    manifest::{Port, Source},
+    place::{Call, Place},
+    traffic::{Failure, Report},
+};
+
+/// Port names of `web`: `http` (TCP 80), `dns` (UDP 80, the same number) and `alt` (TCP 443).
+#[must_use]
+pub fn web_ports() -> Vec<Port> {
+    vec![
+        Port::tcp("http", 80, 8080),
+        Port::udp("dns", 80, 8080),
+        Port::tcp("alt", 443, 8443),
+    ]
+}
+
+/// Two nodes and a Service.
+#[derive(Debug)]
+pub struct Scene {
+    /// The node of the client and of the agent.
+    pub one: Node,
+    /// The other node.
+    pub two: Node,
+    /// A pod on node one that is nobody's endpoint.
+    pub client: Pod,
+    /// The Service, published.
+    pub web: Deployment,
+    /// The agent on node one, ready.
+    pub agent: Agent,
+    /// Where manifests are.
+    pub source: Source,
+}
+
+impl Scene {
+    /// A Service with four pods.
+    pub fn new(lab: &mut Lab, families: Families) -> Result<Self> {
+        Self::with(lab, families, 4, &AgentOptions::default())
+    }
+
+    /// A Service with so many pods, `web-0` and on, in turn on both nodes; an agent of choice.
+    pub fn with(
+        lab: &mut Lab,
+        families: Families,
+        pods: usize,
+        options: &AgentOptions,
+    ) -> Result<Self> {
+        let (one, two) = (lab.node("one", families)?, lab.node("two", families)?);
+        let mut addresses = Vec::new();
+        if families.v4() {
+            addresses.push("10.96.0.10");
+        }
+        if families.v6() {
+            addresses.push("fd00:10:96::10");
+        }
+        let mut web = Deployment::new("web", &addresses, &web_ports())?;
+        for (number, node) in (0..pods).zip([&one, &two].into_iter().cycle()) {
+            web.add(&node.pod(&format!("web-{number}"))?)?;
+        }
+        web.publish(&lab.source())?;
+        Ok(Self {
+            client: one.pod("client")?,
+            agent: one.agent_with(options)?,
+            one,
+            two,
+            web,
+            source: lab.source(),
+        })
+    }
+
+    /// Publishes `web` and waits until traffic shows it.
+    pub fn publish(&self) -> Result<()> {
+        self.web.publish(&self.source)?;
+        self.settle(self.any()?)
+    }
+
+    /// Waits until the ready pods of `web`, and they alone, answer the client at this address.
+    pub fn settle(&self, to: SocketAddr) -> Result<()> {
+        settle(&self.client.place(), to, &self.web.ready())
+    }
+
+    /// One address of `web`, port `http`.
+    pub fn any(&self) -> Result<SocketAddr> {
+        self.web.v4("http").or_else(|_| self.web.v6("http"))
+    }
+
+    /// Every address of `web` with this port.
+    #[must_use]
+    pub fn all(&self, port: &str) -> Vec<SocketAddr> {
+        [self.web.v4(port), self.web.v6(port)]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+}
+
+/// Waits until these, and they alone, answer new TCP connections; if there are none, until connections are refused.
+pub fn settle(from: &Place, to: SocketAddr, names: &[String]) -> Result<()> {
+    // A fair choice misses one of N in 40 N tries with a chance of N e^-40.
+    let count = 40 * u64::try_from(names.len().max(1))?;
+    eventually(&format!("{names:?} answer at {to}"), || {
+        let report = from.call(&Call::connect(to).count(count).option("--timeout", 2000))?;
+        if names.is_empty() {
+            ensure!(report.failed(Failure::Refused) == count, "{report:?}");
+            return Ok(());
+        }
+        ensure_clean(&report)?;
+        ensure!(
+            report.backends.keys().eq(sorted(names).iter()),
+            "{report:?}"
+        );
+        Ok(())
+    })
+}
+
+fn sorted(names: &[String]) -> Vec<String> {
+    let mut names = names.to_vec();
+    names.sort();
+    names
+}
+
+/// Fails with the whole report unless everything went well.
+pub fn ensure_clean(report: &Report) -> Result<()> {
+    ensure!(report.is_clean(), "{report:?}");
+    Ok(())
+}
+
+/// Everything that stands under a key, anywhere in a document.
+#[must_use]
+pub fn values<'a>(document: &'a Value, key: &str) -> Vec<&'a Value> {
+    match document {
+        Value::Object(fields) => {
+            let own = fields.get(key).into_iter();
+            own.chain(fields.values().flat_map(|value| values(value, key)))
+                .collect()
+        }
+        Value::Array(items) => items.iter().flat_map(|value| values(value, key)).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
+    }
+}

@@ -1,0 +1,33 @@
+//! `in`: enters a network namespace and a cgroup, then becomes the command.
+
+use std::{os::unix::process::CommandExt, path::PathBuf, process::Command};
+
+use anyhow::{Context, Result};
+
+use crate::lab::{cgroup, netns};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct EnterArgs {
+    /// The network namespace, as a file.
+    #[arg(long)]
+    netns: Option<PathBuf>,
+    /// The cgroup2 directory.
+    #[arg(long)]
+    cgroup: Option<PathBuf>,
+    /// The command and its arguments.
+    #[arg(last = true, required = true)]
+    command: Vec<String>,
+}
+
+/// Returns only if it fails. The cgroup comes first: it is joined before the program's first socket exists.
+pub(super) fn enter(args: &EnterArgs) -> Result<()> {
+    if let Some(path) = &args.cgroup {
+        cgroup::join(path)?;
+    }
+    if let Some(path) = &args.netns {
+        netns::enter(path)?;
+    }
+    let (program, arguments) = args.command.split_first().context("a command is needed")?;
+    let error = Command::new(program).args(arguments).exec();
+    Err(error).with_context(|| format!("cannot run {program}"))
+}
