@@ -6,6 +6,7 @@ mod bench;
 mod build;
 mod demo;
 mod kernels;
+mod lint;
 mod place;
 mod run;
 mod schema;
@@ -37,6 +38,8 @@ enum Verb {
     Test(test::Arguments),
     /// Boot old kernels and prove that every program works there
     Kernels(kernels::Arguments),
+    /// Check format, lints, documentation, licences and the schema
+    Lint,
     /// Write mesh-common/schema.lock, or check it
     Schema(schema::Arguments),
 }
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Verb::Bench(arguments) => bench::bench(&arguments),
         Verb::Test(arguments) => test::test(&arguments),
         Verb::Kernels(arguments) => kernels::kernels(&arguments),
+        Verb::Lint => lint::lint(),
         Verb::Schema(arguments) => schema::schema(&arguments),
     };
     match result {
