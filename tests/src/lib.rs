@@ -6,6 +6,7 @@
 
 mod agent;
 mod deployment;
+mod everyday;
 mod harness;
 mod lab;
 mod manifest;
@@ -16,6 +17,7 @@ pub mod traffic;
 
 pub use agent::{Agent, AgentOptions, CliOutput, Metrics, Response, agent_binary};
 pub use deployment::{Condition, Deployment};
+pub use everyday::Everyday;
 pub use harness::{Needs, PATIENCE, eventually, test};
 pub use lab::{Address, Families, Lab, Node, Pod, remove_run, sweep};
 pub use manifest::{Endpoint, PodManifest, Port, Protocol, Service, Slice, Source, node};

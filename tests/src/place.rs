@@ -17,6 +17,7 @@ use nix::{
 };
 
 use crate::{
+    harness::eventually,
     lab::{Run, netns},
     traffic::Report,
 };
@@ -220,6 +221,15 @@ impl Drop for Process {
 pub struct Load(Process);
 
 impl Load {
+    /// Waits until all connections of a `hold` are open.
+    pub fn holding(self) -> Result<Self> {
+        eventually("the connections are open", || {
+            ensure!(self.0.said().contains("holding"), "still opening");
+            Ok(())
+        })?;
+        Ok(self)
+    }
+
     /// Ends the traffic and says what became of it.
     pub fn stop(mut self) -> Result<Report> {
         drop(self.0.child.stdin.take());
