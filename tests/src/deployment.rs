@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{
     lab::Pod,
     manifest::{Endpoint, Port, Service, Slice, Source},
-    place::Process,
+    process::Process,
 };
 
 /// What the EndpointSlices say of a pod.

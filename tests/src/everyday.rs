@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 
 use crate::{
-    place::{Call, Load},
+    call::{Call, Load},
     scene::{Scene, ensure_clean},
     traffic::Report,
 };

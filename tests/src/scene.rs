@@ -8,11 +8,12 @@ use serde_json::Value;
 
 use crate::{
     agent::{Agent, AgentOptions},
+    call::Call,
     deployment::Deployment,
     harness::eventually,
     lab::{Families, Lab, Node, Pod},
     manifest::{Port, Source},
-    place::{Call, Place},
+    place::Place,
     traffic::{Failure, Report},
 };
 

@@ -16,11 +16,7 @@ use serde_json::Value;
 pub use http::Response;
 pub use metrics::Metrics;
 
-use crate::{
-    harness::eventually,
-    lab::Node,
-    place::{Place, Process},
-};
+use crate::{harness::eventually, lab::Node, place::Place, process::Process};
 
 const HEALTH_PORT: u16 = 10256;
 const METRICS_PORT: u16 = 10249;
@@ -112,12 +108,16 @@ impl Agent {
 
     /// Waits until it has programmed and attached everything, or fails with what it said.
     pub fn wait_ready(&self) -> Result<()> {
-        eventually("the agent is ready", || {
-            ensure!(self.is_running()?, "the agent ended:\n{}", self.said());
+        let alive = eventually("the agent is ready", || {
+            if !self.is_running()? {
+                return Ok(false);
+            }
             let response = self.health("/readyz")?;
             ensure!(response.status == 200, "not ready: {}", response.body);
-            Ok(())
-        })
+            Ok(true)
+        })?;
+        ensure!(alive, "the agent ended:\n{}", self.said());
+        Ok(())
     }
 
     /// Whether the process lives. A zombie does not.
