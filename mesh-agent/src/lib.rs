@@ -3,3 +3,6 @@
 pub mod desired;
 pub mod model;
 pub mod plan;
+mod schema;
+pub mod sweep;
+pub mod trace;

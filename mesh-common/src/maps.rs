@@ -4,8 +4,8 @@
 //! forgetting that a failed build.
 
 use crate::{
-    AffinityKey, AffinityValue, Backend, COUNTERS, FrontendKey, FrontendValue, SocketKey,
-    SocketValue,
+    AffinityKey, AffinityValue, Backend, COUNTERS, FrontendKey, FrontendValue, PEERS, Peer,
+    SocketKey, SocketValue,
     plain::{Layout, Plain},
 };
 
@@ -27,8 +27,8 @@ pub enum MapShape {
     Hash,
     /// BPF_MAP_TYPE_LRU_HASH.
     LruHash,
-    /// BPF_MAP_TYPE_ARRAY with BPF_F_MMAPABLE: the agent stores words into it.
-    WordArray,
+    /// BPF_MAP_TYPE_ARRAY with BPF_F_MMAPABLE: the agent maps it into its memory.
+    MappedArray,
     /// BPF_MAP_TYPE_PERCPU_ARRAY.
     PerCpuArray,
 }
@@ -53,7 +53,7 @@ pub struct MapSpec {
 }
 
 /// Every map, in the order in which the way of a connection meets them.
-pub const MAPS: [MapSpec; 8] = [
+pub const MAPS: [MapSpec; 11] = [
     MapSpec {
         name: "frontends",
         version: 1,
@@ -67,7 +67,7 @@ pub const MAPS: [MapSpec; 8] = [
         name: "services",
         version: 1,
         kind: MapKind::Derived,
-        shape: MapShape::WordArray,
+        shape: MapShape::MappedArray,
         key: u32::LAYOUT,
         value: u64::LAYOUT,
         default_entries: 65_536,
@@ -76,7 +76,7 @@ pub const MAPS: [MapSpec; 8] = [
         name: "sets",
         version: 1,
         kind: MapKind::Derived,
-        shape: MapShape::WordArray,
+        shape: MapShape::MappedArray,
         key: u32::LAYOUT,
         value: u64::LAYOUT,
         default_entries: 131_072,
@@ -85,7 +85,7 @@ pub const MAPS: [MapSpec; 8] = [
         name: "slots",
         version: 1,
         kind: MapKind::Derived,
-        shape: MapShape::WordArray,
+        shape: MapShape::MappedArray,
         key: u32::LAYOUT,
         value: u64::LAYOUT,
         default_entries: 1_048_576,
@@ -94,7 +94,7 @@ pub const MAPS: [MapSpec; 8] = [
         name: "backends",
         version: 1,
         kind: MapKind::Derived,
-        shape: MapShape::WordArray,
+        shape: MapShape::MappedArray,
         key: u32::LAYOUT,
         value: Backend::LAYOUT,
         default_entries: 262_144,
@@ -107,6 +107,33 @@ pub const MAPS: [MapSpec; 8] = [
         key: AffinityKey::LAYOUT,
         value: AffinityValue::LAYOUT,
         default_entries: 65_536,
+    },
+    MapSpec {
+        name: "peer_cookies",
+        version: 1,
+        kind: MapKind::Flow,
+        shape: MapShape::MappedArray,
+        key: u32::LAYOUT,
+        value: u64::LAYOUT,
+        default_entries: PEERS,
+    },
+    MapSpec {
+        name: "peers",
+        version: 1,
+        kind: MapKind::Flow,
+        shape: MapShape::MappedArray,
+        key: u32::LAYOUT,
+        value: Peer::LAYOUT,
+        default_entries: PEERS,
+    },
+    MapSpec {
+        name: "displaced",
+        version: 1,
+        kind: MapKind::Flow,
+        shape: MapShape::MappedArray,
+        key: u32::LAYOUT,
+        value: u64::LAYOUT,
+        default_entries: 1,
     },
     MapSpec {
         name: "sockets",

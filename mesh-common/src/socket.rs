@@ -1,8 +1,8 @@
 //! What is remembered of a socket that talks through a Service, so that replies and getpeername show the Service.
 //!
-//! A socket has at most one `peer` entry (connect); an unconnected UDP socket has a `chosen` entry per frontend, a
-//! `reply` entry per backend it has sent to, and a `head` from which the reply entries hang as a list, so that
-//! sock_release finds them all.
+//! A connected socket has one `peer` entry if it found no place in `peers`; an unconnected UDP socket has a `chosen` entry per frontend, a
+//! `reply` entry per backend it has sent to, and a `head` from which both hang as one list, so that sock_release finds
+//! them all.
 
 use crate::{Address, BackendId, Port, plain::plain};
 
@@ -19,7 +19,7 @@ impl SocketKey {
     pub const CHOSEN: u8 = 1;
     /// Kind of the entry that turns a backend's address back into the frontend's.
     pub const REPLY: u8 = 2;
-    /// Kind of the entry from which the reply entries hang.
+    /// Kind of the entry from which the others hang.
     pub const HEAD: u8 = 3;
 
     const fn new(cookie: u64, address: Address, port: Port, kind: u8) -> Self {
@@ -54,7 +54,7 @@ impl SocketKey {
         Self::new(cookie, backend, port, Self::REPLY)
     }
 
-    /// The list of reply entries.
+    /// The list of chosen and reply entries.
     #[must_use]
     #[inline(always)]
     pub const fn head(cookie: u64) -> Self {
@@ -92,29 +92,46 @@ plain! {
     #[derive(Debug)]
     pub struct SocketValue {
         cookie: u64,
-        frontend: Address,
-        backend: Address,
-        frontend_port: Port,
-        backend_port: Port,
+        other: Address,
+        link: Address,
+        other_port: Port,
+        link_port: Port,
         id: BackendId,
         generation: u32,
-        count: u32,
+        link_kind: u8,
+        closed: u8,
+        reserved: u16,
     }
 }
 
-/// Everything a `SocketValue` holds; which fields mean something depends on the key's kind.
+/// What a `SocketValue` holds beside the cookie; which fields mean something depends on the key's kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketEntry {
-    /// peer, chosen, reply: what the program asked for.
-    pub frontend: (Address, Port),
-    /// peer, chosen: where it went. reply, head: the next reply entry of the list (port 0: none).
-    pub backend: (Address, Port),
+    /// peer, reply: the frontend the program asked for. chosen: the backend its datagrams go to.
+    pub other: (Address, Port),
+    /// peer: the backend it is connected to. chosen, reply, head: address and port in the key of the list's next
+    /// entry.
+    pub link: (Address, Port),
+    /// chosen, reply, head: kind of the list's next entry; `SocketKey::PEER`, which is on no list, ends it.
+    pub link_kind: u8,
     /// peer, chosen: the backend.
     pub id: BackendId,
     /// peer, chosen: the backend's generation.
     pub generation: u32,
-    /// head: length of the list.
-    pub count: u32,
+    /// head: 1 once the socket is closed and what hangs here waits to be swept.
+    pub closed: u8,
+}
+
+impl SocketEntry {
+    /// Nothing, and the end of a list.
+    pub const EMPTY: Self = Self {
+        other: (Address::UNSPECIFIED, Port::from_be(0)),
+        link: (Address::UNSPECIFIED, Port::from_be(0)),
+        link_kind: SocketKey::PEER,
+        id: 0,
+        generation: 0,
+        closed: 0,
+    };
 }
 
 impl SocketValue {
@@ -124,13 +141,15 @@ impl SocketValue {
     pub const fn new(cookie: u64, entry: SocketEntry) -> Self {
         Self {
             cookie,
-            frontend: entry.frontend.0,
-            backend: entry.backend.0,
-            frontend_port: entry.frontend.1,
-            backend_port: entry.backend.1,
+            other: entry.other.0,
+            link: entry.link.0,
+            other_port: entry.other.1,
+            link_port: entry.link.1,
             id: entry.id,
             generation: entry.generation,
-            count: entry.count,
+            link_kind: entry.link_kind,
+            closed: entry.closed,
+            reserved: 0,
         }
     }
 
@@ -141,16 +160,41 @@ impl SocketValue {
         self.cookie
     }
 
+    /// Makes the entry with this key the list's next one; None ends the list.
+    #[inline(always)]
+    pub const fn set_next(&mut self, next: Option<SocketKey>) {
+        (self.link, self.link_port, self.link_kind) = match next {
+            Some(key) => (key.address, key.port, key.kind),
+            None => (Address::UNSPECIFIED, Port::from_be(0), SocketKey::PEER),
+        };
+    }
+
+    /// Key of the list's next entry; None at its end.
+    #[must_use]
+    #[inline(always)]
+    pub const fn next(&self) -> Option<SocketKey> {
+        if self.link_kind == SocketKey::PEER {
+            return None;
+        }
+        Some(SocketKey::new(
+            self.cookie,
+            self.link,
+            self.link_port,
+            self.link_kind,
+        ))
+    }
+
     /// The entry.
     #[must_use]
     #[inline(always)]
     pub const fn entry(self) -> SocketEntry {
         SocketEntry {
-            frontend: (self.frontend, self.frontend_port),
-            backend: (self.backend, self.backend_port),
+            other: (self.other, self.other_port),
+            link: (self.link, self.link_port),
+            link_kind: self.link_kind,
             id: self.id,
             generation: self.generation,
-            count: self.count,
+            closed: self.closed,
         }
     }
 }

@@ -1,1 +1,28 @@
+//! The whole datapath logic, written once: the kernel runs it over BPF maps and contexts, tests, fuzzers and
+//! `mesh-agent trace` run it over plain memory (`sim`).
+//!
+//! The way of a connection: hook -> service -> backend -> record -> rewrite -> verdict, each a stage (`stage`).
 #![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(any(test, feature = "sim"))]
+extern crate std;
+
+mod affinity;
+mod backend;
+mod env;
+mod hooks;
+mod peer;
+mod record;
+mod reply;
+mod service;
+mod stage;
+
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
+#[cfg(test)]
+mod tests;
+
+pub use env::{Clock, Env, Full, Random, Sink, Socket, Tables};
+pub use hooks::{connect, getpeername, recvmsg, release, sendmsg};
+pub use stage::{Hook, Stage, State, Step, Verdict, run};

@@ -42,6 +42,12 @@ impl Place {
         &self.netns
     }
 
+    /// The cgroup.
+    #[must_use]
+    pub fn cgroup(&self) -> &Path {
+        &self.cgroup
+    }
+
     /// A command that will run here.
     pub fn command<S: AsRef<OsStr>>(
         &self,

@@ -1,0 +1,272 @@
+//! What the datapath would do with a call, step by step: the live tables in, the stages' words out. It runs the
+//! datapath's own code over a copy of the maps, so it cannot say anything else than the kernel.
+
+use mesh_common::{
+    AffinityKey, AffinityValue, BackendState, Client, Port, Protocol, Reason, SocketKey,
+    SocketValue,
+};
+use mesh_ebpf::{
+    Hook, Stage, State, Step, Verdict,
+    sim::{Sim, SimSocket, Traced, trace},
+};
+
+use crate::plan::TableDump;
+
+/// The call to trace.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// connect for TCP and connected UDP, sendmsg for unconnected UDP.
+    pub hook: Hook,
+    /// Where the program wants to go.
+    pub to: std::net::SocketAddr,
+    /// Over what.
+    pub protocol: Protocol,
+    /// Cookie of the client's network namespace, for session affinity.
+    pub netns_cookie: u64,
+    /// Seed of the random choice.
+    pub seed: u64,
+    /// Nanoseconds of the monotonic clock.
+    pub now: u64,
+}
+
+/// One step of the answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepText {
+    /// The stage's word.
+    pub stage: &'static str,
+    /// What it found, in a sentence.
+    pub text: String,
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The steps, in order.
+    pub steps: Vec<StepText>,
+    /// `pass`, `forward`, or `refuse`.
+    pub verdict: &'static str,
+    /// The reason of a refusal.
+    pub reason: Option<Reason>,
+    /// Where the call goes.
+    pub target: std::net::SocketAddr,
+}
+
+/// Copies the tables into memory for a trace.
+#[must_use]
+pub fn sim(
+    tables: &TableDump,
+    affinity: Vec<(AffinityKey, AffinityValue)>,
+    sockets: Vec<(SocketKey, SocketValue)>,
+) -> Sim {
+    let index = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+    Sim {
+        frontends: tables.frontends.iter().copied().collect(),
+        services: tables
+            .services
+            .iter()
+            .enumerate()
+            .map(|(id, word)| (index(id), *word))
+            .collect(),
+        sets: tables
+            .sets
+            .iter()
+            .enumerate()
+            .map(|(id, word)| (index(id), *word))
+            .collect(),
+        slots: tables
+            .slots
+            .iter()
+            .enumerate()
+            .map(|(at, id)| (index(at), *id))
+            .collect(),
+        backends: tables
+            .backends
+            .iter()
+            .enumerate()
+            .map(|(id, backend)| (index(id), *backend))
+            .collect(),
+        affinity: affinity
+            .into_iter()
+            .collect::<std::collections::BTreeMap<_, _>>()
+            .into(),
+        sockets: sockets
+            .into_iter()
+            .collect::<std::collections::BTreeMap<_, _>>()
+            .into(),
+        ..Sim::default()
+    }
+}
+
+/// Runs the call through the datapath.
+#[must_use]
+pub fn run(sim: &Sim, call: &Call) -> Answer {
+    sim.seed.set(call.seed);
+    sim.clock.set(call.now);
+    let mut socket = SimSocket {
+        peer: (call.to.ip().into(), Port::new(call.to.port())),
+        protocol: Some(call.protocol),
+        // No socket has the cookie 0, so nothing is remembered of this one.
+        cookie: 0,
+        client: Client::from_netns_cookie(call.netns_cookie),
+    };
+    let walked = trace(call.hook, sim, &mut socket);
+    let verdict = match walked.last().map(|last| last.step) {
+        Some(Step::Done(verdict)) => verdict,
+        Some(Step::Next(_)) | None => Verdict::Refuse(Reason::Inconsistent),
+    };
+    let (word, reason) = match verdict {
+        Verdict::Pass => ("pass", None),
+        Verdict::Forward => ("forward", None),
+        Verdict::Refuse(reason) => ("refuse", Some(reason)),
+    };
+    Answer {
+        steps: walked.iter().map(|traced| describe(sim, traced)).collect(),
+        verdict: word,
+        reason,
+        target: (socket.peer.0.to_ip(), socket.peer.1.get()).into(),
+    }
+}
+
+fn describe(sim: &Sim, traced: &Traced) -> StepText {
+    let state = &traced.state;
+    let text = match (traced.stage, traced.step) {
+        (_, Step::Done(Verdict::Refuse(reason))) => refusal(reason).to_owned(),
+        (Stage::Service, Step::Done(_)) => {
+            "the destination is no Service's: the call goes on untouched".to_owned()
+        }
+        (Stage::Service, Step::Next(_)) => {
+            let frontend = state.frontend;
+            let count = sim
+                .sets
+                .get(&frontend.cluster())
+                .map_or(0, |word| word.count());
+            format!(
+                "service {} has set {} with {count} backends",
+                frontend.service(),
+                frontend.cluster()
+            )
+        }
+        (Stage::Reuse, Step::Next(Stage::Rewrite)) => {
+            format!("the socket keeps backend {}", state.backend)
+        }
+        (Stage::Reuse, _) => "the socket has not sent to this Service before".to_owned(),
+        (Stage::Backend, _) => chosen(sim, state),
+        (Stage::RecordPeer, _) => "getpeername will show the Service".to_owned(),
+        (Stage::RecordReply, _) => "replies will show the Service".to_owned(),
+        (Stage::Rewrite, _) => format!("the call goes to {}", endpoint(state)),
+    };
+    StepText {
+        stage: traced.stage.name(),
+        text,
+    }
+}
+
+fn endpoint(state: &State) -> std::net::SocketAddr {
+    (state.target.0.to_ip(), state.target.1.get()).into()
+}
+
+fn chosen(sim: &Sim, state: &State) -> String {
+    let seconds = sim
+        .services
+        .get(&state.frontend.service())
+        .map_or(0, |word| word.affinity_seconds());
+    let how = if seconds == 0 {
+        "by chance".to_owned()
+    } else {
+        format!("by affinity of {seconds} s, or by chance")
+    };
+    let health = match sim
+        .backends
+        .get(&state.backend)
+        .map(|backend| backend.word().state())
+    {
+        Some(BackendState::Ready) => "ready",
+        Some(BackendState::Draining) => "draining",
+        Some(BackendState::Gone) | None => "gone",
+    };
+    format!(
+        "backend {} ({}, {health}), chosen {how}",
+        state.backend,
+        endpoint(state)
+    )
+}
+
+fn refusal(reason: Reason) -> &'static str {
+    match reason {
+        Reason::NoEndpoints => "the Service has no ready endpoint: the call is refused",
+        Reason::NoSuchPort => "the address is a ClusterIP without this port: the call is refused",
+        Reason::SocketsFull => {
+            "the map `sockets` is full: a reply could not be shown as the Service's"
+        }
+        Reason::Inconsistent => {
+            "the tables contradict each other: a defect of the agent, please report it"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh_common::{Backend, BackendWord, FrontendKey, FrontendValue, ServiceWord, SetWord};
+
+    use super::*;
+
+    fn tables() -> TableDump {
+        let cluster_ip = std::net::Ipv4Addr::new(10, 96, 0, 1).into();
+        let backend_ip = std::net::Ipv4Addr::new(10, 244, 1, 2).into();
+        let word = BackendWord::new(Port::new(8080), BackendState::Ready, 1);
+        TableDump {
+            frontends: vec![
+                (
+                    FrontendKey::new(cluster_ip, Port::new(80), 6),
+                    FrontendValue::new(1, 1, 0),
+                ),
+                (
+                    FrontendKey::whole_address(cluster_ip),
+                    FrontendValue::refuse(),
+                ),
+            ],
+            services: vec![ServiceWord::new(0), ServiceWord::new(0)],
+            sets: vec![SetWord::EMPTY, SetWord::new(0, 1)],
+            slots: vec![1],
+            backends: vec![
+                Backend::new(backend_ip, BackendWord::from_word(0)),
+                Backend::new(backend_ip, word),
+            ],
+        }
+    }
+
+    fn answer(to: &str) -> Answer {
+        let call = Call {
+            hook: Hook::Connect,
+            to: to.parse().unwrap(),
+            protocol: Protocol::Tcp,
+            netns_cookie: 1,
+            seed: 1,
+            now: 1,
+        };
+        run(&sim(&tables(), Vec::new(), Vec::new()), &call)
+    }
+
+    #[test]
+    fn a_service_is_forwarded() {
+        let answer = answer("10.96.0.1:80");
+        assert_eq!((answer.verdict, answer.reason), ("forward", None));
+        assert_eq!(answer.target, "10.244.1.2:8080".parse().unwrap());
+        let stages: Vec<_> = answer.steps.iter().map(|step| step.stage).collect();
+        assert_eq!(stages, ["service", "backend", "record-peer", "rewrite"]);
+    }
+
+    #[test]
+    fn a_port_that_a_cluster_ip_lacks_is_refused() {
+        let answer = answer("10.96.0.1:81");
+        assert_eq!(
+            (answer.verdict, answer.reason),
+            ("refuse", Some(Reason::NoSuchPort))
+        );
+    }
+
+    #[test]
+    fn others_pass() {
+        assert_eq!(answer("192.0.2.1:80").verdict, "pass");
+    }
+}

@@ -1,0 +1,57 @@
+//! Stage Backend: which endpoint serves a new connection? In: the frontend. Out: backend and target.
+
+use mesh_common::{Backend, BackendId, BackendState, Reason, SetId};
+
+use crate::{
+    Env, Socket, affinity,
+    stage::{Hook, Stage, State, Step, Verdict},
+};
+
+/// How often the choice is made again when the backend went away between the loads of set and backend.
+const TRIES: u32 = 4;
+
+#[inline(always)]
+pub(crate) fn stage<E: Env, S: Socket>(env: &E, socket: &S, state: &mut State) -> Step {
+    let seconds = env.service(state.frontend.service()).affinity_seconds();
+    let chosen = if seconds == 0 {
+        random(env, state.frontend.cluster())
+    } else {
+        affinity::choose(env, socket.client(), &state.frontend, seconds)
+    };
+    let (id, backend) = match chosen {
+        Ok(chosen) => chosen,
+        Err(reason) => return Step::Done(Verdict::Refuse(reason)),
+    };
+    let word = backend.word();
+    state.backend = id;
+    state.generation = word.generation();
+    state.target = (backend.address(), word.port());
+    if backend.address().is_v4() != state.asked.0.is_v4() {
+        return Step::Done(Verdict::Refuse(Reason::Inconsistent));
+    }
+    Step::Next(match state.hook {
+        Hook::Connect => Stage::RecordPeer,
+        Hook::Sendmsg => Stage::RecordReply,
+    })
+}
+
+/// Any backend of the set, each as likely (to within 2^-32 of its share).
+///
+/// Not in line: with and without affinity it is the same code, and a small program stays in the cache.
+#[inline(never)]
+pub(crate) fn random<E: Env>(env: &E, set: SetId) -> Result<(BackendId, Backend), Reason> {
+    for _ in 0..TRIES {
+        let word = env.set(set);
+        if word.count() == 0 {
+            return Err(Reason::NoEndpoints);
+        }
+        let place = ((u64::from(env.random()) * u64::from(word.count())) >> 32) as u32;
+        let id = env.slot(word.base().wrapping_add(place));
+        if let Some(backend) = env.backend(id)
+            && backend.word().state() != BackendState::Gone
+        {
+            return Ok((id, backend));
+        }
+    }
+    Err(Reason::Inconsistent)
+}

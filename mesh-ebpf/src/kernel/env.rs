@@ -1,0 +1,157 @@
+//! Tables, clock, randomness and counters over BPF maps and helpers.
+
+use core::sync::atomic::{Ordering, compiler_fence};
+
+use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns};
+use aya_ebpf::maps::Array;
+use mesh_common::{
+    AffinityKey, AffinityValue, Backend, BackendId, Counter, FrontendKey, FrontendValue, Peer,
+    ServiceId, ServiceWord, SetId, SetWord, SocketKey, SocketValue,
+};
+use mesh_ebpf::{Clock, Full, Random, Sink, Tables};
+
+use super::maps::{
+    AFFINITY, BACKENDS, COUNTS, DISPLACED, FRONTENDS, PEER_COOKIES, PEER_PLACES, SERVICES, SETS,
+    SLOTS, SOCKETS,
+};
+
+/// The one environment: maps are the program's own, so there is nothing to hold.
+pub(crate) struct KernelEnv;
+
+/// One load of a word that the agent may be storing at this moment; 0 when the index is out of range.
+#[inline(always)]
+fn word(array: &Array<u64>, index: u32) -> u64 {
+    match array.get_ptr(index) {
+        // SAFETY: the pointer is the kernel's, aligned to 8 bytes and valid for the whole run of the program.
+        Some(pointer) => unsafe { pointer.read_volatile() },
+        None => 0,
+    }
+}
+
+impl Tables for KernelEnv {
+    #[inline(always)]
+    fn frontend(&self, key: &FrontendKey) -> Option<FrontendValue> {
+        // SAFETY: copied out at once; the agent never has an element reused while a program may read it (it waits for
+        // a grace period between a removal and the next insertion).
+        unsafe { FRONTENDS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn service(&self, id: ServiceId) -> ServiceWord {
+        ServiceWord::from_word(word(&SERVICES, id))
+    }
+
+    #[inline(always)]
+    fn set(&self, id: SetId) -> SetWord {
+        SetWord::from_word(word(&SETS, id))
+    }
+
+    #[inline(always)]
+    fn slot(&self, index: u32) -> BackendId {
+        word(&SLOTS, index) as BackendId
+    }
+
+    #[inline(always)]
+    fn backend(&self, id: BackendId) -> Option<Backend> {
+        BACKENDS.get(id).copied()
+    }
+
+    #[inline(always)]
+    fn affinity(&self, key: &AffinityKey) -> Option<AffinityValue> {
+        // SAFETY: copied out at once; that an element may be reused meanwhile is what the value's service tells.
+        unsafe { AFFINITY.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn set_affinity(&self, key: &AffinityKey, value: &AffinityValue) {
+        // Best effort: a client whose entry cannot be written is balanced anew.
+        AFFINITY.insert(key, value, 0).ok();
+    }
+
+    #[inline(always)]
+    fn peer_cookie(&self, place: u32) -> u64 {
+        word(&PEER_COOKIES, place)
+    }
+
+    #[inline(always)]
+    fn set_peer_cookie(&self, place: u32, cookie: u64) {
+        // x86 keeps stores in order, and on arm64 a socket's entry is read where it was written or after its system
+        // call returned, so it is the compiler alone that must keep the order.
+        compiler_fence(Ordering::SeqCst);
+        if let Some(pointer) = PEER_COOKIES.get_ptr_mut(place) {
+            // SAFETY: as for `word`; one aligned store.
+            unsafe { pointer.write_volatile(cookie) };
+        }
+    }
+
+    #[inline(always)]
+    fn peer(&self, place: u32) -> Peer {
+        PEER_PLACES.get(place).copied().unwrap_or(Peer::FREE)
+    }
+
+    #[inline(always)]
+    fn set_peer(&self, place: u32, peer: &Peer) {
+        if let Some(pointer) = PEER_PLACES.get_ptr_mut(place) {
+            // SAFETY: as for `word`; whoever reads it at this moment sees another cookie in the entry, or the entry
+            // of the same socket's earlier connect.
+            unsafe { pointer.write(*peer) };
+        }
+    }
+
+    #[inline(always)]
+    fn displaced(&self) -> bool {
+        word(&DISPLACED, 0) != 0
+    }
+
+    #[inline(always)]
+    fn set_displaced(&self) {
+        if let Some(pointer) = DISPLACED.get_ptr_mut(0) {
+            // SAFETY: as for `word`; only this one value is ever stored.
+            unsafe { pointer.write_volatile(1) };
+        }
+    }
+
+    #[inline(always)]
+    fn socket(&self, key: &SocketKey) -> Option<SocketValue> {
+        // SAFETY: copied out at once; that an element may be reused meanwhile is what the value's cookie tells.
+        unsafe { SOCKETS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn set_socket(&self, key: &SocketKey, value: &SocketValue) -> Result<(), Full> {
+        SOCKETS.insert(key, value, 0).map_err(|_| Full)
+    }
+
+    #[inline(always)]
+    fn remove_socket(&self, key: &SocketKey) {
+        // That there is nothing to remove is the common case.
+        SOCKETS.remove(key).ok();
+    }
+}
+
+impl Clock for KernelEnv {
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        // SAFETY: the helper has no preconditions.
+        unsafe { bpf_ktime_get_ns() }
+    }
+}
+
+impl Random for KernelEnv {
+    #[inline(always)]
+    fn random(&self) -> u32 {
+        // SAFETY: the helper has no preconditions.
+        unsafe { bpf_get_prandom_u32() }
+    }
+}
+
+impl Sink for KernelEnv {
+    #[inline(always)]
+    fn count(&self, counter: Counter) {
+        if let Some(count) = COUNTS.get_ptr_mut(counter.index()) {
+            // SAFETY: the pointer is to this CPU's own copy. A program that is preempted in between may lose one
+            // count, never more.
+            unsafe { *count = (*count).wrapping_add(1) };
+        }
+    }
+}

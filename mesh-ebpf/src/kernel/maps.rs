@@ -1,0 +1,42 @@
+//! The maps. Names, types and flags are those of `mesh_common::MAPS`; the agent checks them when it loads the object
+//! and gives each its size.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap, LruHashMap, PerCpuArray},
+};
+use mesh_common::{
+    AffinityKey, AffinityValue, Backend, COUNTERS, FrontendKey, FrontendValue, PEERS, Peer,
+    SocketKey, SocketValue,
+};
+
+/// BPF_F_MMAPABLE: the agent stores words into the array without a system call.
+const MMAPABLE: u32 = 1 << 10;
+
+/// The agent sets the sizes when it loads the object; these let the object be loaded by itself.
+const SMALL: u32 = 1024;
+
+#[map(name = "frontends")]
+pub(crate) static FRONTENDS: HashMap<FrontendKey, FrontendValue> =
+    HashMap::with_max_entries(SMALL, 0);
+#[map(name = "services")]
+pub(crate) static SERVICES: Array<u64> = Array::with_max_entries(SMALL, MMAPABLE);
+#[map(name = "sets")]
+pub(crate) static SETS: Array<u64> = Array::with_max_entries(SMALL, MMAPABLE);
+#[map(name = "slots")]
+pub(crate) static SLOTS: Array<u64> = Array::with_max_entries(SMALL, MMAPABLE);
+#[map(name = "backends")]
+pub(crate) static BACKENDS: Array<Backend> = Array::with_max_entries(SMALL, MMAPABLE);
+#[map(name = "affinity")]
+pub(crate) static AFFINITY: LruHashMap<AffinityKey, AffinityValue> =
+    LruHashMap::with_max_entries(SMALL, 0);
+#[map(name = "peer_cookies")]
+pub(crate) static PEER_COOKIES: Array<u64> = Array::with_max_entries(PEERS, MMAPABLE);
+#[map(name = "peers")]
+pub(crate) static PEER_PLACES: Array<Peer> = Array::with_max_entries(PEERS, MMAPABLE);
+#[map(name = "displaced")]
+pub(crate) static DISPLACED: Array<u64> = Array::with_max_entries(1, MMAPABLE);
+#[map(name = "sockets")]
+pub(crate) static SOCKETS: HashMap<SocketKey, SocketValue> = HashMap::with_max_entries(SMALL, 0);
+#[map(name = "counters")]
+pub(crate) static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);

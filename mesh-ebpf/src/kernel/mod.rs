@@ -1,0 +1,8 @@
+//! The kernel side of the library's traits. All unsafe code of the datapath is here and in the hooks.
+
+mod env;
+mod maps;
+mod sock_addr;
+
+pub(crate) use env::KernelEnv;
+pub(crate) use sock_addr::{SockAddr, protocol, verdict_code};

@@ -1,0 +1,244 @@
+//! The traits over plain memory: the same datapath in tests, property tests and `mesh-agent trace`.
+
+use core::cell::{Cell, RefCell};
+use std::{collections::BTreeMap, vec::Vec};
+
+use mesh_common::{
+    Address, AffinityKey, AffinityValue, Backend, BackendId, Client, Counter, FrontendKey,
+    FrontendValue, Peer, Port, Protocol, ServiceId, ServiceWord, SetId, SetWord, SocketKey,
+    SocketValue,
+};
+
+use crate::{
+    Clock, Full, Random, Sink, Socket, Tables,
+    stage::{self, Hook, Stage, State, Step},
+};
+
+/// Tables, clock, randomness and counters in memory. A table that lacks an index answers as the kernel's would.
+#[derive(Clone, Debug)]
+pub struct Sim {
+    /// `frontends`
+    pub frontends: BTreeMap<FrontendKey, FrontendValue>,
+    /// `services`, by id
+    pub services: BTreeMap<ServiceId, ServiceWord>,
+    /// `sets`, by id
+    pub sets: BTreeMap<SetId, SetWord>,
+    /// `slots`, by index
+    pub slots: BTreeMap<u32, BackendId>,
+    /// `backends`, by id
+    pub backends: BTreeMap<BackendId, Backend>,
+    /// `affinity`
+    pub affinity: RefCell<BTreeMap<AffinityKey, AffinityValue>>,
+    /// `peer_cookies`, the places that are taken
+    pub peer_cookies: RefCell<BTreeMap<u32, u64>>,
+    /// `peers`, the places that were ever taken
+    pub peers: RefCell<BTreeMap<u32, Peer>>,
+    /// `displaced`
+    pub displaced: Cell<bool>,
+    /// `sockets`
+    pub sockets: RefCell<BTreeMap<SocketKey, SocketValue>>,
+    /// Most entries of `sockets`.
+    pub sockets_capacity: usize,
+    /// `counters`, those above zero.
+    pub counts: RefCell<BTreeMap<Counter, u64>>,
+    /// Nanoseconds; advanced by whoever holds the Sim.
+    pub clock: Cell<u64>,
+    /// State of the random numbers; any value is a fine seed.
+    pub seed: Cell<u64>,
+}
+
+impl Default for Sim {
+    fn default() -> Self {
+        Self {
+            frontends: BTreeMap::new(),
+            services: BTreeMap::new(),
+            sets: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            backends: BTreeMap::new(),
+            affinity: RefCell::default(),
+            peer_cookies: RefCell::default(),
+            peers: RefCell::default(),
+            displaced: Cell::new(false),
+            sockets: RefCell::default(),
+            sockets_capacity: usize::MAX,
+            counts: RefCell::default(),
+            clock: Cell::new(0),
+            seed: Cell::new(0),
+        }
+    }
+}
+
+impl Sim {
+    /// How often something was counted.
+    #[must_use]
+    pub fn counted(&self, counter: Counter) -> u64 {
+        self.counts.borrow().get(&counter).copied().unwrap_or(0)
+    }
+}
+
+impl Tables for Sim {
+    fn frontend(&self, key: &FrontendKey) -> Option<FrontendValue> {
+        self.frontends.get(key).copied()
+    }
+
+    fn service(&self, id: ServiceId) -> ServiceWord {
+        self.services
+            .get(&id)
+            .copied()
+            .unwrap_or(ServiceWord::from_word(0))
+    }
+
+    fn set(&self, id: SetId) -> SetWord {
+        self.sets.get(&id).copied().unwrap_or(SetWord::EMPTY)
+    }
+
+    fn slot(&self, index: u32) -> BackendId {
+        self.slots.get(&index).copied().unwrap_or(0)
+    }
+
+    fn backend(&self, id: BackendId) -> Option<Backend> {
+        self.backends.get(&id).copied()
+    }
+
+    fn affinity(&self, key: &AffinityKey) -> Option<AffinityValue> {
+        self.affinity.borrow().get(key).copied()
+    }
+
+    fn set_affinity(&self, key: &AffinityKey, value: &AffinityValue) {
+        self.affinity.borrow_mut().insert(*key, *value);
+    }
+
+    fn peer_cookie(&self, place: u32) -> u64 {
+        self.peer_cookies.borrow().get(&place).copied().unwrap_or(0)
+    }
+
+    fn set_peer_cookie(&self, place: u32, cookie: u64) {
+        let mut cookies = self.peer_cookies.borrow_mut();
+        match cookie {
+            0 => cookies.remove(&place),
+            _ => cookies.insert(place, cookie),
+        };
+    }
+
+    fn peer(&self, place: u32) -> Peer {
+        self.peers
+            .borrow()
+            .get(&place)
+            .copied()
+            .unwrap_or(Peer::FREE)
+    }
+
+    fn set_peer(&self, place: u32, peer: &Peer) {
+        self.peers.borrow_mut().insert(place, *peer);
+    }
+
+    fn displaced(&self) -> bool {
+        self.displaced.get()
+    }
+
+    fn set_displaced(&self) {
+        self.displaced.set(true);
+    }
+
+    fn socket(&self, key: &SocketKey) -> Option<SocketValue> {
+        self.sockets.borrow().get(key).copied()
+    }
+
+    fn set_socket(&self, key: &SocketKey, value: &SocketValue) -> Result<(), Full> {
+        let mut sockets = self.sockets.borrow_mut();
+        if sockets.len() >= self.sockets_capacity && !sockets.contains_key(key) {
+            return Err(Full);
+        }
+        sockets.insert(*key, *value);
+        Ok(())
+    }
+
+    fn remove_socket(&self, key: &SocketKey) {
+        self.sockets.borrow_mut().remove(key);
+    }
+}
+
+impl Clock for Sim {
+    fn now(&self) -> u64 {
+        self.clock.get()
+    }
+}
+
+impl Random for Sim {
+    /// SplitMix64 (Steele, Lea, Flood 2014): every state is good, each step is one addition.
+    fn random(&self) -> u32 {
+        let seed = self.seed.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.seed.set(seed);
+        let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) as u32
+    }
+}
+
+impl Sink for Sim {
+    fn count(&self, counter: Counter) {
+        *self.counts.borrow_mut().entry(counter).or_default() += 1;
+    }
+}
+
+/// A socket in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SimSocket {
+    /// What the hook's sockaddr holds.
+    pub peer: (Address, Port),
+    /// None is a protocol that is not served.
+    pub protocol: Option<Protocol>,
+    /// The socket's cookie.
+    pub cookie: u64,
+    /// Who asks.
+    pub client: Client,
+}
+
+impl Socket for SimSocket {
+    fn peer(&self) -> (Address, Port) {
+        self.peer
+    }
+
+    fn set_peer(&mut self, address: Address, port: Port) {
+        self.peer = (address, port);
+    }
+
+    fn protocol(&self) -> Option<Protocol> {
+        self.protocol
+    }
+
+    fn cookie(&self) -> u64 {
+        self.cookie
+    }
+
+    fn client(&self) -> Client {
+        self.client
+    }
+}
+
+/// One stage of a traced walk.
+#[derive(Clone, Copy, Debug)]
+pub struct Traced {
+    /// The stage that ran.
+    pub stage: Stage,
+    /// What was known after it.
+    pub state: State,
+    /// What it said.
+    pub step: Step,
+}
+
+/// Walks a hook's stages one by one and keeps what each said. It ends with the verdict.
+#[must_use]
+pub fn trace(hook: Hook, sim: &Sim, socket: &mut SimSocket) -> Vec<Traced> {
+    let mut state = State::new(hook);
+    let mut stage = Stage::Service;
+    let mut walked = Vec::new();
+    loop {
+        let step = stage::run(stage, sim, socket, &mut state);
+        walked.push(Traced { stage, state, step });
+        match step {
+            Step::Next(next) => stage = next,
+            Step::Done(_) => return walked,
+        }
+    }
+}

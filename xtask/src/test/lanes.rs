@@ -1,0 +1,172 @@
+//! The lanes: what each needs, and what it runs.
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use super::{Outcome, cargo};
+use crate::{build, kernels, place, run, setup::Need};
+
+/// Cases of each property test under `--long`.
+const LONG_CASES: &str = "20000";
+
+/// A set of tests with the same needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Lane {
+    /// All logic, the datapath included; needs nothing
+    Unit,
+    /// Every program through the verifier and the agent's datapath module; needs root
+    Kernel,
+    /// Nodes and pods as namespaces, the real binary, real traffic; needs root
+    Lab,
+    /// Old kernels under emulation, and the running one; needs an emulator
+    Kernels,
+}
+
+impl Lane {
+    /// In the order in which they run: the quickest to fail first.
+    pub(super) const ALL: [Self; 4] = [Self::Unit, Self::Kernel, Self::Kernels, Self::Lab];
+
+    /// As it is named on the command line.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Unit => "unit",
+            Self::Kernel => "kernel",
+            Self::Lab => "lab",
+            Self::Kernels => "kernels",
+        }
+    }
+
+    /// What must be installed.
+    pub(super) const fn need(self) -> Need {
+        match self {
+            Self::Unit | Self::Kernel => Need::Build,
+            Self::Lab => Need::Lab,
+            Self::Kernels => Need::Test,
+        }
+    }
+
+    /// Why it cannot run here, if so.
+    pub(super) fn obstacle(self) -> Option<String> {
+        match self {
+            Self::Unit => None,
+            Self::Kernel | Self::Lab => {
+                (!run::can_be_root()).then(|| "needs root, and there is no sudo".to_owned())
+            }
+            Self::Kernels => kernels::obstacle(),
+        }
+    }
+
+    /// Runs it.
+    pub(super) fn run(self, long: bool) -> Result<Outcome> {
+        match self {
+            Self::Unit => unit(long),
+            Self::Kernel => kernel(long),
+            Self::Lab => lab(long),
+            Self::Kernels => kernels(),
+        }
+    }
+}
+
+/// Two runs, since the agent's crates turn on features that the shared crates must do without in the kernel.
+fn unit(long: bool) -> Result<Outcome> {
+    let mut shared = cargo::command();
+    shared.args([
+        "-p",
+        "mesh-common",
+        "-p",
+        "mesh-ebpf",
+        "--features",
+        "mesh-ebpf/sim",
+    ]);
+    let mut rest = cargo::command();
+    rest.args([
+        "-p",
+        "mesh-agent",
+        "-p",
+        "mesh-lab",
+        "-p",
+        "mesh-smoke",
+        "-p",
+        "xtask",
+        "--lib",
+        "--bins",
+    ]);
+    for test in rootless_tests()? {
+        rest.args(["--test", &test]);
+    }
+    let shared = cargo::run(lengthen(&mut shared, long))?;
+    let rest = cargo::run(lengthen(&mut rest, long))?;
+    Ok(Outcome {
+        passed: shared.passed + rest.passed,
+        failed: shared.failed + rest.failed,
+        skipped: None,
+    })
+}
+
+/// The agent's integration tests that are not of lane `kernel`.
+fn rootless_tests() -> Result<Vec<String>> {
+    let directory = place::root().join("mesh-agent/tests");
+    if !directory.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if let Some(name) = name
+            .strip_suffix(".rs")
+            .filter(|name| !name.starts_with("kernel_"))
+        {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn kernel(long: bool) -> Result<Outcome> {
+    let mut command = cargo::as_root();
+    command.args(["-p", "mesh-agent", "--test", "kernel_*"]);
+    cargo::run(lengthen(&mut command, long))
+}
+
+fn lab(long: bool) -> Result<Outcome> {
+    let agent = build::agent()?;
+    let next = build::next_agent()?;
+    let mut command = cargo::as_root();
+    command
+        .env("MESH_AGENT_BIN", agent)
+        .env("MESH_AGENT_NEXT_BIN", next)
+        .args(["-p", "mesh-lab", "--test", "*", "--", "--test-threads"])
+        .arg(threads());
+    cargo::run(lengthen(&mut command, long))
+}
+
+/// Each test runs several agents and clients: more at a time than there are CPUs only makes them wait.
+fn threads() -> String {
+    std::env::var("MESH_LAB_THREADS").unwrap_or_else(|_| {
+        std::thread::available_parallelism()
+            .map_or(1, |cpus| cpus.get().min(4))
+            .to_string()
+    })
+}
+
+fn kernels() -> Result<Outcome> {
+    let found = kernels::lane()?;
+    for failure in &found.failures {
+        println!("FAILED {failure}");
+    }
+    Ok(Outcome {
+        passed: found.passed,
+        failed: u32::try_from(found.failures.len()).unwrap_or(u32::MAX),
+        skipped: None,
+    })
+}
+
+fn lengthen(command: &mut std::process::Command, long: bool) -> &mut std::process::Command {
+    if long {
+        command
+            .env("PROPTEST_CASES", LONG_CASES)
+            .env("MESH_LONG", "1");
+    }
+    command
+}
