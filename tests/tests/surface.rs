@@ -102,7 +102,7 @@ fn dumps_agree_with_what_traffic_does() -> Result<()> {
         for address in ["10.96.0.10", "fd00:10:96::10"] {
             ensure!(frontends.contains(address), "{frontends}");
         }
-        let hold = Call::hold(scene.any()?).option("--connections", 5);
+        let hold = Call::hold(scene.web.v4("dns")?).unconnected();
         let hold = scene.client.place().load(&hold)?.holding()?;
         let sockets = scene.agent.cli(&["bpf", "sockets"])?.ok()?.stdout;
         ensure!(sockets.contains("10.96.0.10"), "{sockets}");
