@@ -24,7 +24,7 @@ pub use everyday::Everyday;
 pub use harness::{Needs, PATIENCE, eventually, test};
 pub use lab::{Address, Families, Lab, Node, Pod, remove_run, sweep};
 pub use manifest::{Endpoint, PodManifest, Port, Protocol, Service, Slice, Source, node};
-pub use place::{Place, traffic_binary};
+pub use place::{Place, choose_traffic_binary, traffic_binary};
 pub use process::Process;
 pub use scene::{Scene, ensure_clean, settle, values, web_ports};
 pub use statistics::assert_uniform;

@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -133,8 +133,18 @@ impl Place {
     }
 }
 
-/// The traffic tool: MESH_LAB_TRAFFIC, or what cargo built beside this program.
+static CHOSEN: OnceLock<PathBuf> = OnceLock::new();
+
+/// From now on this is the traffic tool of this process; the first choice stands.
+pub fn choose_traffic_binary(path: PathBuf) {
+    CHOSEN.get_or_init(|| path);
+}
+
+/// The traffic tool: the one chosen, MESH_LAB_TRAFFIC, or what cargo built beside this program.
 pub fn traffic_binary() -> Result<PathBuf> {
+    if let Some(path) = CHOSEN.get() {
+        return Ok(path.clone());
+    }
     if let Some(path) = std::env::var_os("MESH_LAB_TRAFFIC") {
         return Ok(path.into());
     }
