@@ -157,7 +157,7 @@ fn a_service_that_grows_too_large_keeps_its_last_state() -> Result<()> {
 #[test]
 fn unconnected_sockets_that_do_not_fit_are_refused_and_others_served() -> Result<()> {
     test("full-sockets", Needs::Agent, |lab| {
-        let options = AgentOptions::flags(&["--max-flows", "64"]);
+        let options = AgentOptions::flags(&["--max-sockets", "64"]);
         let scene = Scene::with(lab, Families::V4, 2, &options)?;
         scene.settle(scene.any()?)?;
         let from = scene.client.place();
