@@ -13,6 +13,8 @@ use nix::{
     unistd::Pid,
 };
 
+use crate::harness::eventually;
+
 /// A process of the lab. Dropping it kills it.
 #[derive(Debug)]
 pub struct Process {
@@ -64,10 +66,13 @@ impl Process {
         Ok(self.child.wait()?)
     }
 
-    /// Asks it to end (SIGTERM) and waits. A server ends when nothing has come for a while.
+    /// Asks it to end (SIGTERM) and waits. A server ends when nothing has come for a while; that it does not end says
+    /// that it is still called.
     pub fn stop(&mut self) -> Result<ExitStatus> {
         self.signal(Signal::SIGTERM)?;
-        self.wait()
+        eventually("the process has ended after SIGTERM", || {
+            self.child.try_wait()?.context("it goes on")
+        })
     }
 
     /// Ends it at once (SIGKILL).

@@ -124,12 +124,14 @@ impl Scene {
 pub fn settle(from: &Place, to: SocketAddr, names: &[String]) -> Result<()> {
     // A fair choice misses one of N in 40 N tries with a chance of N e^-40.
     let count = 40 * u64::try_from(names.len().max(1))?;
+    let call = Call::connect(to).count(count).option("--timeout", 2000);
     eventually(&format!("{names:?} answer at {to}"), || {
-        let report = from.call(&Call::connect(to).count(count).option("--timeout", 2000))?;
         if names.is_empty() {
+            let report = from.call(&call)?;
             ensure!(report.failed(Failure::Refused) == count, "{report:?}");
             return Ok(());
         }
+        let report = from.call(&call.clone().flag("--stop-at-failure"))?;
         ensure_clean(&report)?;
         ensure!(
             report.backends.keys().eq(sorted(names).iter()),

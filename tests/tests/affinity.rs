@@ -13,7 +13,7 @@ fn sticky(scene: &mut Scene, seconds: u32) -> Result<()> {
     scene.web.publish(&scene.source)?;
     eventually("affinity is in force", || {
         let view = scene.agent.json(&["service", "get", "default/web"])?;
-        let shown = mesh_lab::values(&view, "affinity_seconds");
+        let shown = mesh_lab::values(&view, "affinitySeconds");
         ensure!(
             !shown.is_empty() && shown.iter().all(|it| **it == seconds),
             "{view}"
@@ -161,11 +161,11 @@ fn each_connection_starts_the_timeout_anew() -> Result<()> {
 #[test]
 fn more_clients_than_entries_are_still_served() -> Result<()> {
     test("affinity-full", Needs::Agent, |lab| {
-        let options = AgentOptions::flags(&["--max-affinity", "4"]);
+        let options = AgentOptions::flags(&["--max-affinity", "8"]);
         let mut scene = Scene::with(lab, Families::V4, 4, &options)?;
         sticky(&mut scene, 10800)?;
         let to = scene.any()?;
-        let names: Vec<String> = (0..16).map(|number| format!("client-{number}")).collect();
+        let names: Vec<String> = (0..24).map(|number| format!("client-{number}")).collect();
         for client in scene.one.pods(&names)? {
             ensure_clean(&client.place().call(&Call::connect(to).count(20))?)?;
         }

@@ -190,7 +190,7 @@ fn bad_objects_are_reported_by_object_and_field() -> Result<()> {
         let total = scene
             .agent
             .metrics()?
-            .sum("mesh_agent_source_problems_total", &[]);
+            .sum("mesh_agent_source_problems_found_total", &[]);
         ensure!(total >= 8.0, "{total} in all");
         ensure!(
             !scene.agent.said().contains('\u{1b}'),

@@ -102,7 +102,7 @@ fn dumps_agree_with_what_traffic_does() -> Result<()> {
         for address in ["10.96.0.10", "fd00:10:96::10"] {
             ensure!(frontends.contains(address), "{frontends}");
         }
-        let hold = Call::hold(scene.any()?).option("--connections", 5);
+        let hold = Call::hold(scene.web.v4("dns")?).unconnected();
         let hold = scene.client.place().load(&hold)?.holding()?;
         let sockets = scene.agent.cli(&["bpf", "sockets"])?.ok()?.stdout;
         ensure!(sockets.contains("10.96.0.10"), "{sockets}");
@@ -120,7 +120,7 @@ fn a_trace_says_where_a_connection_would_go() -> Result<()> {
     test("trace", Needs::Agent, |lab| {
         let scene = scene(lab)?;
         let trace = |to: &str, protocol: &str| -> Result<String> {
-            let arguments = ["trace", "--to", to, "--proto", protocol];
+            let arguments = ["trace", "--to", to, "--protocol", protocol];
             Ok(scene.agent.cli(&arguments)?.ok()?.stdout)
         };
         let served = trace("10.96.0.10:80", "tcp")?;
@@ -197,7 +197,7 @@ fn status_waits_until_the_agent_is_ready() -> Result<()> {
         let node = lab.node("one", Families::V4)?;
         let agent = node.start_agent(&AgentOptions::default())?;
         eventually("the agent answers", || {
-            agent.cli(&["status", "--wait", "--timeout", "20s"])?.ok()
+            agent.cli(&["status", "--wait", "--timeout", "20"])?.ok()
         })?;
         ensure!(agent.health("/readyz")?.status == 200, "status said ready");
         Ok(())

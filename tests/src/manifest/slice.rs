@@ -9,7 +9,7 @@ use super::Port;
 /// An endpoint and its conditions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// addresses[0]
+    /// The first of addresses
     pub address: IpAddr,
     /// conditions.ready
     pub ready: bool,

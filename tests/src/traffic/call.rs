@@ -54,6 +54,9 @@ pub(super) struct CallArgs {
     /// Send all datagrams through one unconnected socket.
     #[arg(long)]
     pub(super) keep_socket: bool,
+    /// End at the first failure.
+    #[arg(long)]
+    pub(super) stop_at_failure: bool,
     /// Say who answered, in order.
     #[arg(long)]
     pub(super) order: bool,

@@ -33,6 +33,9 @@ fn connect_until(args: &CallArgs, until: &Until) -> Report {
     let mut pace = Pace::default();
     let mut kept = None;
     while until.next(&mut pace) {
+        if args.stop_at_failure && !report.errors.is_empty() {
+            break;
+        }
         let target = args.target(report.attempts);
         report.attempts += 1;
         match attempt(args, target, &mut kept) {
