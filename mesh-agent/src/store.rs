@@ -111,7 +111,7 @@ impl Store {
     }
 
     /// The Pods that a Service's selector matches, by name; none without a selector.
-    pub fn pods_of(&self, service: &Service) -> impl Iterator<Item = &Pod> {
+    pub fn pods_of<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a Pod> {
         let namespace = &service.name.namespace;
         service
             .selector

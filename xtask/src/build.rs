@@ -32,6 +32,20 @@ pub(crate) fn next_agent() -> Result<PathBuf> {
     Ok(target.join("release/mesh-agent"))
 }
 
+/// Builds the lab's traffic tool for release: the bench's client.
+pub(crate) fn release_traffic() -> Result<PathBuf> {
+    run::run(run::cargo().args([
+        "build",
+        "--release",
+        "--locked",
+        "-p",
+        "mesh-lab",
+        "--bin",
+        "traffic",
+    ]))?;
+    Ok(place::target().join("release/traffic"))
+}
+
 /// Builds the lab's traffic tool; gives its path. Beside this program, where the lab looks for it.
 pub(crate) fn traffic() -> Result<PathBuf> {
     run::run(run::cargo().args(["build", "--locked", "-p", "mesh-lab", "--bin", "traffic"]))?;

@@ -46,7 +46,7 @@ pub(crate) fn demo(arguments: &Arguments) -> Result<()> {
     }
     setup::ensure(setup::Need::Lab)?;
     let agent = build::agent()?;
-    build::traffic()?;
+    mesh_lab::choose_traffic_binary(build::traffic()?);
     if !run::is_root() {
         return again_as_root(arguments);
     }

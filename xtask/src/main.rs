@@ -2,9 +2,11 @@
 //! stderr, and the exit status is 1 when a verb failed.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod build;
 mod demo;
 mod kernels;
+mod lint;
 mod place;
 mod run;
 mod schema;
@@ -30,10 +32,14 @@ enum Verb {
     Build,
     /// Show the main job at work: two nodes, an agent on each, a Service spread over both
     Demo(demo::Arguments),
+    /// Measure, side by side with nothing in the way
+    Bench(bench::Arguments),
     /// Run the tests, all lanes or those named
     Test(test::Arguments),
     /// Boot old kernels and prove that every program works there
     Kernels(kernels::Arguments),
+    /// Check format, lints, documentation, licences and the schema
+    Lint,
     /// Write mesh-common/schema.lock, or check it
     Schema(schema::Arguments),
 }
@@ -43,8 +49,10 @@ fn main() -> ExitCode {
         Verb::Setup(arguments) => setup::setup(&arguments),
         Verb::Build => build::build(),
         Verb::Demo(arguments) => demo::demo(&arguments),
+        Verb::Bench(arguments) => bench::bench(&arguments),
         Verb::Test(arguments) => test::test(&arguments),
         Verb::Kernels(arguments) => kernels::kernels(&arguments),
+        Verb::Lint => lint::lint(),
         Verb::Schema(arguments) => schema::schema(&arguments),
     };
     match result {

@@ -45,10 +45,15 @@ fn path() -> PathBuf {
     place::root().join("mesh-common/schema.lock")
 }
 
+/// Whether the file is up to date.
+pub(crate) fn check() -> Result<()> {
+    schema(&Arguments { check: true })
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
     fn the_committed_lock_is_up_to_date() {
-        super::schema(&super::Arguments { check: true }).unwrap();
+        super::check().unwrap();
     }
 }

@@ -10,6 +10,7 @@ use clap::ValueEnum;
 
 use crate::{kernels, run};
 use pieces::PIECES;
+pub(crate) use rust::prebuilt_core;
 
 /// What the tree is set up for; each includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -50,6 +51,7 @@ pub(crate) fn ensure(need: Need) -> Result<()> {
         kernels::fetch()?;
     }
     if need >= Need::Ci {
+        rust::bpf_clippy()?;
         rust::cargo_deny()?;
     }
     Ok(())

@@ -32,7 +32,7 @@ pub struct SlicePort {
 /// serving as ready, not terminating.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// addresses[0]: Kubernetes defines no meaning for more.
+    /// `addresses[0]`: Kubernetes defines no meaning for more.
     pub address: IpAddr,
     /// conditions.ready
     pub ready: bool,

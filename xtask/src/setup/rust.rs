@@ -38,7 +38,7 @@ pub(super) fn bpf_compiler() -> Result<()> {
 }
 
 /// The compiler with a prebuilt `core` for eBPF.
-pub(super) fn prebuilt_core() -> Option<PathBuf> {
+pub(crate) fn prebuilt_core() -> Option<PathBuf> {
     let named = std::env::var_os("MESH_AGENT_BPF_RUSTC").map(PathBuf::from);
     named
         .into_iter()
@@ -69,6 +69,21 @@ fn sysroot(compiler: &mut Command) -> Option<PathBuf> {
     let output = compiler.args(["--print", "sysroot"]).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| PathBuf::from(text.trim()))
+}
+
+/// The clippy of that compiler.
+pub(super) fn bpf_clippy() -> Result<()> {
+    match prebuilt_core() {
+        Some(compiler) if compiler.with_file_name("cargo-clippy").is_file() => Ok(()),
+        Some(_) => apt::install(&["rust-web-clippy"]),
+        None => run::run(Command::new("rustup").args([
+            "component",
+            "add",
+            "--toolchain",
+            "nightly",
+            "clippy",
+        ])),
+    }
 }
 
 /// The linker of eBPF programs.
