@@ -1,12 +1,15 @@
 //! mesh-agent's user side: watch -> store -> desired -> plan -> apply, and the commands.
 
 pub mod admin;
+pub mod apply;
 pub mod cli;
 pub mod desired;
+pub mod engine;
 pub mod lock;
 pub mod model;
 pub mod plan;
 mod schema;
+pub mod store;
 pub mod sweep;
 pub mod telemetry;
 pub mod trace;

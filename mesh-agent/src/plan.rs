@@ -1,9 +1,41 @@
 //! From desired and applied to ordered writes; pure.
+//!
+//! A Service is planned in two parts: `plan_raise` brings what is new into force, `plan_lower` takes away what is not
+//! wanted any more. A frontend that goes from one Service to another is replaced by the first's raise, before the
+//! second's lower could delete it.
+
+mod applied;
+mod capacity;
+mod dump;
+mod garbage;
+mod ids;
+mod kernel;
+mod layout;
+mod lower;
+mod owners;
+mod raise;
+mod regions;
+mod rest;
+mod restore;
 
 use mesh_common::{
-    Backend, BackendId, BackendWord, FrontendKey, FrontendValue, ServiceId, ServiceWord, SetId,
-    SetWord,
+    Address, Backend, BackendId, BackendWord, FrontendKey, FrontendValue, ServiceId, ServiceWord,
+    SetId, SetWord,
 };
+
+use crate::{desired::PortId, model::ObjectName};
+
+pub use applied::{Applied, BackendRecord, Holders};
+pub use capacity::{Capacities, PlanError, Usage};
+pub use dump::Difference;
+pub use garbage::plan_garbage;
+pub use lower::plan_lower;
+pub use owners::PortRecord;
+pub use raise::{plan_known, plan_raise};
+pub use rest::REST;
+
+/// Monotonic time since some moment in the past.
+pub type Time = std::time::Duration;
 
 /// One write to the kernel's tables. `Put` and `Delete` are map operations (system calls); `Store` is one aligned
 /// 64-bit release store into a mapped array.
@@ -25,8 +57,94 @@ pub enum Write {
     DeleteFrontend(FrontendKey),
 }
 
+impl Write {
+    /// The map it goes to.
+    #[must_use]
+    pub const fn map(&self) -> &'static str {
+        match self {
+            Self::PutBackend(..) | Self::StoreBackendWord(..) => "backends",
+            Self::StoreSlot(..) => "slots",
+            Self::StoreSet(..) => "sets",
+            Self::StoreService(..) => "services",
+            Self::PutFrontend(..) | Self::DeleteFrontend(..) => "frontends",
+        }
+    }
+
+    /// Whether it is a single store into a mapped array rather than a system call.
+    #[must_use]
+    pub const fn is_store(&self) -> bool {
+        match self {
+            Self::StoreBackendWord(..)
+            | Self::StoreSlot(..)
+            | Self::StoreSet(..)
+            | Self::StoreService(..) => true,
+            Self::PutBackend(..) | Self::PutFrontend(..) | Self::DeleteFrontend(..) => false,
+        }
+    }
+}
+
+/// A write, and the service port (by its set; 0: none) on whose behalf it is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The service port's set.
+    pub set: SetId,
+    /// The write.
+    pub write: Write,
+}
+
+/// A service port and the ids it works with, new or found in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Whose they are.
+    pub port: PortId,
+    /// Its id in `services`.
+    pub service: ServiceId,
+    /// Its id in `sets`.
+    pub set: SetId,
+}
+
+/// Ordered writes for one Service, and what its owner's books say before and after them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transaction {
+    /// The Service; None for what nobody owns.
+    pub service: Option<ObjectName>,
+    /// Service ports that are the Service's before the first write.
+    pub claims: Vec<Claim>,
+    /// Whole addresses that are the Service's before the first write.
+    pub addresses: Vec<Address>,
+    /// The writes, in order.
+    pub steps: Vec<Step>,
+    /// Sets of service ports that own nothing any more once every write is done.
+    pub released: Vec<SetId>,
+    /// Whole addresses that are not the Service's any more once every write is done.
+    pub dropped: Vec<Address>,
+}
+
+impl Transaction {
+    fn of(service: Option<&ObjectName>) -> Self {
+        Self {
+            service: service.cloned(),
+            ..Self::default()
+        }
+    }
+
+    fn push(&mut self, set: SetId, write: Write) {
+        self.steps.push(Step { set, write });
+    }
+
+    /// Whether there is nothing to do, neither in the kernel nor in the books.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.claims.is_empty()
+            && self.addresses.is_empty()
+            && self.steps.is_empty()
+            && self.released.is_empty()
+            && self.dropped.is_empty()
+    }
+}
+
 /// What the kernel held when the agent started, read from the pinned maps; all derived maps, whole.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TableDump {
     /// Every entry of `frontends`.
     pub frontends: Vec<(FrontendKey, FrontendValue)>,
@@ -39,3 +157,6 @@ pub struct TableDump {
     /// `backends`, by index.
     pub backends: Vec<Backend>,
 }
+
+#[cfg(test)]
+mod tests;

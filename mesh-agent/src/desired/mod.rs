@@ -1,10 +1,19 @@
 //! What the kernel should hold, as a pure function of the whole store.
 
+mod endpoints;
+mod finding;
+mod pods;
+mod service;
+mod slices;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_common::{Address, FrontendKey, Port};
 
 use crate::model::{ObjectName, Protocol};
+
+pub use finding::Finding;
+pub use service::desired_service;
 
 /// An address family. A dual-stack Service has a service port in each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -13,6 +22,17 @@ pub enum Family {
     V4,
     /// IPv6
     V6,
+}
+
+impl Family {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    /// The family of an address.
+    #[must_use]
+    pub const fn of(address: Address) -> Self {
+        if address.is_v4() { Self::V4 } else { Self::V6 }
+    }
 }
 
 /// Identity of a service port: one port of a Service in one family. It owns a service id, a set and its backends.
@@ -58,3 +78,6 @@ pub struct DesiredService {
     /// The ClusterIPs it won: ports they do not have are refused.
     pub addresses: BTreeSet<Address>,
 }
+
+#[cfg(test)]
+mod tests;

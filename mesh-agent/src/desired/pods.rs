@@ -1,0 +1,54 @@
+//! Endpoints from Pods, as the controllers would make them, for a Service that has a selector and no EndpointSlice.
+
+use mesh_common::{Address, Port};
+
+use super::{
+    Family, Target,
+    endpoints::{Endpoints, Use},
+};
+use crate::model::{Pod, PodPhase, Service, ServicePort, TargetPort};
+
+/// Adds what one Pod has for a service port in one family.
+pub(super) fn add(
+    endpoints: &mut Endpoints,
+    pod: &Pod,
+    service: &Service,
+    port: &ServicePort,
+    family: Family,
+) {
+    if matches!(pod.phase, PodPhase::Succeeded | PodPhase::Failed) {
+        return;
+    }
+    let Some(address) = address(pod, family) else {
+        return;
+    };
+    let Some(number) = target_port(pod, port) else {
+        return;
+    };
+    let target = Target {
+        address,
+        port: Port::new(number),
+    };
+    let ready = service.publish_not_ready || (pod.ready && !pod.terminating);
+    endpoints.add(target, Use::of(ready, pod.ready, pod.terminating));
+}
+
+/// The Pod's first address of the family.
+fn address(pod: &Pod, family: Family) -> Option<Address> {
+    pod.addresses
+        .iter()
+        .map(|address| Address::from(*address))
+        .find(|address| Family::of(*address) == family)
+}
+
+/// A named port is looked up Pod by Pod; a Pod without it is no endpoint of this port.
+fn target_port(pod: &Pod, port: &ServicePort) -> Option<u16> {
+    match &port.target {
+        TargetPort::Number(number) => Some(*number),
+        TargetPort::Name(name) => pod
+            .ports
+            .iter()
+            .find(|own| own.name == *name && own.protocol == port.protocol)
+            .map(|own| own.port),
+    }
+}

@@ -1,0 +1,144 @@
+//! One Service: which frontends it holds and where their connections go. Store in, `DesiredService` and what its
+//! owner should be told out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mesh_common::{Address, FrontendKey, Port};
+
+use super::{
+    DesiredPort, DesiredService, Family, Finding, PortId, endpoints::Endpoints, pods, slices,
+};
+use crate::{
+    model::{Kind, ObjectId, ObjectName, Pod, Service, ServicePort},
+    store::{Store, served_addresses},
+};
+
+/// What the kernel should hold for a Service; nothing for one that does not exist, is headless or an ExternalName.
+#[must_use]
+pub fn desired_service(store: &Store, name: &ObjectName) -> (DesiredService, Vec<Finding>) {
+    let mut desired = DesiredService::default();
+    let mut lost = Lost::default();
+    let Some(service) = store.service(name) else {
+        return (desired, Vec::new());
+    };
+    let pods = pods_of(store, service);
+    for family in Family::ALL {
+        let addresses = addresses(service, family);
+        for port in &service.ports {
+            let frontends = frontends(store, service, port, &addresses, &mut lost);
+            // A port that nobody can reach needs no backends.
+            if !frontends.is_empty() {
+                let port_id = PortId {
+                    service: name.clone(),
+                    family,
+                    protocol: port.protocol,
+                    port: port.port,
+                };
+                let port = desired_port(store, service, &pods, port, family, frontends);
+                desired.ports.insert(port_id, port);
+            }
+        }
+        let won =
+            |address: &Address| store.winner(&FrontendKey::whole_address(*address)) == Some(name);
+        desired.addresses.extend(addresses.into_iter().filter(won));
+    }
+    (desired, lost.findings(name))
+}
+
+/// The Pods that endpoints are made from; none if EndpointSlices say where the Service's Pods are.
+fn pods_of<'a>(store: &'a Store, service: &'a Service) -> Vec<&'a Pod> {
+    if store.slices_of(&service.name).next().is_some() {
+        return Vec::new();
+    }
+    store.pods_of(service).collect()
+}
+
+fn addresses(service: &Service, family: Family) -> Vec<Address> {
+    served_addresses(service)
+        .iter()
+        .map(|address| Address::from(*address))
+        .filter(|address| Family::of(*address) == family)
+        .collect()
+}
+
+fn frontends(
+    store: &Store,
+    service: &Service,
+    port: &ServicePort,
+    addresses: &[Address],
+    lost: &mut Lost,
+) -> BTreeSet<FrontendKey> {
+    let mut won = BTreeSet::new();
+    for address in addresses {
+        let key = FrontendKey::new(*address, Port::new(port.port), port.protocol.number());
+        match store.winner(&key) {
+            Some(winner) if *winner == service.name => {
+                won.insert(key);
+            }
+            Some(winner) => lost.add(*address, port, winner),
+            None => {}
+        }
+    }
+    won
+}
+
+fn desired_port(
+    store: &Store,
+    service: &Service,
+    pods: &[&Pod],
+    port: &ServicePort,
+    family: Family,
+    frontends: BTreeSet<FrontendKey>,
+) -> DesiredPort {
+    let mut endpoints = Endpoints::default();
+    for slice in store.slices_of(&service.name) {
+        slices::add(&mut endpoints, slice, port, family);
+    }
+    for pod in pods {
+        pods::add(&mut endpoints, pod, service, port, family);
+    }
+    let (ready, draining) = endpoints.split();
+    DesiredPort {
+        affinity_seconds: service.affinity_seconds.unwrap_or(0),
+        frontends,
+        ready,
+        draining,
+    }
+}
+
+/// Frontends that other Services hold: first port and number of ports, by address and holder.
+#[derive(Default)]
+struct Lost(BTreeMap<(Address, ObjectName), (String, usize)>);
+
+impl Lost {
+    fn add(&mut self, address: Address, port: &ServicePort, winner: &ObjectName) {
+        let first = || format!("port {}/{}", port.port, port.protocol.name());
+        let entry = self
+            .0
+            .entry((address, winner.clone()))
+            .or_insert_with(|| (first(), 0));
+        entry.1 += 1;
+    }
+
+    /// One finding for each address and holder, however many ports it is about.
+    fn findings(self, name: &ObjectName) -> Vec<Finding> {
+        let finding = |((address, winner), (first, count)): ((Address, _), (String, usize))| {
+            let ports = match count {
+                1 => first,
+                more => format!("{first} and {} more", more - 1),
+            };
+            Finding {
+                object: ObjectId {
+                    kind: Kind::Service,
+                    name: name.clone(),
+                },
+                field: "spec.clusterIPs".to_owned(),
+                reason: format!(
+                    "{address} {ports} belongs to Service {winner}, which is older or, of one age, first by name"
+                ),
+                fix: "give one of the two another ClusterIP, or delete it".to_owned(),
+            }
+        };
+        self.0.into_iter().map(finding).collect()
+    }
+}

@@ -1,0 +1,322 @@
+//! The loop from changes to writes, without threads: changes come in by `submit`, `step` writes whatever is due, and
+//! what cannot be written now is tried again later. Owns store, mirror and writer.
+
+mod audit;
+mod queue;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mesh_common::Address;
+
+use crate::{
+    apply::{Clock, MapWriter, Tally, WriteError, execute},
+    desired::{DesiredService, desired_service},
+    model::{Change, Kind, ObjectId, ObjectName},
+    plan::{
+        Applied, PlanError, Time, Transaction, Usage, plan_garbage, plan_known, plan_lower,
+        plan_raise,
+    },
+    store::{Store, Touched},
+};
+use queue::{Queue, Retry};
+
+pub use view::{BackendView, PortView, ServiceView};
+
+/// Random numbers, for retries that do not all come at one time.
+pub trait Random {
+    /// Any number, each as likely.
+    fn next(&mut self) -> u64;
+}
+
+/// What one step did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StepReport {
+    /// All writes: system calls and stores.
+    pub writes: u64,
+    /// System calls on maps.
+    pub map_ops: u64,
+    /// Single stores into mapped arrays.
+    pub stores: u64,
+    /// Grace periods waited for.
+    pub graces: u64,
+    /// Services whose writes failed, and will be tried again.
+    pub failures: u64,
+    /// When to call `step` again without a change; None: not before one.
+    pub next_wakeup: Option<Time>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Engine<W, C, R> {
+    store: Store,
+    applied: Applied,
+    writer: W,
+    clock: C,
+    random: R,
+    queue: Queue,
+    /// Services that do not fit, and why.
+    unfit: BTreeMap<ObjectName, PlanError>,
+    /// `Applied::freed` when the unfit were last tried.
+    freed: u64,
+    /// Services whose last write failed, and how.
+    failing: BTreeMap<ObjectName, String>,
+    /// Services of which there is something to tell besides.
+    remarkable: BTreeSet<ObjectName>,
+    /// What an earlier run left is to be looked for, and when.
+    garbage: Option<Retry>,
+    write_failures: BTreeMap<&'static str, u64>,
+    programmed: bool,
+}
+
+impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
+    /// Over a store (empty, as a rule) and what the kernel holds.
+    pub fn new(store: Store, applied: Applied, writer: W, clock: C, random: R) -> Self {
+        let mut queue = Queue::default();
+        for service in store.services() {
+            queue.add(&service.name, Time::ZERO);
+        }
+        Self {
+            store,
+            applied,
+            writer,
+            clock,
+            random,
+            queue,
+            unfit: BTreeMap::new(),
+            freed: 0,
+            failing: BTreeMap::new(),
+            remarkable: BTreeSet::new(),
+            garbage: Some(Retry::default()),
+            write_failures: BTreeMap::new(),
+            programmed: false,
+        }
+    }
+
+    /// Takes changes in. Nothing is written before the next step.
+    pub fn submit(&mut self, changes: impl IntoIterator<Item = Change>) {
+        let mut touched = Touched::default();
+        for change in changes {
+            self.store.apply(change, &mut touched);
+        }
+        let now = self.clock.now();
+        for address in touched.died {
+            self.died(address, now);
+        }
+        for service in touched.services {
+            self.queue.add(&service, now);
+        }
+    }
+
+    /// Writes what is due. Nothing is written before every kind has delivered its first full list.
+    pub fn step(&mut self) -> StepReport {
+        let now = self.clock.now();
+        let mut report = StepReport::default();
+        if !self.store.is_synced() {
+            return report;
+        }
+        self.applied.settle(now);
+        self.retry_unfit(now);
+        let mut tally = Tally::default();
+        let due = self.queue.take_due(now);
+        // All raises come first: a frontend that changes hands is replaced before its old holder could delete it.
+        let mut to_lower = Vec::new();
+        for (service, retry) in due {
+            let (desired, findings) = desired_service(&self.store, &service);
+            self.remark(&service, !findings.is_empty());
+            match self.raise(&service, &desired, &mut tally) {
+                Ok(()) if self.lower_plan(&service, &desired).is_empty() => {
+                    self.succeeded(&service)
+                }
+                Ok(()) => to_lower.push((service, desired, retry)),
+                Err(error) => self.failed(service, retry, &error, &mut report),
+            }
+        }
+        for (service, desired, retry) in to_lower {
+            let lower = self.lower_plan(&service, &desired);
+            match self.execute(&lower, &mut tally) {
+                Ok(()) => self.succeeded(&service),
+                Err(error) => self.failed(service, retry, &error, &mut report),
+            }
+        }
+        self.collect_garbage(now, &mut tally, &mut report);
+        self.programmed |= self.queue.is_empty();
+        self.finish(tally, report)
+    }
+
+    /// Whether the first full state has been written, except for what does not fit.
+    #[must_use]
+    pub fn is_programmed(&self) -> bool {
+        self.programmed
+    }
+
+    /// Services that wait to be written, those that do not fit included.
+    #[must_use]
+    pub fn dirty(&self) -> usize {
+        self.queue.len() + self.unfit.len()
+    }
+
+    /// How often a write failed, by map.
+    #[must_use]
+    pub fn write_failures(&self) -> &BTreeMap<&'static str, u64> {
+        &self.write_failures
+    }
+
+    /// How full each map is.
+    #[must_use]
+    pub fn usage(&self) -> [Usage; 5] {
+        self.applied.usage()
+    }
+
+    /// The objects.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// What the kernel holds, as far as the agent knows.
+    #[must_use]
+    pub fn applied(&self) -> &Applied {
+        &self.applied
+    }
+
+    /// The kernel's tables.
+    pub fn writer(&mut self) -> &mut W {
+        &mut self.writer
+    }
+
+    /// An address is nobody's any more: the backends there are to go.
+    fn died(&mut self, address: Address, now: Time) {
+        let holders = self.applied.holders(address);
+        for service in holders.services {
+            self.queue.add(&service, now);
+        }
+        if holders.orphans {
+            self.garbage = Some(Retry::at(now));
+        }
+    }
+
+    fn raise(
+        &mut self,
+        service: &ObjectName,
+        desired: &DesiredService,
+        tally: &mut Tally,
+    ) -> Result<(), WriteError> {
+        let transaction = match plan_raise(&self.applied, service, desired) {
+            Ok(transaction) => {
+                self.unfit.remove(service);
+                transaction
+            }
+            Err(error) => {
+                self.unfit.insert(service.clone(), error);
+                plan_known(&self.applied, service, desired)
+            }
+        };
+        self.execute(&transaction, tally)
+    }
+
+    fn lower_plan(&self, service: &ObjectName, desired: &DesiredService) -> Transaction {
+        let alive = |address| self.store.is_alive(address);
+        plan_lower(&self.applied, service, desired, &alive)
+    }
+
+    fn execute(&mut self, transaction: &Transaction, tally: &mut Tally) -> Result<(), WriteError> {
+        execute(
+            transaction,
+            &mut self.applied,
+            &mut self.writer,
+            &self.clock,
+            tally,
+        )
+    }
+
+    fn collect_garbage(&mut self, now: Time, tally: &mut Tally, report: &mut StepReport) {
+        // A Service that is still to be raised may want what looks like garbage.
+        let Some(retry) = self.garbage.take_if(|retry| retry.is_due(now)) else {
+            return;
+        };
+        let wanted = |key: &_| self.store.winner(key).is_some();
+        let alive = |address| self.store.is_alive(address);
+        let transaction = plan_garbage(&self.applied, &wanted, &alive);
+        if let Err(error) = self.execute(&transaction, tally) {
+            self.count_failure(&error, report);
+            self.garbage = Some(retry.later(self.clock.now(), &mut self.random));
+        }
+    }
+
+    /// What did not fit is tried again once something has become free.
+    fn retry_unfit(&mut self, now: Time) {
+        let freed = self.applied.freed();
+        if freed == self.freed {
+            return;
+        }
+        self.freed = freed;
+        for service in self.unfit.keys() {
+            self.queue.add(service, now);
+        }
+    }
+
+    fn succeeded(&mut self, service: &ObjectName) {
+        self.failing.remove(service);
+    }
+
+    fn failed(
+        &mut self,
+        service: ObjectName,
+        retry: Retry,
+        error: &WriteError,
+        report: &mut StepReport,
+    ) {
+        self.count_failure(error, report);
+        self.failing.insert(service.clone(), error.to_string());
+        let retry = retry.later(self.clock.now(), &mut self.random);
+        self.queue.put_back(service, retry);
+    }
+
+    fn count_failure(&mut self, error: &WriteError, report: &mut StepReport) {
+        report.failures += 1;
+        *self.write_failures.entry(error.map()).or_default() += 1;
+    }
+
+    fn remark(&mut self, service: &ObjectName, remarkable: bool) {
+        if remarkable {
+            self.remarkable.insert(service.clone());
+        } else {
+            self.remarkable.remove(service);
+        }
+        if self.store.service(service).is_none() {
+            self.unfit.remove(service);
+            self.failing.remove(service);
+        }
+    }
+
+    fn finish(&self, tally: Tally, report: StepReport) -> StepReport {
+        let unfit = if self.unfit.is_empty() {
+            None
+        } else if self.applied.freed() == self.freed {
+            self.applied.next_rest()
+        } else {
+            Some(self.clock.now())
+        };
+        let garbage = self.garbage.map(|retry| retry.due());
+        let wakeups = [unfit, garbage, self.queue.next_due()];
+        StepReport {
+            writes: tally.writes(),
+            map_ops: tally.map_ops,
+            stores: tally.stores,
+            graces: tally.graces,
+            next_wakeup: wakeups.into_iter().flatten().min(),
+            ..report
+        }
+    }
+}
+
+fn service_id(name: &ObjectName) -> ObjectId {
+    ObjectId {
+        kind: Kind::Service,
+        name: name.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

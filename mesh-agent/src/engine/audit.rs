@@ -1,0 +1,26 @@
+//! The periodic check that compares the kernel with what was written, and repairs.
+
+use super::{Engine, Random, queue::Retry};
+use crate::{
+    apply::{Clock, MapWriter},
+    plan::{Applied, Difference, TableDump},
+};
+
+impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
+    /// Compares a dump, taken since the last step, with what was written. If they differ the kernel is believed, as at
+    /// start, and every Service is planned anew by the next step. Returns the first differences.
+    pub fn audit(&mut self, dump: &TableDump) -> Vec<Difference> {
+        let differences = self.applied.differences(dump);
+        if differences.is_empty() {
+            return differences;
+        }
+        let now = self.clock.now();
+        self.applied = Applied::restore(dump, self.applied.capacities(), now);
+        self.freed = 0;
+        for service in self.store.services() {
+            self.queue.add(&service.name, now);
+        }
+        self.garbage = Some(Retry::at(now));
+        differences
+    }
+}

@@ -1,0 +1,142 @@
+//! What the commands show: read-only, made anew for each call.
+
+use std::net::IpAddr;
+
+use mesh_common::{FrontendKey, ServiceId, SetId};
+
+use super::{Engine, Random, service_id};
+use crate::{
+    apply::{Clock, MapWriter},
+    desired::{Finding, PortId, desired_service},
+    model::{ObjectName, Service, ServiceType},
+    plan::{BackendRecord, PlanError},
+};
+
+/// A Service and what the kernel holds for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceView {
+    /// Its name.
+    pub name: ObjectName,
+    /// spec.type; None if the Service is gone and only its last backends are kept.
+    pub service_type: Option<ServiceType>,
+    /// spec.clusterIPs
+    pub cluster_ips: Vec<IpAddr>,
+    /// Its ports in the kernel.
+    pub ports: Vec<PortView>,
+    /// What its owner should know.
+    pub findings: Vec<Finding>,
+}
+
+/// A service port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortView {
+    /// Service, family, protocol and port.
+    pub id: PortId,
+    /// The port's name; empty when the Service gives none.
+    pub name: String,
+    /// Index in `services`.
+    pub service: ServiceId,
+    /// Index in `sets`.
+    pub set: SetId,
+    /// Session affinity as it is in force; 0 for none.
+    pub affinity_seconds: u32,
+    /// What clients ask for.
+    pub frontends: Vec<FrontendKey>,
+    /// Where they are led.
+    pub backends: Vec<BackendView>,
+}
+
+/// A backend of a service port.
+pub type BackendView = BackendRecord;
+
+impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
+    /// Every Service, by name.
+    pub fn service_views(&self) -> impl Iterator<Item = ServiceView> {
+        self.store
+            .services()
+            .filter_map(|service| self.service_view(&service.name))
+    }
+
+    /// One Service; None if there is nothing of that name, neither among the objects nor in the kernel.
+    #[must_use]
+    pub fn service_view(&self, name: &ObjectName) -> Option<ServiceView> {
+        let service = self.store.service(name);
+        let ports: Vec<PortView> = self.port_views(name, service).collect();
+        if service.is_none() && ports.is_empty() {
+            return None;
+        }
+        Some(ServiceView {
+            name: name.clone(),
+            service_type: service.map(|service| service.service_type),
+            cluster_ips: service.map_or_else(Vec::new, |service| service.cluster_ips.clone()),
+            ports,
+            findings: self.findings_of(name),
+        })
+    }
+
+    /// What users should know of their Services, by name.
+    #[must_use]
+    pub fn findings(&self) -> Vec<Finding> {
+        let mut names: Vec<&ObjectName> = self
+            .remarkable
+            .iter()
+            .chain(self.unfit.keys())
+            .chain(self.failing.keys())
+            .collect();
+        names.sort();
+        names.dedup();
+        names
+            .into_iter()
+            .flat_map(|name| self.findings_of(name))
+            .collect()
+    }
+
+    fn findings_of(&self, name: &ObjectName) -> Vec<Finding> {
+        let (_, mut findings) = desired_service(&self.store, name);
+        findings.extend(self.unfit.get(name).map(unfit));
+        findings.extend(self.failing.get(name).map(|error| Finding {
+            object: service_id(name),
+            field: String::new(),
+            reason: error.clone(),
+            fix: "if it lasts, look at the agent's log and at `mesh-agent check`".to_owned(),
+        }));
+        findings
+    }
+
+    fn port_views(
+        &self,
+        name: &ObjectName,
+        service: Option<&Service>,
+    ) -> impl Iterator<Item = PortView> {
+        self.applied.ports_of(name).map(move |(id, set, record)| {
+            let port = service
+                .into_iter()
+                .flat_map(|service| &service.ports)
+                .find(|port| port.port == id.port && port.protocol == id.protocol);
+            PortView {
+                id: id.clone(),
+                name: port.map_or_else(String::new, |port| port.name.to_string()),
+                service: record.service,
+                set,
+                affinity_seconds: self.applied.affinity_seconds(record.service),
+                frontends: record.frontends.iter().copied().collect(),
+                backends: self.applied.backends_of(set),
+            }
+        })
+    }
+}
+
+fn unfit(error: &PlanError) -> Finding {
+    let PlanError::Full {
+        service,
+        map,
+        capacity,
+        flag,
+    } = error;
+    Finding {
+        object: service_id(service),
+        field: String::new(),
+        reason: format!("does not fit into the map `{map}`, which holds {capacity} entries"),
+        fix: format!("raise {flag} and restart, or remove Services"),
+    }
+}

@@ -1,0 +1,317 @@
+//! What the kernel holds and whose it is, without asking it: the mirror changes by `record` alone, after a write has
+//! succeeded; the books by claims before and releases after.
+
+use std::collections::BTreeSet;
+
+use mesh_common::{Address, Backend, BackendId, BackendState, FrontendKey, ServiceId, SetId};
+
+use super::{
+    Capacities, REST, Step, Time, Transaction, Usage, Write,
+    ids::Ids,
+    kernel::Kernel,
+    owners::{Owners, PortRecord},
+    regions::{Region, Regions},
+};
+use crate::{
+    desired::{PortId, Target},
+    model::ObjectName,
+};
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    pub(super) capacities: Capacities,
+    pub(super) kernel: Kernel,
+    pub(super) owners: Owners,
+    pub(super) services: Ids,
+    pub(super) sets: Ids,
+    pub(super) backends: Ids,
+    pub(super) regions: Regions,
+    /// When an element of the hash `frontends` was last freed; None once a grace period has passed.
+    frontend_freed: Option<Time>,
+    /// Counts whatever becomes free for others.
+    freed: u64,
+}
+
+/// A backend of a service port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackendRecord {
+    /// Its id.
+    pub id: BackendId,
+    /// Address, port, state and generation.
+    pub backend: Backend,
+    /// Its slot if it is in the set.
+    pub slot: Option<u32>,
+}
+
+/// Who has backends at an address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holders {
+    /// Services.
+    pub services: BTreeSet<ObjectName>,
+    /// Whether some are nobody's.
+    pub orphans: bool,
+}
+
+impl Applied {
+    /// Of empty maps.
+    #[must_use]
+    pub fn new(capacities: Capacities) -> Self {
+        Self {
+            capacities,
+            kernel: Kernel::default(),
+            owners: Owners::default(),
+            services: Ids::new(capacities.services),
+            sets: Ids::new(capacities.sets),
+            backends: Ids::new(capacities.backends),
+            regions: Regions::new(capacities.slots),
+            frontend_freed: None,
+            freed: 0,
+        }
+    }
+
+    /// Makes what a transaction works with its Service's. Before the first write.
+    pub fn begin(&mut self, transaction: &Transaction) {
+        for claim in &transaction.claims {
+            self.services.take(claim.service);
+            self.sets.take(claim.set);
+            self.owners.claim(claim);
+        }
+        for address in &transaction.addresses {
+            self.owners
+                .claim_address(*address, transaction.service.as_ref());
+        }
+    }
+
+    /// The write has succeeded.
+    pub fn record(&mut self, step: &Step, now: Time) {
+        match step.write {
+            Write::PutBackend(id, backend) => {
+                self.backends.take(id);
+                self.owners.add_backend(step.set, id, backend.address());
+            }
+            Write::StoreBackendWord(id, word) if word.state() == BackendState::Gone => {
+                let address = self.kernel.backend(id).address();
+                self.owners.remove_backend(id, address);
+                self.backends.rest(id, now);
+            }
+            Write::StoreSet(set, word) => self.move_region(set, word.base(), word.count(), now),
+            Write::PutFrontend(key, value) => {
+                if self.kernel.frontends().contains_key(&key) {
+                    self.forget_frontend(&key, now);
+                }
+                if let Some(record) = self.owners.records.get_mut(&value.cluster()) {
+                    record.frontends.insert(key);
+                }
+            }
+            Write::DeleteFrontend(key) => {
+                self.forget_frontend(&key, now);
+                self.freed += 1;
+            }
+            Write::StoreBackendWord(..) | Write::StoreSlot(..) | Write::StoreService(..) => {}
+        }
+        self.kernel.apply(&step.write);
+    }
+
+    /// Gives up what a transaction released. After the last write.
+    pub fn finish(&mut self, transaction: &Transaction, now: Time) {
+        for address in &transaction.dropped {
+            self.owners
+                .drop_address(*address, transaction.service.as_ref());
+        }
+        for set in &transaction.released {
+            if let Some(record) = self.owners.release(*set) {
+                self.sets.rest(*set, now);
+                self.services.rest(record.service, now);
+                if let Some(region) = record.region {
+                    self.regions.rest(region, now);
+                }
+            }
+        }
+    }
+
+    /// Ends the rests that are over.
+    pub fn settle(&mut self, now: Time) {
+        let settled = [
+            self.services.settle(now),
+            self.sets.settle(now),
+            self.backends.settle(now),
+            self.regions.settle(now),
+        ];
+        self.freed += u64::from(settled.contains(&true));
+    }
+
+    /// Grows whenever something has become free, so that what did not fit may fit now.
+    #[must_use]
+    pub fn freed(&self) -> u64 {
+        self.freed
+    }
+
+    /// When the next rest is over.
+    #[must_use]
+    pub fn next_rest(&self) -> Option<Time> {
+        let rests = [
+            self.services.next_rest(),
+            self.sets.next_rest(),
+            self.backends.next_rest(),
+            self.regions.next_rest(),
+        ];
+        rests.into_iter().flatten().min()
+    }
+
+    /// Whether the next insert into `frontends` might be given an element that a program still reads: then a grace
+    /// period has to pass first.
+    #[must_use]
+    pub fn needs_grace(&self, now: Time) -> bool {
+        self.frontend_freed
+            .is_some_and(|freed| now < freed.saturating_add(REST))
+    }
+
+    /// An element of `frontends` was freed.
+    pub(super) fn frontend_was_freed(&mut self, now: Time) {
+        self.frontend_freed = Some(now);
+    }
+
+    /// A grace period has passed since the last record.
+    pub fn grace_passed(&mut self) {
+        self.frontend_freed = None;
+    }
+
+    /// Who has backends at an address.
+    #[must_use]
+    pub fn holders(&self, address: Address) -> Holders {
+        let mut holders = Holders::default();
+        for set in self.owners.owners_at(address) {
+            let record = self.owners.records.get(&set);
+            match record.and_then(|record| record.port.as_ref()) {
+                Some(port) => {
+                    holders.services.insert(port.service.clone());
+                }
+                None => holders.orphans = true,
+            }
+        }
+        holders
+    }
+
+    /// The service ports of a Service, those included that only wait for their last backend to go.
+    pub fn ports_of(
+        &self,
+        service: &ObjectName,
+    ) -> impl Iterator<Item = (&PortId, SetId, &PortRecord)> {
+        self.owners.ports_of(service)
+    }
+
+    /// The backends of a service port, by id.
+    #[must_use]
+    pub fn backends_of(&self, set: SetId) -> Vec<BackendRecord> {
+        let members = self.members(set);
+        let base = self.kernel.set(set).base();
+        let slot = |id| {
+            let index = members.iter().position(|member| *member == id)?;
+            Some(base + u32::try_from(index).ok()?)
+        };
+        self.owners
+            .backends_of(set)
+            .map(|id| BackendRecord {
+                id,
+                backend: self.kernel.backend(id),
+                slot: slot(id),
+            })
+            .collect()
+    }
+
+    /// The sizes of the maps.
+    #[must_use]
+    pub fn capacities(&self) -> Capacities {
+        self.capacities
+    }
+
+    /// Session affinity of a service port as it is in force; 0 for none.
+    #[must_use]
+    pub fn affinity_seconds(&self, service: ServiceId) -> u32 {
+        self.kernel.service(service).affinity_seconds()
+    }
+
+    /// How full each map is.
+    #[must_use]
+    pub fn usage(&self) -> [Usage; 5] {
+        let ids = |map, ids: &Ids| Usage {
+            map,
+            entries: ids.used(),
+            capacity: ids.capacity(),
+        };
+        [
+            Usage {
+                map: "frontends",
+                entries: self.kernel.frontends().len(),
+                capacity: self.capacities.frontends,
+            },
+            ids("services", &self.services),
+            ids("sets", &self.sets),
+            Usage {
+                map: "slots",
+                entries: self.regions.used(),
+                capacity: self.regions.capacity(),
+            },
+            ids("backends", &self.backends),
+        ]
+    }
+
+    /// The backends that a set shows, in the order of its slots.
+    pub(super) fn members(&self, set: SetId) -> &[BackendId] {
+        let region = self
+            .owners
+            .records
+            .get(&set)
+            .and_then(|record| record.region);
+        let Some(region) = region else {
+            return &[];
+        };
+        let base = region.base as usize;
+        let end = base + self.kernel.set(set).count() as usize;
+        let slots = self.kernel.slots();
+        slots.get(base..end.min(slots.len())).unwrap_or(&[])
+    }
+
+    /// Where a backend of a service port leads; None if it is not this port's, or gone.
+    pub(super) fn target(&self, set: SetId, id: BackendId) -> Option<Target> {
+        if self.owners.owner_of(id) != Some(set) {
+            return None;
+        }
+        let backend = self.kernel.backend(id);
+        Some(Target {
+            address: backend.address(),
+            port: backend.word().port(),
+        })
+    }
+
+    /// The books follow a set's word: its old region rests if it has another now.
+    fn move_region(&mut self, set: SetId, base: u32, count: u32, now: Time) {
+        let Some(record) = self.owners.records.get_mut(&set) else {
+            return;
+        };
+        if count > 0 && record.region.is_some_and(|region| region.base == base) {
+            return;
+        }
+        if let Some(old) = record.region.take() {
+            self.regions.rest(old, now);
+        }
+        if count > 0 {
+            let region = Region {
+                base,
+                order: Region::order_for(count),
+            };
+            self.regions.take(region);
+            record.region = Some(region);
+        }
+    }
+
+    fn forget_frontend(&mut self, key: &FrontendKey, now: Time) {
+        self.frontend_was_freed(now);
+        self.owners.strays.remove(key);
+        let old = self.kernel.frontends().get(key);
+        if let Some(record) = old.and_then(|old| self.owners.records.get_mut(&old.cluster())) {
+            record.frontends.remove(key);
+        }
+    }
+}

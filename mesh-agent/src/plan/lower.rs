@@ -1,0 +1,100 @@
+//! What takes a Service out of force, as far as it is not wanted any more, in the reverse order of its raising: whole
+//! addresses, frontends, sets, backends. Backends whose address lives on keep the connections they have.
+
+use std::collections::BTreeSet;
+
+use mesh_common::{Address, BackendId, BackendState, BackendWord, FrontendKey, SetId, SetWord};
+
+use super::{Applied, Transaction, Write};
+use crate::{
+    desired::{DesiredPort, DesiredService},
+    model::ObjectName,
+};
+
+/// The writes that take away what a Service has and should not have. Its raise must have succeeded.
+#[must_use]
+pub fn plan_lower(
+    applied: &Applied,
+    service: &ObjectName,
+    desired: &DesiredService,
+    alive: &dyn Fn(Address) -> bool,
+) -> Transaction {
+    let mut transaction = Transaction::of(Some(service));
+    for address in applied.owners.addresses_of(service) {
+        if !desired.addresses.contains(&address) {
+            drop_address(applied, &mut transaction, address);
+        }
+    }
+    for (id, set, record) in applied.owners.ports_of(service) {
+        let wanted = desired.ports.get(id).map(|port| &port.frontends);
+        for key in &record.frontends {
+            if !wanted.is_some_and(|wanted| wanted.contains(key)) {
+                transaction.push(set, Write::DeleteFrontend(*key));
+            }
+        }
+    }
+    for (id, set, _) in applied.owners.ports_of(service) {
+        if !desired.ports.contains_key(id) {
+            empty(applied, &mut transaction, set);
+        }
+    }
+    for (id, set, _) in applied.owners.ports_of(service) {
+        let port = desired.ports.get(id);
+        let left = retire(applied, &mut transaction, set, port, alive);
+        if port.is_none() && !left {
+            transaction.released.push(set);
+        }
+    }
+    transaction
+}
+
+/// A whole address is nobody's any more.
+pub(super) fn drop_address(applied: &Applied, transaction: &mut Transaction, address: Address) {
+    let key = FrontendKey::whole_address(address);
+    if applied.kernel.frontends().contains_key(&key) {
+        transaction.push(0, Write::DeleteFrontend(key));
+    }
+    transaction.dropped.push(address);
+}
+
+/// A set shows nothing any more.
+pub(super) fn empty(applied: &Applied, transaction: &mut Transaction, set: SetId) {
+    if applied.kernel.set(set) != SetWord::EMPTY {
+        transaction.push(set, Write::StoreSet(set, SetWord::EMPTY));
+    }
+}
+
+/// The backends of a set that are not shown, or for a port that is not wanted any: draining while their address is
+/// alive, else gone. Says whether the port keeps any.
+pub(super) fn retire(
+    applied: &Applied,
+    transaction: &mut Transaction,
+    set: SetId,
+    port: Option<&DesiredPort>,
+    alive: &dyn Fn(Address) -> bool,
+) -> bool {
+    let shown: BTreeSet<BackendId> = match port {
+        Some(_) => applied.members(set).iter().copied().collect(),
+        None => BTreeSet::new(),
+    };
+    let mut left = false;
+    for id in applied.owners.backends_of(set) {
+        if shown.contains(&id) {
+            left = true;
+            continue;
+        }
+        let backend = applied.kernel.backend(id);
+        let state = if alive(backend.address()) {
+            left = true;
+            BackendState::Draining
+        } else {
+            BackendState::Gone
+        };
+        let word = backend.word();
+        if word.state() != state {
+            let word = BackendWord::new(word.port(), state, word.generation());
+            transaction.push(set, Write::StoreBackendWord(id, word));
+        }
+    }
+    left
+}

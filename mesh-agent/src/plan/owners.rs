@@ -1,0 +1,153 @@
+//! The agent's books: whose the entries of the kernel's maps are. The kernel does not know service ports by name.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mesh_common::{Address, BackendId, FrontendKey, ServiceId, SetId};
+
+use super::{Claim, regions::Region};
+use crate::{
+    desired::{Family, PortId},
+    model::{ObjectName, Protocol},
+};
+
+/// What a service port owns besides its set, by which it is known here.
+#[derive(Clone, Debug)]
+pub struct PortRecord {
+    /// Whose it is; None until a Service claims what an earlier run left.
+    pub port: Option<PortId>,
+    /// Its id in `services`.
+    pub service: ServiceId,
+    /// The frontends that lead to its set.
+    pub frontends: BTreeSet<FrontendKey>,
+    /// Its slots; None while its set is empty, or when the kernel's word makes no sense.
+    pub(super) region: Option<Region>,
+}
+
+/// The books.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Owners {
+    ports: BTreeMap<PortId, SetId>,
+    pub(super) records: BTreeMap<SetId, PortRecord>,
+    /// Backends that are not gone by owner; 0 for those left over from an earlier run.
+    backends: BTreeSet<(SetId, BackendId)>,
+    by_id: BTreeMap<BackendId, SetId>,
+    by_address: BTreeSet<(Address, BackendId)>,
+    /// Frontends for whole addresses; None until a Service claims what an earlier run left.
+    addresses: BTreeMap<Address, Option<ObjectName>>,
+    addresses_of: BTreeSet<(ObjectName, Address)>,
+    /// Frontends of an earlier run that lead nowhere sensible.
+    pub(super) strays: BTreeSet<FrontendKey>,
+}
+
+impl Owners {
+    pub(super) fn set_of(&self, port: &PortId) -> Option<SetId> {
+        self.ports.get(port).copied()
+    }
+
+    /// The service ports of a Service.
+    pub(super) fn ports_of(
+        &self,
+        service: &ObjectName,
+    ) -> impl Iterator<Item = (&PortId, SetId, &PortRecord)> {
+        let first = PortId {
+            service: service.clone(),
+            family: Family::V4,
+            protocol: Protocol::Tcp,
+            port: 0,
+        };
+        self.ports
+            .range(first..)
+            .take_while(move |(port, _)| port.service == *service)
+            .filter_map(|(port, set)| Some((port, *set, self.records.get(set)?)))
+    }
+
+    pub(super) fn claim(&mut self, claim: &Claim) {
+        self.ports.insert(claim.port.clone(), claim.set);
+        let record = self.records.entry(claim.set).or_insert(PortRecord {
+            port: None,
+            service: claim.service,
+            frontends: BTreeSet::new(),
+            region: None,
+        });
+        record.port = Some(claim.port.clone());
+    }
+
+    pub(super) fn release(&mut self, set: SetId) -> Option<PortRecord> {
+        let record = self.records.remove(&set)?;
+        if let Some(port) = &record.port {
+            self.ports.remove(port);
+        }
+        Some(record)
+    }
+
+    pub(super) fn backends_of(&self, set: SetId) -> impl Iterator<Item = BackendId> {
+        self.backends
+            .range((set, 0)..=(set, BackendId::MAX))
+            .map(|(_, id)| *id)
+    }
+
+    pub(super) fn owner_of(&self, backend: BackendId) -> Option<SetId> {
+        self.by_id.get(&backend).copied()
+    }
+
+    /// Who has backends at an address.
+    pub(super) fn owners_at(&self, address: Address) -> impl Iterator<Item = SetId> {
+        self.by_address
+            .range((address, 0)..=(address, BackendId::MAX))
+            .filter_map(|(_, id)| self.owner_of(*id))
+    }
+
+    pub(super) fn add_backend(&mut self, set: SetId, id: BackendId, address: Address) {
+        self.backends.insert((set, id));
+        self.by_id.insert(id, set);
+        self.by_address.insert((address, id));
+    }
+
+    pub(super) fn remove_backend(&mut self, id: BackendId, address: Address) {
+        if let Some(set) = self.by_id.remove(&id) {
+            self.backends.remove(&(set, id));
+        }
+        self.by_address.remove(&(address, id));
+    }
+
+    pub(super) fn address_owner(&self, address: Address) -> Option<&ObjectName> {
+        self.addresses.get(&address)?.as_ref()
+    }
+
+    pub(super) fn addresses_of(&self, service: &ObjectName) -> impl Iterator<Item = Address> {
+        let first = (service.clone(), Address::UNSPECIFIED);
+        self.addresses_of
+            .range(first..)
+            .take_while(move |(owner, _)| owner == service)
+            .map(|(_, address)| *address)
+    }
+
+    /// Whole addresses of an earlier run that no Service has claimed.
+    pub(super) fn unclaimed_addresses(&self) -> impl Iterator<Item = Address> {
+        self.addresses
+            .iter()
+            .filter(|(_, owner)| owner.is_none())
+            .map(|(address, _)| *address)
+    }
+
+    /// The whole address is a Service's, or for None found in the kernel.
+    pub(super) fn claim_address(&mut self, address: Address, service: Option<&ObjectName>) {
+        let old = self.addresses.insert(address, service.cloned());
+        if let Some(old) = old.flatten() {
+            self.addresses_of.remove(&(old, address));
+        }
+        if let Some(service) = service {
+            self.addresses_of.insert((service.clone(), address));
+        }
+    }
+
+    /// The whole address is not this Service's any more; it may be another's already.
+    pub(super) fn drop_address(&mut self, address: Address, service: Option<&ObjectName>) {
+        if self.addresses.get(&address).map(Option::as_ref) == Some(service) {
+            self.addresses.remove(&address);
+        }
+        if let Some(service) = service {
+            self.addresses_of.remove(&(service.clone(), address));
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! The objects as the sources delivered them last, the indexes that `desired` needs, and which Services a change
+//! touches. Changes come in; nothing here knows the kernel.
+
+mod alive;
+mod claims;
+mod labels;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use mesh_common::{Address, FrontendKey};
+
+use crate::model::{
+    Change, EndpointSlice, Kind, Node, Object, ObjectId, ObjectName, Pod, PodPhase, Service,
+};
+use alive::Alive;
+use claims::Claims;
+pub(crate) use claims::served_addresses;
+use labels::{LabelIndex, selects};
+
+/// What changes have touched since it was last emptied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// Services whose desired state may be another now.
+    pub services: BTreeSet<ObjectName>,
+    /// Addresses that no EndpointSlice and no unfinished Pod has any more. One may have come back since.
+    pub died: BTreeSet<Address>,
+}
+
+/// All objects of the cluster that the agent was told of.
+#[derive(Clone, Debug, Default)]
+pub struct Store {
+    services: BTreeMap<ObjectName, Service>,
+    slices: BTreeMap<ObjectName, EndpointSlice>,
+    pods: BTreeMap<ObjectName, Pod>,
+    nodes: BTreeMap<ObjectName, Node>,
+    namespaces: BTreeSet<ObjectName>,
+    synced: BTreeSet<Kind>,
+    /// (Service, name of a slice in its namespace).
+    slices_of: BTreeSet<(ObjectName, Arc<str>)>,
+    claims: Claims,
+    /// Services by the first label of their selector.
+    selectors: LabelIndex,
+    /// Pods by each of their labels.
+    labels: LabelIndex,
+    alive: Alive,
+}
+
+impl Store {
+    /// Takes in a change and adds what it touches to `touched`.
+    pub fn apply(&mut self, change: Change, touched: &mut Touched) {
+        match change {
+            Change::Put(object) => self.put(object, touched),
+            Change::Remove(id) => self.remove(&id, touched),
+            Change::Synced(kind) => {
+                self.synced.insert(kind);
+            }
+        }
+    }
+
+    /// Whether every kind has delivered its first full list.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.unsynced().next().is_none()
+    }
+
+    /// The kinds whose first full list is awaited.
+    pub fn unsynced(&self) -> impl Iterator<Item = Kind> {
+        Kind::ALL
+            .into_iter()
+            .filter(|kind| !self.synced.contains(kind))
+    }
+
+    /// Whether an EndpointSlice or an unfinished Pod has the address.
+    #[must_use]
+    pub fn is_alive(&self, address: Address) -> bool {
+        self.alive.contains(address)
+    }
+
+    /// The Service that a frontend belongs to: of those that claim it the oldest, then the first by name.
+    #[must_use]
+    pub fn winner(&self, key: &FrontendKey) -> Option<&ObjectName> {
+        self.claims.winner(key)
+    }
+
+    /// A Service.
+    #[must_use]
+    pub fn service(&self, name: &ObjectName) -> Option<&Service> {
+        self.services.get(name)
+    }
+
+    /// Every Service, by name.
+    pub fn services(&self) -> impl Iterator<Item = &Service> {
+        self.services.values()
+    }
+
+    /// The EndpointSlices of a Service, by name.
+    pub fn slices_of(&self, service: &ObjectName) -> impl Iterator<Item = &EndpointSlice> {
+        let first = (service.clone(), Arc::default());
+        self.slices_of
+            .range(first..)
+            .take_while(move |(owner, _)| owner == service)
+            .filter_map(|(owner, slice)| {
+                self.slices.get(&ObjectName {
+                    namespace: owner.namespace.clone(),
+                    name: slice.clone(),
+                })
+            })
+    }
+
+    /// The Pods that a Service's selector matches, by name; none without a selector.
+    pub fn pods_of<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a Pod> {
+        let namespace = &service.name.namespace;
+        service
+            .selector
+            .first_key_value()
+            .into_iter()
+            .flat_map(|(key, value)| self.labels.names(namespace, key, value))
+            .filter_map(|name| {
+                self.pods.get(&ObjectName {
+                    namespace: namespace.clone(),
+                    name: name.clone(),
+                })
+            })
+            .filter(|pod| selects(&service.selector, &pod.labels))
+    }
+
+    /// A node.
+    #[must_use]
+    pub fn node(&self, name: &ObjectName) -> Option<&Node> {
+        self.nodes.get(name)
+    }
+
+    /// How many objects of a kind there are.
+    #[must_use]
+    pub fn count(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::EndpointSlice => self.slices.len(),
+            Kind::Namespace => self.namespaces.len(),
+            Kind::Node => self.nodes.len(),
+            Kind::Pod => self.pods.len(),
+            Kind::Service => self.services.len(),
+        }
+    }
+
+    fn put(&mut self, object: Object, touched: &mut Touched) {
+        match object {
+            Object::EndpointSlice(slice) => {
+                self.set_slice(&slice.name.clone(), Some(slice), touched);
+            }
+            Object::Namespace(name) => {
+                self.namespaces.insert(name);
+            }
+            Object::Node(node) => {
+                self.nodes.insert(node.name.clone(), node);
+            }
+            Object::Pod(pod) => self.set_pod(&pod.name.clone(), Some(pod), touched),
+            Object::Service(service) => {
+                self.set_service(&service.name.clone(), Some(service), touched);
+            }
+        }
+    }
+
+    fn remove(&mut self, id: &ObjectId, touched: &mut Touched) {
+        match id.kind {
+            Kind::EndpointSlice => self.set_slice(&id.name, None, touched),
+            Kind::Namespace => {
+                self.namespaces.remove(&id.name);
+            }
+            Kind::Node => {
+                self.nodes.remove(&id.name);
+            }
+            Kind::Pod => self.set_pod(&id.name, None, touched),
+            Kind::Service => self.set_service(&id.name, None, touched),
+        }
+    }
+
+    fn set_service(&mut self, name: &ObjectName, new: Option<Service>, touched: &mut Touched) {
+        let old = self.services.get(name);
+        self.claims
+            .replace(old, new.as_ref(), &mut touched.services);
+        if let Some((key, value)) = old.and_then(|old| old.selector.first_key_value()) {
+            self.selectors.remove(name, key, value);
+        }
+        if let Some((key, value)) = new.as_ref().and_then(|new| new.selector.first_key_value()) {
+            self.selectors.insert(name, key, value);
+        }
+        replace(&mut self.services, name, new);
+        touched.services.insert(name.clone());
+    }
+
+    fn set_slice(&mut self, name: &ObjectName, new: Option<EndpointSlice>, touched: &mut Touched) {
+        let old = replace(&mut self.slices, name, new);
+        let new = self.slices.get(name);
+        // The new addresses first, so that one which stays is not taken for dead.
+        for endpoint in new.iter().flat_map(|slice| &slice.endpoints) {
+            self.alive.add(endpoint.address.into());
+        }
+        for endpoint in old.iter().flat_map(|slice| &slice.endpoints) {
+            self.alive
+                .remove(endpoint.address.into(), &mut touched.died);
+        }
+        if let Some(service) = old.as_ref().and_then(owner) {
+            self.slices_of.remove(&(service.clone(), name.name.clone()));
+            touched.services.insert(service);
+        }
+        if let Some(service) = new.and_then(owner) {
+            self.slices_of.insert((service.clone(), name.name.clone()));
+            touched.services.insert(service);
+        }
+    }
+
+    fn set_pod(&mut self, name: &ObjectName, new: Option<Pod>, touched: &mut Touched) {
+        let old = replace(&mut self.pods, name, new);
+        let new = self.pods.get(name);
+        for address in new.iter().flat_map(|pod| addresses(pod)) {
+            self.alive.add(address);
+        }
+        for address in old.iter().flat_map(addresses) {
+            self.alive.remove(address, &mut touched.died);
+        }
+        for pod in old.iter() {
+            for (key, value) in &pod.labels {
+                self.labels.remove(name, key, value);
+            }
+        }
+        for pod in new.iter() {
+            for (key, value) in &pod.labels {
+                self.labels.insert(name, key, value);
+            }
+        }
+        for pod in old.iter().chain(new) {
+            self.touch_selecting(pod, touched);
+        }
+    }
+
+    /// Touches the Services whose selector matches a Pod.
+    fn touch_selecting(&self, pod: &Pod, touched: &mut Touched) {
+        let namespace = &pod.name.namespace;
+        let candidates = pod
+            .labels
+            .iter()
+            .flat_map(|(key, value)| self.selectors.names(namespace, key, value));
+        for name in candidates {
+            let name = ObjectName {
+                namespace: namespace.clone(),
+                name: name.clone(),
+            };
+            let selector = self.services.get(&name).map(|service| &service.selector);
+            if selector.is_some_and(|selector| selects(selector, &pod.labels)) {
+                touched.services.insert(name);
+            }
+        }
+    }
+}
+
+/// The Service of a slice.
+fn owner(slice: &EndpointSlice) -> Option<ObjectName> {
+    slice.service.as_ref().map(|service| ObjectName {
+        namespace: slice.name.namespace.clone(),
+        name: service.clone(),
+    })
+}
+
+/// The addresses that a Pod keeps alive.
+fn addresses(pod: &Pod) -> impl Iterator<Item = Address> {
+    let finished = matches!(pod.phase, PodPhase::Succeeded | PodPhase::Failed);
+    let addresses = if finished { &[][..] } else { &pod.addresses };
+    addresses.iter().map(|address| (*address).into())
+}
+
+fn replace<T>(map: &mut BTreeMap<ObjectName, T>, name: &ObjectName, new: Option<T>) -> Option<T> {
+    match new {
+        Some(new) => map.insert(name.clone(), new),
+        None => map.remove(name),
+    }
+}
+
+#[cfg(test)]
+mod tests;
