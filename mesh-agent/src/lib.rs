@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod apply;
 pub mod cli;
+pub mod datapath;
 pub mod desired;
 pub mod engine;
 pub mod lock;

@@ -133,8 +133,19 @@ struct ProgramInfo {
 fn bpf<T>(number: i64, attributes: &mut T) -> io::Result<i64> {
     // SAFETY: the attributes are a repr(C) struct that is alive and as long as the size given; the pointers in it are
     // to memory that its maker keeps alive during the call.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, number, std::ptr::from_mut(attributes), size_of::<T>()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            number,
+            std::ptr::from_mut(attributes),
+            size_of::<T>(),
+        )
+    };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
 
 fn owned(fd: i64) -> io::Result<OwnedFd> {
@@ -154,14 +165,21 @@ fn c_path(path: &Path) -> io::Result<CString> {
 /// Opens what is pinned at a path.
 pub(super) fn object_get(path: &Path) -> io::Result<OwnedFd> {
     let path = c_path(path)?;
-    let mut attributes = ObjectAttributes { path: path.as_ptr() as u64, ..Default::default() };
+    let mut attributes = ObjectAttributes {
+        path: path.as_ptr() as u64,
+        ..Default::default()
+    };
     bpf(command::OBJ_GET, &mut attributes).and_then(owned)
 }
 
 /// Pins an object.
 pub(super) fn object_pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let path = c_path(path)?;
-    let mut attributes = ObjectAttributes { path: path.as_ptr() as u64, fd: number(fd), flags: 0 };
+    let mut attributes = ObjectAttributes {
+        path: path.as_ptr() as u64,
+        fd: number(fd),
+        flags: 0,
+    };
     bpf(command::OBJ_PIN, &mut attributes).map(drop)
 }
 
@@ -169,7 +187,11 @@ fn info<T: Default>(fd: BorrowedFd<'_>) -> io::Result<T> {
     let mut info = T::default();
     let length = u32::try_from(size_of::<T>()).map_err(io::Error::other)?;
     let address = std::ptr::from_mut(&mut info) as u64;
-    let mut attributes = InfoAttributes { fd: number(fd), length, info: address };
+    let mut attributes = InfoAttributes {
+        fd: number(fd),
+        length,
+        info: address,
+    };
     bpf(command::OBJ_GET_INFO_BY_FD, &mut attributes)?;
     Ok(info)
 }
@@ -185,16 +207,27 @@ pub(super) fn link_info(fd: BorrowedFd<'_>) -> io::Result<LinkInfo> {
 }
 
 /// Attaches a program to a cgroup. Flags are 0: links are multi by themselves, and asking for it is EINVAL.
-pub(super) fn link_create(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<OwnedFd> {
-    let mut attributes =
-        LinkCreateAttributes { program: number(program), target: number(cgroup), attach_type, ..Default::default() };
+pub(super) fn link_create(
+    program: BorrowedFd<'_>,
+    cgroup: BorrowedFd<'_>,
+    attach_type: u32,
+) -> io::Result<OwnedFd> {
+    let mut attributes = LinkCreateAttributes {
+        program: number(program),
+        target: number(cgroup),
+        attach_type,
+        ..Default::default()
+    };
     bpf(command::LINK_CREATE, &mut attributes).and_then(owned)
 }
 
 /// Replaces the program of a link, at one instant.
 pub(super) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
-    let mut attributes =
-        LinkUpdateAttributes { link: number(link), program: number(program), ..Default::default() };
+    let mut attributes = LinkUpdateAttributes {
+        link: number(link),
+        program: number(program),
+        ..Default::default()
+    };
     bpf(command::LINK_UPDATE, &mut attributes).map(drop)
 }
 
@@ -209,7 +242,11 @@ pub(super) fn attached_programs(cgroup: BorrowedFd<'_>, attach_type: u32) -> io:
         ..Default::default()
     };
     bpf(command::PROG_QUERY, &mut attributes)?;
-    Ok(ids.iter().copied().take(attributes.count as usize).collect())
+    Ok(ids
+        .iter()
+        .copied()
+        .take(attributes.count as usize)
+        .collect())
 }
 
 /// A program's name.
@@ -221,10 +258,17 @@ pub(super) fn program_name(id: u32) -> io::Result<String> {
         next: u32,
         flags: u32,
     }
-    let mut attributes = IdAttributes { id, ..Default::default() };
+    let mut attributes = IdAttributes {
+        id,
+        ..Default::default()
+    };
     let program = bpf(command::PROG_GET_FD_BY_ID, &mut attributes).and_then(owned)?;
     let info: ProgramInfo = info(program.as_fd())?;
-    let end = info.name.iter().position(|byte| *byte == 0).unwrap_or(info.name.len());
+    let end = info
+        .name
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(info.name.len());
     Ok(String::from_utf8_lossy(&info.name[..end]).into_owned())
 }
 
@@ -254,13 +298,21 @@ pub(super) fn count_keys(map: BorrowedFd<'_>, most: u32) -> io::Result<u64> {
 pub(super) fn rcu_grace_period() -> io::Result<()> {
     const MEMBARRIER_CMD_GLOBAL: i64 = 1;
     // SAFETY: the call takes three integers.
-    let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0_i64, 0_i64) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    let result =
+        unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0_i64, 0_i64) };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Nanoseconds of the clock that bpf_ktime_get_ns reads.
 pub(super) fn monotonic_nanoseconds() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: the pointer is to a timespec that is alive.
     let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
     if result != 0 {
@@ -300,8 +352,12 @@ impl Words {
         if address == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let base = NonNull::new(address.cast::<AtomicU64>()).ok_or_else(|| io::Error::other("mapped at 0"))?;
-        Ok(Self { base, count: bytes / 8 })
+        let base = NonNull::new(address.cast::<AtomicU64>())
+            .ok_or_else(|| io::Error::other("mapped at 0"))?;
+        Ok(Self {
+            base,
+            count: bytes / 8,
+        })
     }
 
     fn word(&self, index: usize) -> Option<&AtomicU64> {
@@ -316,7 +372,8 @@ impl Words {
 
     /// Reads a word; 0 out of range.
     pub(super) fn load(&self, index: usize) -> u64 {
-        self.word(index).map_or(0, |word| word.load(Ordering::Acquire))
+        self.word(index)
+            .map_or(0, |word| word.load(Ordering::Acquire))
     }
 
     /// Publishes a word: everything stored before is visible to who sees it. False out of range.
@@ -346,4 +403,3 @@ pub(crate) fn trim_heap() {
         libc::malloc_trim(0);
     }
 }
-
