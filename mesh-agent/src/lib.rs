@@ -1,8 +1,11 @@
 //! mesh-agent's user side: watch -> store -> desired -> plan -> apply, and the commands.
 
+pub mod admin;
+pub mod cli;
 pub mod desired;
 pub mod model;
 pub mod plan;
 mod schema;
 pub mod sweep;
+pub mod telemetry;
 pub mod trace;

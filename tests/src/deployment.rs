@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::{
     lab::Pod,
-    manifest::{Endpoint, Port, Protocol, Service, Slice, Source},
-    place::Process,
+    manifest::{Endpoint, Port, Service, Slice, Source},
+    process::Process,
 };
 
 /// What the EndpointSlices say of a pod.
@@ -97,6 +97,13 @@ impl Deployment {
         member.with_context(|| format!("{name} has no pod {pod}"))
     }
 
+    /// A pod's addresses.
+    pub fn addresses_of(&self, pod: &str) -> Result<Vec<IpAddr>> {
+        let member = self.members.iter().find(|member| member.pod.name() == pod);
+        let member = member.with_context(|| format!("{} has no pod {pod}", self.name))?;
+        Ok(member.pod.address().all().collect())
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -130,16 +137,6 @@ impl Deployment {
         let port = self.ports.iter().find(|candidate| candidate.name == port);
         let port = port.with_context(|| format!("{} has no such port", self.name))?;
         Ok(SocketAddr::new(*address, port.port))
-    }
-
-    /// A pod's own address behind a port, without the Service.
-    pub fn direct(&self, pod: &Pod, protocol: Protocol) -> Result<Vec<SocketAddr>> {
-        let port = self.ports.iter().find(|port| port.protocol == protocol);
-        let port = port.with_context(|| format!("{} has no such port", self.name))?;
-        let addresses = pod.address().all();
-        Ok(addresses
-            .map(|address| SocketAddr::new(address, port.target))
-            .collect())
     }
 
     /// The Service and its EndpointSlices.

@@ -5,20 +5,26 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod call;
 mod deployment;
+mod everyday;
 mod harness;
 mod lab;
 mod manifest;
 mod place;
+mod process;
 mod scene;
 mod statistics;
 pub mod traffic;
 
 pub use agent::{Agent, AgentOptions, CliOutput, Metrics, Response, agent_binary};
+pub use call::{Call, Load};
 pub use deployment::{Condition, Deployment};
+pub use everyday::Everyday;
 pub use harness::{Needs, PATIENCE, eventually, test};
 pub use lab::{Address, Families, Lab, Node, Pod, remove_run, sweep};
 pub use manifest::{Endpoint, PodManifest, Port, Protocol, Service, Slice, Source, node};
-pub use place::{Call, Load, Place, Process, traffic_binary};
+pub use place::{Place, choose_traffic_binary, traffic_binary};
+pub use process::Process;
 pub use scene::{Scene, ensure_clean, settle, values, web_ports};
 pub use statistics::assert_uniform;

@@ -1,23 +1,19 @@
-//! Where processes run (a network namespace and a cgroup), the processes, and traffic between places.
+//! Where processes run: a network namespace and a cgroup.
 
 use std::{
     ffi::OsStr,
-    fs::File,
-    io::Read,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::Arc,
+    process::{Command, Output, Stdio},
+    sync::{Arc, OnceLock},
 };
 
-use anyhow::{Context, Result, bail, ensure};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use anyhow::{Context, Result, ensure};
 
 use crate::{
+    call::{Call, Load},
     lab::{Run, netns},
+    process::Process,
     traffic::Report,
 };
 
@@ -44,6 +40,12 @@ impl Place {
     #[must_use]
     pub fn netns(&self) -> &Path {
         &self.netns
+    }
+
+    /// The cgroup.
+    #[must_use]
+    pub fn cgroup(&self) -> &Path {
+        &self.cgroup
     }
 
     /// A command that will run here.
@@ -102,11 +104,8 @@ impl Place {
         let mut command = self.command(&traffic_binary()?, arguments)?;
         command.stdout(Stdio::piped());
         let mut process = Process::spawn(command, self.run.log(&format!("serve-{name}")))?;
-        if let Some(mut stdout) = process.child.stdout.take() {
-            // The server closes its output once it listens.
-            let mut nothing = Vec::new();
-            stdout.read_to_end(&mut nothing)?;
-        }
+        // The server closes its output once it listens.
+        process.output()?;
         ensure!(
             process.runs()?,
             "the server {name} ended: {}",
@@ -134,216 +133,18 @@ impl Place {
     }
 }
 
-/// A process of the lab. Dropping it kills it.
-#[derive(Debug)]
-pub struct Process {
-    child: Child,
-    log: PathBuf,
-    detached: bool,
+static CHOSEN: OnceLock<PathBuf> = OnceLock::new();
+
+/// From now on this is the traffic tool of this process; the first choice stands.
+pub fn choose_traffic_binary(path: PathBuf) {
+    CHOSEN.get_or_init(|| path);
 }
 
-impl Process {
-    pub(crate) fn spawn(mut command: Command, log: PathBuf) -> Result<Self> {
-        let file = File::create(&log).with_context(|| format!("cannot make {}", log.display()))?;
-        let child = command
-            .stderr(file)
-            .spawn()
-            .with_context(|| format!("cannot start {command:?}"))?;
-        Ok(Self {
-            child,
-            log,
-            detached: false,
-        })
-    }
-
-    /// Its pid.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Whether it still runs.
-    pub fn runs(&mut self) -> Result<bool> {
-        Ok(self.child.try_wait()?.is_none())
-    }
-
-    /// What it said on stderr so far.
-    #[must_use]
-    pub fn said(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    /// Sends a signal.
-    pub fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = i32::try_from(self.child.id())?;
-        kill(Pid::from_raw(pid), signal)
-            .with_context(|| format!("cannot send {signal} to process {pid}"))
-    }
-
-    /// Waits for its end.
-    pub fn wait(&mut self) -> Result<ExitStatus> {
-        Ok(self.child.wait()?)
-    }
-
-    /// Asks it to end (SIGTERM) and waits. A server ends when nothing has come for a while.
-    pub fn stop(&mut self) -> Result<ExitStatus> {
-        self.signal(Signal::SIGTERM)?;
-        self.wait()
-    }
-
-    /// Ends it at once (SIGKILL).
-    pub fn kill(&mut self) -> Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
-        Ok(())
-    }
-
-    /// Lets it outlive this handle.
-    pub fn detach(mut self) {
-        self.detached = true;
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if self.detached {
-            return;
-        }
-        // Both fail only for a process that has been waited for.
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-/// Traffic in the background.
-#[derive(Debug)]
-pub struct Load(Process);
-
-impl Load {
-    /// Ends the traffic and says what became of it.
-    pub fn stop(mut self) -> Result<Report> {
-        drop(self.0.child.stdin.take());
-        self.report()
-    }
-
-    /// Waits until the traffic ends by itself.
-    pub fn report(mut self) -> Result<Report> {
-        let mut text = String::new();
-        if let Some(mut stdout) = self.0.child.stdout.take() {
-            stdout.read_to_string(&mut text)?;
-        }
-        let status = self.0.wait()?;
-        if !status.success() {
-            bail!("traffic failed ({status}): {}", self.0.said());
-        }
-        serde_json::from_str(&text).with_context(|| format!("traffic said {text:?}"))
-    }
-}
-
-/// What to send: arguments of the traffic tool.
-#[derive(Clone, Debug)]
-pub struct Call {
-    arguments: Vec<String>,
-}
-
-impl Call {
-    fn new(verb: &str, to: SocketAddr) -> Self {
-        let to = to.to_string();
-        Self {
-            arguments: vec![verb.to_owned(), "--to".to_owned(), to],
-        }
-    }
-
-    /// Connections, one after the other, each of which reads who answers.
-    #[must_use]
-    pub fn connect(to: SocketAddr) -> Self {
-        Self::new("connect", to)
-    }
-
-    /// Connections that are kept open and asked now and then.
-    #[must_use]
-    pub fn hold(to: SocketAddr) -> Self {
-        Self::new("hold", to)
-    }
-
-    /// Requests and responses over one connection.
-    #[must_use]
-    pub fn rr(to: SocketAddr) -> Self {
-        Self::new("rr", to)
-    }
-
-    /// Connect, request, response, close.
-    #[must_use]
-    pub fn crr(to: SocketAddr) -> Self {
-        Self::new("crr", to)
-    }
-
-    /// As many bytes as go through one connection.
-    #[must_use]
-    pub fn stream(to: SocketAddr) -> Self {
-        Self::new("stream", to)
-    }
-
-    /// Another one to call, in turn with those before.
-    #[must_use]
-    pub fn also(self, to: SocketAddr) -> Self {
-        self.option("--to", to)
-    }
-
-    /// Any flag of the tool.
-    #[must_use]
-    pub fn flag(mut self, flag: &str) -> Self {
-        self.arguments.push(flag.to_owned());
-        self
-    }
-
-    /// Any option of the tool.
-    #[must_use]
-    pub fn option(mut self, option: &str, value: impl ToString) -> Self {
-        self.arguments.push(option.to_owned());
-        self.arguments.push(value.to_string());
-        self
-    }
-
-    /// How many.
-    #[must_use]
-    pub fn count(self, count: u64) -> Self {
-        self.option("--count", count)
-    }
-
-    /// How many a second at most.
-    #[must_use]
-    pub fn rate(self, rate: u64) -> Self {
-        self.option("--rate", rate)
-    }
-
-    /// By connected UDP sockets.
-    #[must_use]
-    pub fn udp(self) -> Self {
-        self.option("--protocol", "udp")
-    }
-
-    /// By UDP sockets that are not connected (sendto and recvfrom), one for each datagram.
-    #[must_use]
-    pub fn unconnected(self) -> Self {
-        self.option("--protocol", "udp-unconnected")
-    }
-
-    /// By AF_INET6 sockets, IPv4 written as ::ffff:a.b.c.d.
-    #[must_use]
-    pub fn mapped(self) -> Self {
-        self.flag("--mapped")
-    }
-
-    /// An answer whose name does not begin so is misdirected.
-    #[must_use]
-    pub fn expect(self, prefix: &str) -> Self {
-        self.option("--expect", prefix)
-    }
-}
-
-/// The traffic tool: MESH_LAB_TRAFFIC, or what cargo built beside this program.
+/// The traffic tool: the one chosen, MESH_LAB_TRAFFIC, or what cargo built beside this program.
 pub fn traffic_binary() -> Result<PathBuf> {
+    if let Some(path) = CHOSEN.get() {
+        return Ok(path.clone());
+    }
     if let Some(path) = std::env::var_os("MESH_LAB_TRAFFIC") {
         return Ok(path.into());
     }

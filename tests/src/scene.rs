@@ -1,18 +1,19 @@
 //! What most tests begin with: two nodes, a client, a Service `web` with pods on both nodes, an agent where the
 //! client is.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
 use crate::{
     agent::{Agent, AgentOptions},
+    call::Call,
     deployment::Deployment,
     harness::eventually,
     lab::{Families, Lab, Node, Pod},
     manifest::{Port, Source},
-    place::{Call, Place},
+    place::Place,
     traffic::{Failure, Report},
 };
 
@@ -88,6 +89,20 @@ impl Scene {
     /// Waits until the ready pods of `web`, and they alone, answer the client at this address.
     pub fn settle(&self, to: SocketAddr) -> Result<()> {
         settle(&self.client.place(), to, &self.web.ready())
+    }
+
+    /// Waits until the agent's view of `web` has none of a pod's addresses, draining or not.
+    pub fn forgotten(&self, pod: &str) -> Result<()> {
+        let addresses = self.web.addresses_of(pod)?;
+        eventually(&format!("{pod} is forgotten"), || {
+            let view = self.agent.json(&["service", "get", "default/web"])?;
+            let shown = values(&view, "address")
+                .into_iter()
+                .filter_map(Value::as_str);
+            let mut left = shown.filter_map(|shown| shown.parse().ok());
+            ensure!(!left.any(|it: IpAddr| addresses.contains(&it)), "{view}");
+            Ok(())
+        })
     }
 
     /// One address of `web`, port `http`.

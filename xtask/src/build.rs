@@ -32,6 +32,26 @@ pub(crate) fn next_agent() -> Result<PathBuf> {
     Ok(target.join("release/mesh-agent"))
 }
 
+/// Builds the lab's traffic tool for release: the bench's client.
+pub(crate) fn release_traffic() -> Result<PathBuf> {
+    run::run(run::cargo().args([
+        "build",
+        "--release",
+        "--locked",
+        "-p",
+        "mesh-lab",
+        "--bin",
+        "traffic",
+    ]))?;
+    Ok(place::target().join("release/traffic"))
+}
+
+/// Builds the lab's traffic tool; gives its path. Beside this program, where the lab looks for it.
+pub(crate) fn traffic() -> Result<PathBuf> {
+    run::run(run::cargo().args(["build", "--locked", "-p", "mesh-lab", "--bin", "traffic"]))?;
+    Ok(place::target().join("debug/traffic"))
+}
+
 /// Builds the program that tries the datapath on a kernel; gives its path.
 pub(crate) fn smoke() -> Result<PathBuf> {
     run::run(run::cargo().args(["build", "--release", "--locked", "-p", "mesh-smoke"]))?;

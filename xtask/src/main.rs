@@ -2,7 +2,9 @@
 //! stderr, and the exit status is 1 when a verb failed.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod build;
+mod demo;
 mod kernels;
 mod lint;
 mod place;
@@ -28,6 +30,10 @@ enum Verb {
     Setup(setup::Arguments),
     /// Build the release binary of mesh-agent, eBPF programs included
     Build,
+    /// Show the main job at work: two nodes, an agent on each, a Service spread over both
+    Demo(demo::Arguments),
+    /// Measure, side by side with nothing in the way
+    Bench(bench::Arguments),
     /// Run the tests, all lanes or those named
     Test(test::Arguments),
     /// Boot old kernels and prove that every program works there
@@ -42,6 +48,8 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().verb {
         Verb::Setup(arguments) => setup::setup(&arguments),
         Verb::Build => build::build(),
+        Verb::Demo(arguments) => demo::demo(&arguments),
+        Verb::Bench(arguments) => bench::bench(&arguments),
         Verb::Test(arguments) => test::test(&arguments),
         Verb::Kernels(arguments) => kernels::kernels(&arguments),
         Verb::Lint => lint::lint(),

@@ -16,11 +16,7 @@ use serde_json::Value;
 pub use http::Response;
 pub use metrics::Metrics;
 
-use crate::{
-    harness::eventually,
-    lab::Node,
-    place::{Place, Process},
-};
+use crate::{harness::eventually, lab::Node, place::Place, process::Process};
 
 const HEALTH_PORT: u16 = 10256;
 const METRICS_PORT: u16 = 10249;
@@ -30,7 +26,7 @@ const METRICS_PORT: u16 = 10249;
 pub struct AgentOptions {
     /// The binary; the workspace's own unless given.
     pub binary: Option<PathBuf>,
-    /// Flags of `run` that come last.
+    /// Flags of `run`, in place of the lab's own where they are the same.
     pub flags: Vec<String>,
 }
 
@@ -95,8 +91,14 @@ impl Agent {
     pub(crate) fn start(node: &Node, options: &AgentOptions) -> Result<Self> {
         let binary = options.binary.clone().map_or_else(agent_binary, Ok)?;
         let title = format!("agent-{}", node.name());
-        let mut arguments = run_arguments(node);
-        arguments.extend(options.flags.iter().cloned());
+        let own = run_flags(node);
+        let own = own
+            .iter()
+            .filter(|(flag, _)| !options.flags.iter().any(|it| it == flag));
+        let own = own.flat_map(|(flag, value)| [(*flag).to_owned(), value.clone()]);
+        let arguments = std::iter::once("run".to_owned())
+            .chain(own)
+            .chain(options.flags.iter().cloned());
         Ok(Self {
             process: node.host().spawn(&title, &binary, arguments)?,
             node: node.clone(),
@@ -106,12 +108,16 @@ impl Agent {
 
     /// Waits until it has programmed and attached everything, or fails with what it said.
     pub fn wait_ready(&self) -> Result<()> {
-        eventually("the agent is ready", || {
-            ensure!(self.is_running()?, "the agent ended:\n{}", self.said());
+        let alive = eventually("the agent is ready", || {
+            if !self.is_running()? {
+                return Ok(false);
+            }
             let response = self.health("/readyz")?;
             ensure!(response.status == 200, "not ready: {}", response.body);
-            Ok(())
-        })
+            Ok(true)
+        })?;
+        ensure!(alive, "the agent ended:\n{}", self.said());
+        Ok(())
     }
 
     /// Whether the process lives. A zombie does not.
@@ -192,33 +198,32 @@ impl Node {
 
 fn cli(node: &Node, binary: &Path, arguments: &[&str]) -> Result<CliOutput> {
     let mut all: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-    all.extend(directories(node));
+    for (flag, value) in directories(node) {
+        all.extend([flag.to_owned(), value]);
+    }
     node.host().run(binary, all).map(CliOutput::new)
 }
 
-fn directories(node: &Node) -> [String; 4] {
+fn directories(node: &Node) -> [(&'static str, String); 2] {
     [
-        "--bpffs".to_owned(),
-        node.bpffs().display().to_string(),
-        "--run-dir".to_owned(),
-        node.run_dir().display().to_string(),
+        ("--bpffs", node.bpffs().display().to_string()),
+        ("--run-dir", node.run_dir().display().to_string()),
     ]
 }
 
-fn run_arguments(node: &Node) -> Vec<String> {
-    let mut arguments = vec!["run".to_owned()];
-    let source = format!("dir:{}", node.manifests().display());
-    arguments.extend(["--source".to_owned(), source]);
-    arguments.extend(["--node-name".to_owned(), node.name().to_owned()]);
-    arguments.extend(["--cgroup".to_owned(), node.cgroup().display().to_string()]);
-    arguments.extend(directories(node));
-    for (flag, address, port) in [
-        ("--healthz-bind-address", "0.0.0.0", HEALTH_PORT),
-        ("--metrics-bind-address", "127.0.0.1", METRICS_PORT),
-    ] {
-        arguments.extend([flag.to_owned(), format!("{address}:{port}")]);
-    }
-    arguments
+fn run_flags(node: &Node) -> Vec<(&'static str, String)> {
+    let mut flags = vec![
+        ("--source", format!("dir:{}", node.manifests().display())),
+        ("--node-name", node.name().to_owned()),
+        ("--cgroup", node.cgroup().display().to_string()),
+        ("--healthz-bind-address", format!("0.0.0.0:{HEALTH_PORT}")),
+        (
+            "--metrics-bind-address",
+            format!("127.0.0.1:{METRICS_PORT}"),
+        ),
+    ];
+    flags.extend(directories(node));
+    flags
 }
 
 fn get(place: &Place, port: u16, path: &str, accept: Option<&str>) -> Result<Response> {

@@ -55,6 +55,22 @@ impl Pod {
         Place::new(&self.node.run, &self.name, &netns, &self.cgroup())
     }
 
+    /// The same network namespace, but a cgroup beside the node's: no hook of an agent is called there. What is
+    /// measured here is what it costs without one.
+    pub fn bare_place(&self) -> Result<Place> {
+        let bare = self
+            .node
+            .cgroup
+            .with_file_name(format!("{}-bare", self.node.name));
+        cgroup::make(&bare)?;
+        Ok(Place::new(
+            &self.node.run,
+            &format!("{}-bare", self.name),
+            &netns::path(&self.netns()),
+            &bare,
+        ))
+    }
+
     fn netns(&self) -> String {
         self.node
             .run

@@ -107,6 +107,7 @@ fn hold_until(args: &HoldArgs, until: &Until) -> Report {
     let mut held: Vec<Held> = (0..args.connections)
         .filter_map(|_| open(args, &mut report))
         .collect();
+    eprintln!("holding {}", held.len());
     while !until.over() {
         until.pause(Duration::from_millis(args.interval));
         // The last round comes after the end was asked for: it speaks for the moment of the end.

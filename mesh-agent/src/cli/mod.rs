@@ -1,0 +1,4 @@
+//! The commands.
+
+mod args;
+mod print;

@@ -1,0 +1,85 @@
+//! Another build with another layout of the maps, and back, under load.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use mesh_lab::{AgentOptions, Condition, Everyday, Families, Needs, Scene, test};
+
+fn next_agent() -> Result<AgentOptions> {
+    let path = std::env::var_os("MESH_AGENT_NEXT_BIN").context("MESH_AGENT_NEXT_BIN is not set")?;
+    Ok(AgentOptions::binary(&PathBuf::from(path)))
+}
+
+fn pins(scene: &Scene) -> Result<Vec<String>> {
+    let entries = std::fs::read_dir(scene.one.bpffs())?;
+    let mut names = Vec::new();
+    for entry in entries {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+#[test]
+fn a_new_layout_and_back_is_not_noticed() -> Result<()> {
+    test("upgrade", Needs::NextAgent, |lab| {
+        let mut scene = Scene::new(lab, Families::Dual)?;
+        for to in scene.all("http") {
+            scene.settle(to)?;
+        }
+        let first = pins(&scene)?;
+        let traffic = Everyday::start(&scene)?;
+        for (options, condition) in [
+            (next_agent()?, Condition::Unready),
+            (AgentOptions::default(), Condition::Ready),
+            (next_agent()?, Condition::Unready),
+            (AgentOptions::default(), Condition::Ready),
+        ] {
+            ensure!(scene.agent.terminate()?.success(), "{}", scene.agent.said());
+            scene.agent = scene.one.agent_with(&options)?;
+            scene.web.set("web-0", condition)?;
+            scene.publish()?;
+        }
+        traffic.stop_clean()?;
+        let last = pins(&scene)?;
+        ensure!(first == last, "pins were left: {first:?}, then {last:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_new_layout_has_pins_of_its_own() -> Result<()> {
+    test("upgrade-pins", Needs::NextAgent, |lab| {
+        let mut scene = Scene::new(lab, Families::V4)?;
+        let first = pins(&scene)?;
+        scene.agent.kill()?;
+        scene.agent = scene.one.agent_with(&next_agent()?)?;
+        scene.settle(scene.any()?)?;
+        let second = pins(&scene)?;
+        ensure!(first != second, "nothing changed: {second:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn an_upgrade_that_is_killed_half_way_is_made_good() -> Result<()> {
+    test("upgrade-kill", Needs::NextAgent, |lab| {
+        let mut scene = Scene::new(lab, Families::Dual)?;
+        for to in scene.all("http") {
+            scene.settle(to)?;
+        }
+        let traffic = Everyday::start(&scene)?;
+        scene.agent.kill()?;
+        for milliseconds in [1, 5, 10, 20, 40, 80, 160, 320] {
+            for options in [next_agent()?, AgentOptions::default()] {
+                let mut agent = scene.one.start_agent(&options)?;
+                std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+                agent.kill()?;
+            }
+        }
+        scene.agent = scene.one.agent_with(&next_agent()?)?;
+        scene.web.set("web-0", Condition::Unready)?;
+        scene.publish()?;
+        traffic.stop_clean().map(drop)
+    })
+}
