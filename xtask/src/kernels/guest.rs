@@ -12,8 +12,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::{place, run};
 
-/// Seconds until a machine counts as hung; it needs some ten.
-const PATIENCE: &str = "300";
+/// Seconds until a machine counts as hung; it needs three on an idle host.
+const PATIENCE: &str = "120";
 
 /// How often a machine may be booted until it comes up.
 const BOOTS: u32 = 3;
