@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod cli;
 pub mod desired;
+pub mod lock;
 pub mod model;
 pub mod plan;
 mod schema;

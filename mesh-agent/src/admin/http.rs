@@ -147,7 +147,8 @@ pub async fn serve(listener: Listener, route: Arc<dyn Route>) {
                 .map(|(stream, _)| connection(TokioIo::new(stream), &route)),
             Listener::Unix(listener) => listener.accept().await.and_then(|(stream, _)| {
                 super::socket::ensure_root(&stream)?;
-                Ok(connection(TokioIo::new(stream), &route))
+                connection(TokioIo::new(stream), &route);
+                Ok(())
             }),
         };
         if let Err(error) = accepted {

@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Service load balancing in the kernel.
 #[derive(Debug, Parser)]
 #[command(name = "mesh-agent", version, about, propagate_version = true)]
-pub struct Arguments {
+pub(super) struct Arguments {
     #[command(subcommand)]
     pub(super) command: Command,
 }

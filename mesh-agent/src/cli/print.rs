@@ -78,9 +78,11 @@ mod tests {
             vec!["a".to_owned(), "1".to_owned()],
             vec!["long\u{1b}[31m".to_owned(), String::new()],
         ];
+        let text = table(&["NAME", "N"], &rows);
+        let lines: Vec<&str> = text.lines().collect();
         assert_eq!(
-            table(&["NAME", "N"], &rows),
-            "NAME             N\na                1\nlong\\u{1b}[31m\n"
+            lines,
+            ["NAME            N", "a               1", "long\\u{1b}[31m"]
         );
     }
 }
