@@ -10,6 +10,7 @@ pub mod lock;
 pub mod model;
 pub mod plan;
 mod schema;
+pub mod source;
 pub mod store;
 pub mod sweep;
 pub mod telemetry;
