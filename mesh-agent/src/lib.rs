@@ -1,6 +1,7 @@
 //! mesh-agent's user side: watch -> store -> desired -> plan -> apply, and the commands.
 
 pub mod admin;
+pub mod agent;
 pub mod apply;
 pub mod cli;
 pub mod datapath;

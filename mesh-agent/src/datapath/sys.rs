@@ -4,7 +4,6 @@
 
 use std::{
     ffi::CString,
-    fs::File,
     io,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
@@ -308,7 +307,7 @@ pub(super) fn rcu_grace_period() -> io::Result<()> {
 }
 
 /// Nanoseconds of the clock that bpf_ktime_get_ns reads.
-pub(super) fn monotonic_nanoseconds() -> u64 {
+pub(crate) fn monotonic_nanoseconds() -> u64 {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
