@@ -5,4 +5,5 @@ pub mod model;
 pub mod plan;
 mod schema;
 pub mod sweep;
+pub mod telemetry;
 pub mod trace;
