@@ -1,5 +1,8 @@
 //! mesh-agent's user side: watch -> store -> desired -> plan -> apply, and the commands.
 
+pub mod admin;
+pub mod cli;
+pub mod config;
 pub mod desired;
 pub mod model;
 pub mod plan;

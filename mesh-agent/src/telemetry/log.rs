@@ -172,10 +172,10 @@ fn text(now: SystemTime, metadata: &tracing::Metadata<'_>, fields: &Fields) -> S
         escape(&fields.message)
     );
     for (name, value) in &fields.others {
-        let shown = match value {
-            Value::String(string) if is_bare(string) => string.clone(),
-            Value::String(string) => escape(&format!("{string:?}")).into_owned(),
-            other => other.to_string(),
+        let shown = match value.as_str() {
+            Some(string) if is_bare(string) => string.to_owned(),
+            Some(string) => escape(&format!("{string:?}")).into_owned(),
+            None => value.to_string(),
         };
         // Writing to a string cannot fail.
         write!(line, " {name}={shown}").unwrap_or_default();

@@ -194,7 +194,7 @@ impl Collector for Scrape {
         gauge(
             &mut encoder,
             "mesh_agent_build_info",
-            "Always 1; the label says which version runs",
+            "Always 1; the label says which version runs.",
             [(vec![("version", env!("CARGO_PKG_VERSION"))], 1)],
         )?;
         process(&Process::read(), &mut encoder)
@@ -211,19 +211,19 @@ fn maps(maps: &[MapView], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     gauge(
         encoder,
         "mesh_agent_map_entries",
-        "Entries in use",
+        "Entries in use.",
         each(|map| map.entries),
     )?;
     gauge(
         encoder,
         "mesh_agent_map_capacity",
-        "Most entries a map can hold",
+        "Most entries a map can hold.",
         each(|map| Some(map.capacity)),
     )?;
     gauge(
         encoder,
         "mesh_agent_map_bytes",
-        "Memory a map takes in the kernel",
+        "Memory a map takes in the kernel.",
         each(|map| Some(map.bytes)),
     )
 }
@@ -240,7 +240,7 @@ fn operations(all: &[Operations], encoder: &mut DescriptorEncoder<'_>) -> fmt::R
     counter(
         encoder,
         "mesh_agent_map_operations",
-        "Operations on maps: system calls, and stores into mapped arrays",
+        "Operations on maps: system calls, and stores into mapped arrays.",
         series,
     )
 }
@@ -260,14 +260,14 @@ fn counters(counts: &[(Counted, u64)], encoder: &mut DescriptorEncoder<'_>) -> f
     counter(
         encoder,
         "mesh_agent_socket_connections",
-        "Connections, and first datagrams of unconnected sockets, to Services",
+        "Connections, and first datagrams of unconnected sockets, to Services.",
         connections
             .map(|(result, reason, count)| (vec![("result", result), ("reason", reason)], count)),
     )?;
     counter(
         encoder,
         "mesh_agent_drops",
-        "What was not forwarded, by reason",
+        "What was not forwarded, by reason.",
         Reason::ALL
             .iter()
             .map(|reason| (vec![("reason", reason.name())], refused(*reason))),
@@ -275,7 +275,7 @@ fn counters(counts: &[(Counted, u64)], encoder: &mut DescriptorEncoder<'_>) -> f
     counter(
         encoder,
         "mesh_agent_peers_forgotten",
-        "Forwarded connections for which getpeername shows the backend, because the map sockets was full",
+        "Forwarded connections for which getpeername shows the backend, because the map sockets was full.",
         [(vec![], count(Counted::PeerForgotten))],
     )
 }
@@ -285,24 +285,24 @@ fn process(process: &Process, encoder: &mut DescriptorEncoder<'_>) -> fmt::Resul
     gauge(
         encoder,
         "process_resident_memory_bytes",
-        "Resident memory",
+        "Resident memory.",
         alone(process.resident_bytes),
     )?;
     gauge(
         encoder,
         "process_open_fds",
-        "Open file descriptors",
+        "Open file descriptors.",
         alone(process.open_fds),
     )?;
     if let Some(seconds) = process.cpu_seconds {
         let metric = ConstCounter::new(seconds);
-        let help = "User and system CPU time";
+        let help = "User and system CPU time.";
         let encoder =
             encoder.encode_descriptor("process_cpu_seconds", help, None, MetricType::Counter)?;
         metric.encode(encoder)?;
     }
     if let Some(seconds) = process.start_time_seconds {
-        let help = "When the process started, seconds since 1970";
+        let help = "When the process started, seconds since 1970.";
         let name = "process_start_time_seconds";
         let encoder = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         ConstGauge::new(seconds).encode(encoder)?;

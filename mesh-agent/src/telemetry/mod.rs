@@ -10,4 +10,4 @@ mod process;
 pub mod timestamp;
 pub mod view;
 
-pub use introspect::Introspect;
+pub use introspect::{Health, Introspect};

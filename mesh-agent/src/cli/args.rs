@@ -1,0 +1,325 @@
+//! Every command and flag. The help texts here are what users read, in the terminal and in docs/reference/cli.md.
+
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use mesh_common::Protocol;
+
+use super::duration;
+use crate::{
+    config::{Bind, Directories, Source},
+    telemetry::log::{Format, Level},
+};
+
+/// Service load balancing for a Kubernetes node, in the kernel
+#[derive(Debug, Parser)]
+#[command(name = "mesh-agent", version, subcommand_required = true)]
+pub struct Cli {
+    /// Where pins, socket and lock are.
+    #[command(flatten)]
+    pub directories: DirectoryArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// --bpffs and --run-dir, on every command.
+#[derive(Debug, Args)]
+pub struct DirectoryArgs {
+    /// Where programs, links and maps are pinned, mode 0700
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        default_value = "/sys/fs/bpf/mesh-agent"
+    )]
+    pub bpffs: PathBuf,
+    /// Where agent.sock and agent.lock are
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        default_value = "/run/mesh-agent"
+    )]
+    pub run_dir: PathBuf,
+}
+
+impl From<DirectoryArgs> for Directories {
+    fn from(args: DirectoryArgs) -> Self {
+        Self {
+            bpffs: args.bpffs,
+            run_dir: args.run_dir,
+        }
+    }
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon
+    Run(Box<RunArgs>),
+    /// Say whether this host is fit: kernel, features, conflicts
+    Check(CheckArgs),
+    /// Show one screen of health; exit 1 unless all is well
+    Status(StatusArgs),
+    /// Show Services and what the kernel holds for them
+    #[command(subcommand)]
+    Service(ServiceCommand),
+    /// Dump one map, from its pin
+    Bpf(BpfArgs),
+    /// Say what would happen to a call, step by step, from the live maps
+    Trace(TraceArgs),
+    /// Take every program, link, pin and map of ours off this host
+    Cleanup(CleanupArgs),
+    /// Change what the running agent logs
+    Log {
+        /// error, warn, info, debug, trace or off; by target: info,mesh_agent::engine=debug
+        level: Level,
+    },
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the version
+    Version(OutputArgs),
+}
+
+/// Flags of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Where objects come from: kube, or dir:PATH with a directory of manifests
+    #[arg(long, value_name = "SOURCE", default_value = "kube")]
+    pub source: Source,
+    /// How to reach the API server
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The API server's address, if it is not that of the kubeconfig
+    #[arg(long, value_name = "URL")]
+    pub api_server: Option<String>,
+    /// This node's name [default: the host's name]
+    #[arg(
+        long,
+        visible_alias = "hostname-override",
+        value_name = "NAME",
+        env = "NODE_NAME"
+    )]
+    pub node_name: Option<String>,
+    /// The cgroup2 directory to attach to [default: the cgroup2 mount]
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Option<PathBuf>,
+    /// Where /healthz, /livez and /readyz are served; empty for nowhere
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:10256")]
+    pub healthz_bind_address: Bind<10256>,
+    /// Where /metrics is served; empty for nowhere
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:10249")]
+    pub metrics_bind_address: Bind<10249>,
+    /// Sizes of the maps.
+    #[command(flatten)]
+    pub capacities: CapacityArgs,
+    /// How log lines look
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub logging_format: Format,
+    /// What is logged; `mesh-agent log` changes it while the agent runs
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub log_level: Level,
+    /// Run although another program on the same hooks translates Services
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Sizes of the maps.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct CapacityArgs {
+    /// Most service ports, one per address family; those that do not fit are reported, the rest work
+    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = size())]
+    pub max_services: u32,
+    /// Most backends, counted once per service port
+    #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = size())]
+    pub max_backends: u32,
+    /// Most entries of unconnected sockets
+    #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = size())]
+    pub max_flows: u32,
+    /// Most clients of Services with session affinity
+    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = size())]
+    pub max_affinity: u32,
+}
+
+/// Maps of more entries would take gigabytes; none is no map.
+fn size() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=16_777_216)
+}
+
+/// Flags of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Look at the host alone: no agent has to run
+    #[arg(long)]
+    pub pre: bool,
+    /// The cgroup2 directory that `run` would attach to [default: the cgroup2 mount]
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Option<PathBuf>,
+    /// How to show it.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Flags of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Wait until the agent is ready and nothing waits to be written
+    #[arg(long)]
+    pub wait: bool,
+    /// How long to wait: 30s, 5m, 1m30s
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration::parse)]
+    pub timeout: Duration,
+    /// How to show it.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `service`'s own commands.
+#[derive(Debug, Subcommand)]
+pub enum ServiceCommand {
+    /// List all Services
+    List(OutputArgs),
+    /// Show one Service with its frontends and backends
+    Get(ServiceArgs),
+    /// Say how a Service came to what the kernel holds for it, and why endpoints are left out
+    Explain(ServiceArgs),
+}
+
+/// Which Service.
+#[derive(Debug, Args)]
+pub struct ServiceArgs {
+    /// Namespace and name
+    #[arg(value_name = "NAMESPACE/NAME")]
+    pub name: ServiceName,
+    /// How to show it.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Namespace and name of a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceName {
+    /// The namespace.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+impl FromStr for ServiceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let fits = |part: &str| {
+            !part.is_empty()
+                && part
+                    .bytes()
+                    .all(|it| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'.'))
+        };
+        match text.split_once('/') {
+            Some((namespace, name)) if fits(namespace) && fits(name) => Ok(Self {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+            }),
+            _ => Err("use NAMESPACE/NAME, for example default/web".to_owned()),
+        }
+    }
+}
+
+/// Flags of `bpf`.
+#[derive(Debug, Args)]
+pub struct BpfArgs {
+    /// The map
+    #[arg(value_name = "NAME")]
+    pub map: MapName,
+    /// How to show it.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// The maps that `bpf` dumps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MapName {
+    /// What clients ask for, and the service port and set behind it
+    Frontends,
+    /// Service ports and their session affinity
+    Services,
+    /// Regions of slots
+    Sets,
+    /// The backends of each set
+    Slots,
+    /// Where connections go
+    Backends,
+    /// Which backend a client had last
+    Affinity,
+    /// What is remembered of sockets that talk through a Service
+    Sockets,
+    /// What the datapath counted
+    Counters,
+}
+
+/// Flags of `trace`.
+#[derive(Debug, Args)]
+pub struct TraceArgs {
+    /// Cookie of the client's network namespace, which session affinity goes by
+    #[arg(long, value_name = "COOKIE", default_value_t = 0)]
+    pub from_netns: u64,
+    /// Where the program wants to go
+    #[arg(long, value_name = "IP:PORT")]
+    pub to: SocketAddr,
+    /// tcp or udp
+    #[arg(long, value_name = "PROTOCOL", value_parser = protocol)]
+    pub proto: Protocol,
+    /// A datagram of an unconnected UDP socket
+    #[arg(long)]
+    pub unconnected: bool,
+    /// Seed of the random choice among backends
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// How to show it.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+fn protocol(text: &str) -> Result<Protocol, String> {
+    [Protocol::Tcp, Protocol::Udp]
+        .into_iter()
+        .find(|protocol| protocol.name().eq_ignore_ascii_case(text))
+        .ok_or_else(|| "use tcp or udp".to_owned())
+}
+
+/// Flags of `cleanup`.
+#[derive(Debug, Args)]
+pub struct CleanupArgs {
+    /// Say what would go, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How to show it.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// -o.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct OutputArgs {
+    /// How to show it
+    #[arg(
+        short = 'o',
+        long = "output",
+        value_name = "FORMAT",
+        default_value = "table"
+    )]
+    pub output: Output,
+}
+
+/// The ways to show something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    Table,
+    /// One document with apiVersion and kind
+    Json,
+}
