@@ -60,7 +60,7 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Say whether this host is fit: kernel, features, conflicts
     Check(CheckArgs),
-    /// Show one screen of health; exit 1 unless all is well
+    /// Show one screen of health; exit 1 unless the agent is ready
     Status(StatusArgs),
     /// Show Services and what the kernel holds for them
     #[command(subcommand)]
@@ -102,7 +102,8 @@ pub struct RunArgs {
         long,
         visible_alias = "hostname-override",
         value_name = "NAME",
-        env = "NODE_NAME"
+        env = "NODE_NAME",
+        hide_env_values = true
     )]
     pub node_name: Option<String>,
     /// The cgroup2 directory to attach to [default: the cgroup2 mount]
@@ -167,7 +168,7 @@ pub struct CheckArgs {
 /// Flags of `status`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// Wait until the agent is ready and nothing waits to be written
+    /// Wait until the agent is ready
     #[arg(long)]
     pub wait: bool,
     /// How long to wait: 30s, 5m, 1m30s

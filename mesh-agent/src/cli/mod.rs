@@ -185,7 +185,7 @@ fn daemon(directories: Directories, args: RunArgs, host: &dyn Host) -> Result<Ve
     match host.run(config, handle) {
         Ok(()) => Ok(Verdict::Fine),
         Err(fault) => {
-            tracing::error!(code = fault.code, fix = fault.fix, "{}", fault.what);
+            tracing::error!("{fault}");
             Ok(Verdict::Unhealthy)
         }
     }

@@ -1,4 +1,5 @@
-//! `status`: one screen of health, now or once all is well.
+//! `status`: one screen of health, now or once the agent is ready. A Service that does not fit makes no agent unready:
+//! the others are served.
 
 use std::{
     fmt::Write as _,
@@ -30,16 +31,14 @@ pub(super) fn run(
     let deadline = args.wait.then(|| Instant::now() + args.timeout);
     let status = poll(client, deadline)?;
     terminal.show(args.output.output, &status, table)?;
-    Ok(Verdict::from(status.content.is_healthy()))
+    Ok(Verdict::from(status.content.ready))
 }
 
-/// The status, once it is healthy or the time is up. With a deadline an agent that is not there yet is waited for too.
+/// The status, once it says ready or the time is up. With a deadline an agent that is not there yet is waited for too.
 fn poll(client: &Client, deadline: Option<Instant>) -> Result<Document<StatusView>, CliError> {
     loop {
         let status: Result<Document<StatusView>, _> = client.get("/v1/status");
-        let fine = status
-            .as_ref()
-            .is_ok_and(|status| status.content.is_healthy());
+        let fine = status.as_ref().is_ok_and(|status| status.content.ready);
         let more = deadline.is_some_and(|deadline| Instant::now() < deadline);
         if fine || !more {
             return Ok(status?);

@@ -77,14 +77,6 @@ pub struct StatusView {
     pub problems: Vec<ProblemView>,
 }
 
-impl StatusView {
-    /// Ready, and nothing waits to be written.
-    #[must_use]
-    pub const fn is_healthy(&self) -> bool {
-        self.ready && self.dirty == 0
-    }
-}
-
 /// One thing that is wrong, and what to do about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
