@@ -1,10 +1,8 @@
 //! mesh-agent's user side: watch -> store -> desired -> plan -> apply, and the commands.
 
 pub mod admin;
-pub mod agent;
-pub mod apply;
 pub mod cli;
-pub mod datapath;
+pub mod config;
 pub mod desired;
 pub mod engine;
 pub mod lock;
