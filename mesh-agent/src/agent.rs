@@ -9,42 +9,25 @@ mod views;
 
 use std::{
     ops::ControlFlow,
-    path::PathBuf,
     sync::{Arc, mpsc},
 };
 
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    admin::{self, AdminRoutes, HealthRoutes, Listener, MetricsRoutes, ServerError},
-    datapath::{self, Datapath, DatapathError},
-    lock::{Lock, LockError},
+    admin::{
+        lock::{Lock, LockError},
+        servers::{self, ServeError},
+    },
+    config::RunConfig,
+    datapath::{Datapath, DatapathError, Options, Sizes},
     source::{
         Batch, decode,
         dir::{DirSource, SourceError, Stop},
     },
-    telemetry::{Health, LogLevel, Metrics},
+    telemetry::{log::LogHandle, metrics::Metrics},
 };
 use shared::Shared;
-
-/// What to run.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The directory of manifests.
-    pub source: PathBuf,
-    /// Which objects are ours.
-    pub decode: decode::Options,
-    /// This node's name.
-    pub node: String,
-    /// --run-dir
-    pub run_dir: PathBuf,
-    /// Pins, cgroup and sizes.
-    pub datapath: datapath::Options,
-    /// --healthz-bind-address
-    pub healthz: std::net::SocketAddr,
-    /// --metrics-bind-address
-    pub metrics: std::net::SocketAddr,
-}
 
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +43,7 @@ pub enum AgentError {
     Source(#[from] SourceError),
     /// See the type.
     #[error(transparent)]
-    Server(#[from] ServerError),
+    Server(#[from] ServeError),
     /// The operating system gives no thread or no signals.
     #[error("MESH060: {what}: {source}")]
     System {
@@ -78,58 +61,44 @@ const WAITING_BATCHES: usize = 4;
 ///
 /// # Errors
 /// Whatever keeps it from starting. Once it runs, nothing that comes in ends it.
-pub fn run(config: &Config, level: LogLevel) -> Result<(), AgentError> {
-    let _lock = Lock::acquire(&config.run_dir, |who| {
-        tracing::info!("{who} runs here: waiting for it to go, then taking over");
+pub fn run(
+    config: &RunConfig,
+    cgroup: std::path::PathBuf,
+    log: LogHandle,
+) -> Result<(), AgentError> {
+    let _lock = Lock::acquire(&config.directories.run_dir, |pid| {
+        tracing::info!(
+            pid,
+            "another agent runs here: waiting for it to go, then taking over"
+        );
     })?;
-    let (source, stop) = DirSource::open(&config.source, config.decode.clone())?;
-    let opened = Datapath::open(&config.datapath)?;
-    let health = Arc::new(Health::default());
-    let shared = Arc::new(Shared::new(config, opened, Arc::clone(&health), level));
-    let metrics = Arc::new(Metrics::new(Arc::clone(&shared) as Arc<_>));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let runtime = runtime.map_err(|source| AgentError::System {
-        what: "no runtime",
-        source,
+    let options = decode::Options {
+        proxy_name: config.service_proxy_name.clone(),
+    };
+    let (source, stop) = DirSource::open(&config.source, options)?;
+    let sizes = Sizes::from(&config.capacities);
+    let bpffs = config.directories.bpffs.clone();
+    let opened = Datapath::open(&Options {
+        bpffs,
+        cgroup,
+        sizes,
     })?;
-    runtime.block_on(async {
-        // The ports are bound before anything is written: an agent that cannot be asked does not begin.
-        let servers = bind(config, &shared, &health, &metrics).await?;
-        let threads = start(source, stop, &shared, &metrics)?;
-        for (listener, route) in servers {
-            tokio::spawn(admin::serve(listener, route));
-        }
-        let stopped = until_signal().await;
-        threads.stop();
-        stopped
-    })
-}
-
-type Server = (Listener, Arc<dyn admin::Route>);
-
-async fn bind(
-    config: &Config,
-    shared: &Arc<Shared>,
-    health: &Arc<Health>,
-    metrics: &Arc<Metrics>,
-) -> Result<[Server; 3], ServerError> {
-    let admin = Arc::new(AdminRoutes(Arc::clone(shared) as Arc<_>));
-    Ok([
-        (
-            Listener::tcp(config.healthz, "--healthz-bind-address").await?,
-            Arc::new(HealthRoutes(Arc::clone(health))),
-        ),
-        (
-            Listener::tcp(config.metrics, "--metrics-bind-address").await?,
-            Arc::new(MetricsRoutes(Arc::clone(metrics))),
-        ),
-        (
-            admin::bind_socket(&config.run_dir.join("agent.sock"))?,
-            admin,
-        ),
-    ])
+    for finding in &opened.findings {
+        tracing::warn!("{finding}");
+    }
+    let shared = Arc::new(Shared::new(config, sizes, opened, log)?);
+    let metrics = Metrics::new(Arc::clone(&shared) as Arc<_>);
+    // The ports are bound before anything is written: an agent that cannot be asked does not begin.
+    let servers = servers::serve(
+        &config.servers,
+        Arc::clone(&shared) as Arc<_>,
+        metrics.clone(),
+    )?;
+    let threads = start(source, stop, &shared, metrics)?;
+    let stopped = until_signal();
+    threads.stop();
+    servers.stop();
+    stopped
 }
 
 /// The source's and the engine's threads.
@@ -143,14 +112,14 @@ fn start(
     source: DirSource,
     stop: Stop,
     shared: &Arc<Shared>,
-    metrics: &Arc<Metrics>,
+    metrics: Metrics,
 ) -> Result<Threads, AgentError> {
     let failed = |source| AgentError::System {
         what: "no thread",
         source,
     };
     let (sender, receiver) = mpsc::sync_channel::<Batch>(WAITING_BATCHES);
-    let (shared, metrics) = (Arc::clone(shared), Arc::clone(metrics));
+    let shared = Arc::clone(shared);
     let engine = std::thread::Builder::new().name("engine".to_owned());
     let engine = engine
         .spawn(move || programmer::run(&shared, &metrics, &receiver))
@@ -181,17 +150,23 @@ impl Threads {
     }
 }
 
-async fn until_signal() -> Result<(), AgentError> {
+fn until_signal() -> Result<(), AgentError> {
     let failed = |source| AgentError::System {
         what: "no signals",
         source,
     };
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    tracing::info!("stopping; the datapath stays in force until `mesh-agent cleanup`");
-    Ok(())
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(failed)?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping; the datapath stays in force until `mesh-agent cleanup`");
+        Ok(())
+    })
 }

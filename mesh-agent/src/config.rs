@@ -74,6 +74,8 @@ pub struct RunConfig {
     pub source: PathBuf,
     /// This node's name.
     pub node_name: String,
+    /// --service-proxy-name: which Services are ours; None is those without the label.
+    pub service_proxy_name: Option<String>,
     /// The cgroup2 directory to attach to; None is the cgroup2 mount.
     pub cgroup: Option<PathBuf>,
     /// Where pins, socket and lock are.
@@ -154,6 +156,7 @@ impl RunConfig {
         Ok(Self {
             source: source(&args)?,
             node_name: node_name(args.node_name, host_name)?,
+            service_proxy_name: args.service_proxy_name,
             cgroup: args
                 .cgroup
                 .map(|path| absolute("--cgroup", path))

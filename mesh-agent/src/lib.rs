@@ -1,11 +1,14 @@
 //! mesh-agent's user side: watch -> store -> desired -> plan -> apply, and the commands.
 
 pub mod admin;
+pub mod agent;
+pub mod apply;
 pub mod cli;
 pub mod config;
+pub mod datapath;
 pub mod desired;
 pub mod engine;
-pub mod lock;
+pub mod host;
 pub mod model;
 pub mod plan;
 mod schema;

@@ -41,15 +41,16 @@ impl Housekeeping {
     }
 
     fn sweep(&mut self, shared: &Shared) {
-        let mut engine = shared.engine();
-        let flows = engine.writer().flows_mut();
-        match flows.sockets() {
-            Ok(dump) => {
-                let found = sweep(&dump, &self.suspects);
-                flows.remove_sockets(&found.dead);
-                self.suspects = found.suspects;
+        let found = match shared.reader().sockets() {
+            Ok(dump) => sweep(&dump, &self.suspects),
+            Err(error) => {
+                tracing::warn!("{error}; sweeping again later");
+                return;
             }
-            Err(error) => tracing::warn!("{error}; sweeping again later"),
+        };
+        self.suspects = found.suspects;
+        if let Err(error) = shared.engine().writer().maps.delete_sockets(&found.dead) {
+            tracing::warn!("{error}; sweeping again later");
         }
     }
 }
@@ -57,8 +58,7 @@ impl Housekeeping {
 /// The kernel is believed: what differs is planned anew by the engine's next step.
 fn audit(shared: &Shared) {
     let mut engine = shared.engine();
-    let dump = engine.writer().tables();
-    match dump {
+    match shared.reader().tables() {
         Ok(dump) => {
             for difference in engine.audit(&dump) {
                 tracing::error!(

@@ -10,8 +10,8 @@ use super::{
     shared::{Monotonic, Shared},
 };
 use crate::{
-    apply::Clock, datapath::sys, desired::Finding, engine::StepReport, source::Batch,
-    telemetry::Metrics,
+    apply::Clock, datapath, desired::Finding, engine::StepReport, source::Batch,
+    telemetry::metrics::Metrics,
 };
 
 /// Without anything to do the thread still wakes up this often.
@@ -23,6 +23,9 @@ struct Programmer<'a> {
     shared: &'a Shared,
     metrics: &'a Metrics,
     findings: Vec<Finding>,
+    source_problems: usize,
+    /// Failed writes that were counted.
+    failures: std::collections::BTreeMap<&'static str, u64>,
     committed: bool,
     began: Instant,
 }
@@ -33,6 +36,8 @@ pub(super) fn run(shared: &Shared, metrics: &Metrics, batches: &Receiver<Batch>)
         shared,
         metrics,
         findings: Vec::new(),
+        source_problems: 0,
+        failures: std::collections::BTreeMap::new(),
         committed: false,
         began: Instant::now(),
     };
@@ -53,7 +58,9 @@ pub(super) fn run(shared: &Shared, metrics: &Metrics, batches: &Receiver<Batch>)
 impl Programmer<'_> {
     fn take(&mut self, batch: Batch) -> Duration {
         if let Some(problems) = batch.problems {
+            self.source_problems = problems.len();
             for problem in self.shared.set_problems(problems) {
+                self.metrics.problem_found();
                 tracing::warn!("{problem}");
             }
         }
@@ -67,18 +74,30 @@ impl Programmer<'_> {
         let report = engine.step();
         let programmed = engine.is_programmed();
         let findings = engine.findings();
+        let failures = engine.write_failures().clone();
+        self.metrics.set_dirty(engine.dirty());
         drop(engine);
+        self.count_failures(failures);
         if let Some(received) = received.filter(|_| report.writes > 0) {
-            self.metrics.programmed(received.elapsed().as_secs_f64());
+            self.metrics.programmed(received.elapsed());
         }
         self.tell(findings);
         if programmed && !self.committed && !self.commit() {
             return COMMIT_AGAIN;
         }
         if self.committed && report.failures == 0 {
-            self.shared.health.set_updated();
+            self.shared.set_updated();
         }
         until_wakeup(&report)
+    }
+
+    fn count_failures(&mut self, failures: std::collections::BTreeMap<&'static str, u64>) {
+        for (map, count) in &failures {
+            for _ in self.failures.get(map).copied().unwrap_or_default()..*count {
+                self.metrics.write_failed(map);
+            }
+        }
+        self.failures = failures;
     }
 
     /// New findings are told once.
@@ -87,21 +106,24 @@ impl Programmer<'_> {
             .iter()
             .filter(|finding| !self.findings.contains(finding))
         {
+            self.metrics.problem_found();
             tracing::warn!("{finding}");
         }
+        self.metrics
+            .set_problems(self.source_problems + findings.len());
         self.findings = findings;
     }
 
     /// Puts the programs in force. Until then the agent is not ready.
     fn commit(&mut self) -> bool {
-        if let Err(error) = self.shared.datapath().commit() {
+        if let Err(error) = self.shared.engine().writer().commit() {
             tracing::error!("{error}; trying again");
-            self.shared.health.wait_for(&error.to_string());
+            self.shared.set_obstacle(error.to_string());
             return false;
         }
         self.committed = true;
-        self.shared.health.set_ready();
-        sys::trim_heap();
+        self.shared.set_ready();
+        datapath::trim_heap();
         tracing::info!(
             milliseconds = self.began.elapsed().as_millis(),
             "every Service is programmed, the programs are in force"

@@ -1,25 +1,36 @@
 //! What the threads share: the engine under a lock, and what servers read without it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    path::PathBuf,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Instant, SystemTime},
+};
 
-use super::{Config, views};
+use mesh_common::Counter;
+
+use super::views;
 use crate::{
-    admin::Introspect,
     apply::Clock,
-    datapath::{Datapath, Maps, Opened, Operations, sys},
+    config::RunConfig,
+    datapath::{self, Datapath, DatapathError, Opened, Reader, Sizes},
     engine::{Engine, Random},
-    model::ObjectName,
+    model::{Kind, ObjectName},
     plan::{Applied, Time},
     source::Problem,
     store::Store,
     telemetry::{
-        Health, LogLevel, MapFigures, MapOperations, MapView, Scrape, ServiceView, SocketCounts,
-        StatusView,
+        Health, Introspect,
+        log::{Level, LogError, LogHandle},
+        metrics::{Operations, Readings},
+        view::{ExplainView, MapView, ServiceView, StatusView},
     },
 };
 
 /// The engine over the kernel's maps.
-pub(super) type KernelEngine = Engine<Maps, Monotonic, SplitMix>;
+pub(super) type KernelEngine = Engine<Datapath, Monotonic, SplitMix>;
 
 /// The kernel's monotonic clock.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +38,7 @@ pub(super) struct Monotonic;
 
 impl Clock for Monotonic {
     fn now(&self) -> Time {
-        Time::from_nanos(sys::monotonic_nanoseconds())
+        Time::from_nanos(datapath::monotonic_nanoseconds())
     }
 }
 
@@ -47,52 +58,79 @@ impl Random for SplitMix {
 /// See the module.
 pub(super) struct Shared {
     engine: Mutex<KernelEngine>,
-    datapath: Mutex<Datapath>,
-    problems: Mutex<Problems>,
-    operations: Arc<Operations>,
-    pub(super) health: Arc<Health>,
-    level: LogLevel,
+    reader: Reader,
+    bpffs: PathBuf,
+    problems: Mutex<Vec<Problem>>,
+    ready: AtomicBool,
+    progress: Mutex<Progress>,
+    log: LogHandle,
     node: String,
     source: String,
+    began: Instant,
 }
 
-/// What the source found wrong: now, and how much ever.
-#[derive(Debug, Default)]
-struct Problems {
-    now: Vec<Problem>,
-    ever: u64,
+/// How far the agent is.
+#[derive(Debug)]
+struct Progress {
+    /// When the kernel last held what it should.
+    updated: SystemTime,
+    /// Why the programs could not be put in force.
+    obstacle: Option<String>,
 }
 
 impl Shared {
     pub(super) fn new(
-        config: &Config,
+        config: &RunConfig,
+        sizes: Sizes,
         opened: Opened,
-        health: Arc<Health>,
-        level: LogLevel,
-    ) -> Self {
-        let capacities = config.datapath.sizes.capacities();
+        log: LogHandle,
+    ) -> Result<Self, DatapathError> {
         let now = Monotonic.now();
         let applied = match &opened.dump {
-            Some(dump) => Applied::restore(dump, capacities, now),
-            None => Applied::new(capacities),
+            Some(dump) => Applied::restore(dump, sizes.capacities(), now),
+            None => Applied::new(sizes.capacities()),
         };
-        let seed = sys::monotonic_nanoseconds() ^ u64::from(std::process::id());
-        Self {
-            operations: opened.maps.operations(),
+        let seed = datapath::monotonic_nanoseconds() ^ u64::from(std::process::id());
+        Ok(Self {
+            reader: opened.datapath.reader()?,
+            bpffs: config.directories.bpffs.clone(),
             engine: Mutex::new(Engine::new(
                 Store::default(),
                 applied,
-                opened.maps,
+                opened.datapath,
                 Monotonic,
                 SplitMix(seed),
             )),
-            datapath: Mutex::new(opened.datapath),
             problems: Mutex::default(),
-            health,
-            level,
-            node: config.node.clone(),
+            ready: AtomicBool::new(false),
+            progress: Mutex::new(Progress {
+                updated: SystemTime::now(),
+                obstacle: None,
+            }),
+            log,
+            node: config.node_name.clone(),
             source: format!("dir:{}", config.source.display()),
-        }
+            began: Instant::now(),
+        })
+    }
+
+    /// The first full state is programmed and attached.
+    pub(super) fn set_ready(&self) {
+        self.ready.store(true, Ordering::Release);
+    }
+
+    /// The programs could not be put in force.
+    pub(super) fn set_obstacle(&self, obstacle: String) {
+        self.progress().obstacle = Some(obstacle);
+    }
+
+    /// The kernel holds what it should, now.
+    pub(super) fn set_updated(&self) {
+        self.progress().updated = SystemTime::now();
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The engine. A thread that broke down while it held the lock left a consistent mirror: each write is recorded
@@ -101,43 +139,69 @@ impl Shared {
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn datapath(&self) -> MutexGuard<'_, Datapath> {
-        self.datapath.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The maps, to be read without waiting for the engine.
+    pub(super) const fn reader(&self) -> &Reader {
+        &self.reader
     }
 
     /// Takes the source's problems in; gives back those that are new.
     pub(super) fn set_problems(&self, problems: Vec<Problem>) -> Vec<Problem> {
         let mut held = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
-        let new: Vec<Problem> = problems
+        let new = problems
             .iter()
-            .filter(|problem| !held.now.contains(problem))
+            .filter(|problem| !held.contains(problem))
             .cloned()
             .collect();
-        held.ever += u64::try_from(new.len()).unwrap_or_default();
-        held.now = problems;
+        *held = problems;
         new
     }
 
-    fn source_problems(&self) -> (Vec<Problem>, u64) {
-        let held = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
-        (held.now.clone(), held.ever)
+    fn problems(&self) -> Vec<Problem> {
+        self.problems
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn not_ready(&self) -> Option<String> {
+        if self.ready.load(Ordering::Acquire) {
+            return None;
+        }
+        let obstacle = self.progress().obstacle.clone();
+        Some(obstacle.unwrap_or_else(|| "the first full state is not yet programmed".to_owned()))
     }
 }
 
 impl Introspect for Shared {
+    fn health(&self) -> Health {
+        Health {
+            healthy: true,
+            last_updated: self.progress().updated,
+            node_eligible: true,
+            not_ready: self.not_ready(),
+        }
+    }
+
     fn status(&self) -> StatusView {
-        let programs = self.datapath().programs();
-        let maps = self.maps();
+        let (programs, maps, problems) = (
+            datapath::view::programs(&self.bpffs),
+            self.maps(),
+            self.problems(),
+        );
         let engine = self.engine();
-        let (problems, _) = self.source_problems();
         let mut status = views::status(&engine, &problems);
+        status.waiting_for = engine
+            .store()
+            .unsynced()
+            .map(|kind: Kind| kind.name().to_owned())
+            .collect();
         drop(engine);
-        status.node.clone_from(&self.node);
+        status.node_name.clone_from(&self.node);
         status.source.clone_from(&self.source);
-        status.ready = self.health.is_ready();
-        status.healthy =
-            status.ready && status.dirty == 0 && programs.iter().all(|program| program.attached);
-        status.maps = maps.into_iter().map(map_view).collect();
+        status.uptime_seconds = self.began.elapsed().as_secs();
+        status.reason = self.not_ready();
+        status.ready = status.reason.is_none();
+        status.maps = maps;
         status.programs = programs;
         status
     }
@@ -146,71 +210,58 @@ impl Introspect for Shared {
         let engine = self.engine();
         engine
             .service_views()
-            .map(|view| views::service(engine.store(), &view))
+            .map(|view| views::service(&view))
             .collect()
     }
 
-    fn service(&self, name: &ObjectName) -> Option<ServiceView> {
+    fn service(&self, namespace: &str, name: &str) -> Option<ServiceView> {
         let engine = self.engine();
-        engine
-            .service_view(name)
-            .map(|view| views::service(engine.store(), &view))
+        let view = engine.service_view(&ObjectName::new(namespace, name))?;
+        Some(views::service(&view))
     }
 
-    fn set_log_level(&self, directives: &str) -> Result<(), String> {
-        self.level
-            .set(directives)
-            .map_err(|error| error.to_string())?;
-        tracing::info!(directives, "log level changed");
+    fn explain(&self, namespace: &str, name: &str) -> Option<ExplainView> {
+        let engine = self.engine();
+        let view = engine.service_view(&ObjectName::new(namespace, name))?;
+        Some(views::explain(engine.store(), &view))
+    }
+
+    fn set_log_level(&self, level: &Level) -> Result<(), LogError> {
+        self.log.set(level)?;
+        tracing::info!(%level, "log level changed");
         Ok(())
     }
 }
 
-impl Scrape for Shared {
-    fn maps(&self) -> Vec<MapFigures> {
-        let mut engine = self.engine();
-        let usage = engine.usage();
-        let mut figures = engine.writer().figures();
-        for figure in &mut figures {
-            if let Some(usage) = usage.iter().find(|usage| usage.map == figure.map) {
-                figure.entries = u64::try_from(usage.entries).ok();
+impl Readings for Shared {
+    fn maps(&self) -> Vec<MapView> {
+        let usage = self.engine().usage();
+        let mut maps = datapath::view::maps(&self.reader, &self.bpffs);
+        for map in &mut maps {
+            if let Some(usage) = usage.iter().find(|usage| usage.map == map.name) {
+                map.entries = u64::try_from(usage.entries).ok();
             }
         }
-        figures
+        maps
     }
 
-    fn operations(&self) -> Vec<MapOperations> {
-        self.operations.figures()
+    fn operations(&self) -> Vec<Operations> {
+        let mut engine = self.engine();
+        let operations = engine.writer().maps.operations().iter();
+        operations
+            .map(|((map, operation, worked), count)| Operations {
+                map,
+                op: operation.name(),
+                outcome: if *worked { "ok" } else { "error" },
+                count: *count,
+            })
+            .collect()
     }
 
-    fn counts(&self) -> SocketCounts {
-        self.engine().writer().flows().counts()
-    }
-
-    fn dirty(&self) -> u64 {
-        u64::try_from(self.engine().dirty()).unwrap_or(u64::MAX)
-    }
-
-    fn problems(&self) -> (u64, u64) {
-        let (now, ever) = self.source_problems();
-        let findings = self.engine().findings().len();
-        (
-            u64::try_from(now.len() + findings).unwrap_or(u64::MAX),
-            ever,
-        )
-    }
-}
-
-fn map_view(figures: MapFigures) -> MapView {
-    let spec = mesh_common::MAPS
-        .iter()
-        .find(|spec| spec.name == figures.map);
-    MapView {
-        name: figures.map.to_owned(),
-        version: spec.map_or(0, |spec| spec.version),
-        entries: figures.entries,
-        capacity: figures.capacity,
-        bytes: figures.bytes,
-        pinned: true,
+    fn counters(&self) -> Vec<(Counter, u64)> {
+        self.reader.counters().unwrap_or_else(|error| {
+            tracing::warn!("{error}");
+            Vec::new()
+        })
     }
 }

@@ -1,8 +1,6 @@
 //! From the engine's words to the commands'. Pure.
 
-use std::{collections::BTreeSet, net::IpAddr};
-
-use mesh_common::BackendState;
+use std::collections::BTreeSet;
 
 use super::shared::KernelEngine;
 use crate::{
@@ -11,7 +9,13 @@ use crate::{
     model::{Endpoint, ObjectName, Protocol},
     source::Problem,
     store::Store,
-    telemetry::{BackendView, FrontendView, PortView, ProblemView, ServiceView, StatusView},
+    telemetry::{
+        dump::state_name,
+        view::{
+            BackendView, ExplainView, ProblemView, ServicePortView, ServiceView, StatusView,
+            StepView,
+        },
+    },
 };
 
 /// Counts and problems; the rest is the caller's.
@@ -19,17 +23,17 @@ pub(super) fn status(engine: &KernelEngine, problems: &[Problem]) -> StatusView 
     let mut status = StatusView {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
-        dirty: engine.dirty(),
+        dirty: count(engine.dirty()),
         ..StatusView::default()
     };
     for service in engine.service_views() {
-        status.services += usize::from(!service.ports.is_empty());
-        status.ports += service.ports.len();
+        status.services += 1;
+        status.service_ports += count(service.ports.len());
         status.backends += service
             .ports
             .iter()
-            .map(|port| port.backends.len())
-            .sum::<usize>();
+            .map(|port| count(port.backends.len()))
+            .sum::<u64>();
     }
     status.problems = problems.iter().map(source_problem).collect();
     status
@@ -38,8 +42,12 @@ pub(super) fn status(engine: &KernelEngine, problems: &[Problem]) -> StatusView 
     status
 }
 
-/// A Service with what the kernel holds, and the endpoints that are not used and why.
-pub(super) fn service(store: &Store, view: &engine::ServiceView) -> ServiceView {
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+/// A Service with what the kernel holds for it.
+pub(super) fn service(view: &engine::ServiceView) -> ServiceView {
     ServiceView {
         namespace: view.name.namespace.to_string(),
         name: view.name.name.to_string(),
@@ -47,34 +55,106 @@ pub(super) fn service(store: &Store, view: &engine::ServiceView) -> ServiceView 
             .service_type
             .map_or("", |service_type| service_type.name())
             .to_owned(),
-        cluster_ips: view.cluster_ips.iter().map(IpAddr::to_string).collect(),
-        ports: view
-            .ports
-            .iter()
-            .map(|port| self::port(store, &view.name, port))
-            .collect(),
+        cluster_ips: view.cluster_ips.clone(),
+        ports: view.ports.iter().map(port).collect(),
         problems: view.findings.iter().map(finding).collect(),
     }
 }
 
-fn port(store: &Store, service: &ObjectName, port: &engine::PortView) -> PortView {
-    let frontends = port.frontends.iter().map(|key| FrontendView {
-        address: key.address().to_string(),
-        port: key.port().get(),
-        programmed: true,
+/// The same with the endpoints that get nothing, and the way from objects to kernel.
+pub(super) fn explain(store: &Store, view: &engine::ServiceView) -> ExplainView {
+    let mut service = service(view);
+    for (shown, port) in service.ports.iter_mut().zip(&view.ports) {
+        let known: BTreeSet<_> = shown
+            .backends
+            .iter()
+            .map(|backend| backend.address)
+            .collect();
+        let unused = excluded(
+            store,
+            &view.name,
+            port.id.family,
+            port.id.protocol,
+            &port.name,
+        );
+        shown.backends.extend(
+            unused
+                .into_iter()
+                .filter(|backend| !known.contains(&backend.address)),
+        );
+    }
+    ExplainView {
+        steps: steps(store, view),
+        service,
+    }
+}
+
+fn steps(store: &Store, view: &engine::ServiceView) -> Vec<StepView> {
+    let step = |stage: &str, text: String| StepView {
+        stage: stage.to_owned(),
+        text,
+    };
+    let slices = store.slices_of(&view.name);
+    let (slices, endpoints) = slices.fold((0, 0), |(slices, all), slice| {
+        (slices + 1, all + slice.endpoints.len())
     });
-    let mut backends: Vec<BackendView> = port.backends.iter().map(backend).collect();
-    let known: BTreeSet<String> = backends
-        .iter()
-        .map(|backend| backend.address.clone())
-        .collect();
-    let unused = endpoints(store, service, port.id.family, port.id.protocol, &port.name);
-    backends.extend(
-        unused
-            .into_iter()
-            .filter(|backend| !known.contains(&backend.address)),
+    let pods = store
+        .service(&view.name)
+        .map_or(0, |service| store.pods_of(service).count());
+    let from = if slices > 0 {
+        format!("{endpoints} endpoints in {slices} EndpointSlices")
+    } else {
+        format!(
+            "no EndpointSlice, so endpoints are made from the {pods} Pods that the selector matches"
+        )
+    };
+    let mut steps = vec![step("objects", from)];
+    if view.cluster_ips.is_empty() {
+        steps.push(step(
+            "desired",
+            "the Service has no ClusterIP: nothing is programmed".to_owned(),
+        ));
+    }
+    for port in &view.ports {
+        let ready = port
+            .backends
+            .iter()
+            .filter(|backend| backend.slot.is_some())
+            .count();
+        let rest = port.backends.len() - ready;
+        let name = format!("{} {}", port.id.protocol.name(), port.id.port);
+        steps.push(step(
+            "desired",
+            format!("{name}: {ready} backends get new connections, {rest} keep what they have"),
+        ));
+        let frontends: Vec<String> = port
+            .frontends
+            .iter()
+            .map(|key| {
+                std::net::SocketAddr::from((key.address().to_ip(), key.port().get())).to_string()
+            })
+            .collect();
+        let text = format!(
+            "{name}: {} -> service {} -> set {}",
+            frontends.join(", "),
+            port.service,
+            port.set
+        );
+        steps.push(step("kernel", text));
+    }
+    steps.extend(
+        view.findings
+            .iter()
+            .map(|finding| step("problem", finding.to_string())),
     );
-    PortView {
+    steps
+}
+
+fn port(port: &engine::PortView) -> ServicePortView {
+    let frontend = |key: &mesh_common::FrontendKey| {
+        std::net::SocketAddr::from((key.address().to_ip(), key.port().get()))
+    };
+    ServicePortView {
         name: port.name.clone(),
         protocol: port.id.protocol.name().to_owned(),
         port: port.id.port,
@@ -86,34 +166,33 @@ fn port(store: &Store, service: &ObjectName, port: &engine::PortView) -> PortVie
         service_id: Some(port.service),
         set_id: Some(port.set),
         affinity_seconds: port.affinity_seconds,
-        frontends: frontends.collect(),
-        backends,
+        frontends: port
+            .frontends
+            .iter()
+            .map(|key| frontend(key).to_string())
+            .collect(),
+        backends: port.backends.iter().map(backend).collect(),
     }
 }
 
 fn backend(record: &engine::BackendView) -> BackendView {
     let word = record.backend.word();
-    let (state, why) = match (word.state(), record.slot) {
-        (BackendState::Ready, Some(_)) => ("ready", "gets new connections"),
-        (BackendState::Ready, None) => ("ready", "is about to get new connections"),
-        (BackendState::Draining, _) => (
-            "draining",
-            "keeps its connections and gets no new ones: not ready any more",
-        ),
-        (BackendState::Gone, _) => ("gone", "its endpoint is gone"),
-    };
     BackendView {
         id: Some(record.id),
-        address: record.backend.address().to_string(),
+        address: record.backend.address().to_ip(),
         port: word.port().get(),
-        state: state.to_owned(),
+        state: state_name(word.state()).to_owned(),
         generation: Some(word.generation()),
-        why: why.to_owned(),
+        slot: record.slot,
+        why: record
+            .slot
+            .is_none()
+            .then(|| "not ready any more: keeps its connections, gets no new ones".to_owned()),
     }
 }
 
 /// The slices' endpoints of a port, with the reason why each is not used.
-fn endpoints(
+fn excluded(
     store: &Store,
     service: &ObjectName,
     family: Family,
@@ -129,11 +208,13 @@ fn endpoints(
         for endpoint in &slice.endpoints {
             if endpoint.address.is_ipv4() == (family == Family::V4) {
                 views.push(BackendView {
-                    address: endpoint.address.to_string(),
+                    id: None,
+                    address: endpoint.address,
                     port: port.map_or(0, |port| port.port),
-                    state: "unused".to_owned(),
-                    why: why_unused(endpoint, port.is_some()).to_owned(),
-                    ..BackendView::default()
+                    state: "excluded".to_owned(),
+                    generation: None,
+                    slot: None,
+                    why: Some(why_unused(endpoint, port.is_some()).to_owned()),
                 });
             }
         }
@@ -152,19 +233,23 @@ fn why_unused(endpoint: &Endpoint, has_port: bool) -> &'static str {
 
 fn finding(finding: &Finding) -> ProblemView {
     ProblemView {
-        file: None,
-        object: Some(finding.object.to_string()),
-        field: (!finding.field.is_empty()).then(|| finding.field.clone()),
+        file: String::new(),
+        object: finding.object.to_string(),
+        field: finding.field.clone(),
         reason: finding.reason.clone(),
         fix: finding.fix.clone(),
     }
 }
 
 fn source_problem(problem: &Problem) -> ProblemView {
+    let text = |part: &Option<String>| part.clone().unwrap_or_default();
+    let line = problem
+        .line
+        .map_or_else(String::new, |line| format!(":{line}"));
     ProblemView {
-        file: problem.file.clone(),
-        object: problem.object.clone(),
-        field: problem.field.clone(),
+        file: text(&problem.file) + &line,
+        object: text(&problem.object),
+        field: text(&problem.field),
         reason: problem.reason.clone(),
         fix: problem.fix.clone(),
     }

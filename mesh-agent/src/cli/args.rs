@@ -106,6 +106,10 @@ pub struct RunArgs {
         hide_env_values = true
     )]
     pub node_name: Option<String>,
+    /// Serve only Services with this value of the label service.kubernetes.io/service-proxy-name [default: those
+    /// without the label]
+    #[arg(long, value_name = "NAME")]
+    pub service_proxy_name: Option<String>,
     /// The cgroup2 directory to attach to [default: the cgroup2 mount]
     #[arg(long, value_name = "PATH")]
     pub cgroup: Option<PathBuf>,

@@ -1,89 +1,100 @@
-//! Taking everything off the host: links in the reverse of their order, programs, maps, both directories.
+//! Takes everything of ours off the host: links, programs and maps by their pins, then the directories. Works with
+//! half of it missing, and without a running agent.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
-use super::{DatapathError, attach::HOOKS, pins};
+use mesh_common::MAPS;
 
-/// What was removed, or would be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Removed {
-    /// link, program, map, file or directory
-    pub kind: &'static str,
-    /// Where.
-    pub path: PathBuf,
-}
+use super::{
+    DatapathError,
+    hooks::HOOKS,
+    pins::{self, Pins},
+};
 
-/// Removes what an agent with these directories left; with `dry_run` only says what that is. What is not there is done.
+/// What is, or would be, removed, in order: hooks backwards (writers before readers), programs, maps, directories.
 ///
 /// # Errors
-/// The first thing that cannot be removed; what came before it is gone.
-pub fn cleanup(bpffs: &Path, run_dir: &Path, dry_run: bool) -> Result<Vec<Removed>, DatapathError> {
-    let things = inventory(bpffs, run_dir);
+/// At the first thing that cannot be removed; calling again goes on from there.
+pub fn cleanup(bpffs: &Path, run_dir: &Path, dry_run: bool) -> Result<Vec<PathBuf>, DatapathError> {
+    let pins = Pins::at(bpffs);
+    let mut found = Vec::new();
+    if pins::is_bpffs(bpffs) {
+        found.extend(
+            HOOKS
+                .iter()
+                .rev()
+                .map(|hook| pins.link(hook))
+                .filter(|pin| pin.exists()),
+        );
+        // Links of hooks that another version had, and what has a temporary name.
+        add(&pins.links(), |_| true, &mut found)?;
+        add(&pins.programs(), |_| true, &mut found)?;
+        add(bpffs, is_map, &mut found)?;
+        found.extend([pins.links(), pins.programs(), bpffs.to_owned()]);
+    }
+    for name in ["agent.sock", "agent.lock"] {
+        found.push(run_dir.join(name));
+    }
+    found.push(run_dir.to_owned());
+    found.retain(|path| fs::symlink_metadata(path).is_ok());
     if !dry_run {
-        for thing in &things {
-            remove(thing)?;
+        let mut removed = Vec::new();
+        for path in found {
+            if remove(&path)? {
+                removed.push(path);
+            }
         }
+        return Ok(removed);
     }
-    Ok(things
-        .into_iter()
-        .filter(|thing| dry_run || !thing.path.exists())
-        .collect())
+    Ok(found)
 }
 
-fn inventory(bpffs: &Path, run_dir: &Path) -> Vec<Removed> {
-    let mut things = Vec::new();
-    let mut add = |kind, path: PathBuf| {
-        if fs::symlink_metadata(&path).is_ok() {
-            things.push(Removed { kind, path });
+fn add(
+    directory: &Path,
+    is_ours: impl Fn(&str) -> bool,
+    found: &mut Vec<PathBuf>,
+) -> Result<(), DatapathError> {
+    for name in pins::list(directory)? {
+        let path = directory.join(&name);
+        if is_ours(&name) && !path.is_dir() && !found.contains(&path) {
+            found.push(path);
         }
+    }
+    Ok(())
+}
+
+/// `NAME_vVERSION`, of any version, under its temporary name too.
+fn is_map(name: &str) -> bool {
+    let name = name.rsplit('-').next().unwrap_or(name);
+    let Some((name, version)) = name.rsplit_once("_v") else {
+        return false;
     };
-    let (links, programs) = (bpffs.join("links"), bpffs.join("programs"));
-    for hook in HOOKS.iter().rev() {
-        add("link", links.join(hook.name));
-    }
-    let known = |path: &PathBuf| HOOKS.iter().any(|hook| path.ends_with(hook.name));
-    pins::entries(&links)
-        .into_iter()
-        .filter(|path| !known(path))
-        .for_each(|path| add("link", path));
-    pins::entries(&programs)
-        .into_iter()
-        .for_each(|path| add("program", path));
-    pins::entries(bpffs)
-        .into_iter()
-        .filter(|path| path.is_file())
-        .for_each(|path| add("map", path));
-    [links, programs, bpffs.to_owned()]
-        .into_iter()
-        .for_each(|path| add("directory", path));
-    for file in ["agent.sock", "agent.lock"] {
-        add("file", run_dir.join(file));
-    }
-    add("directory", run_dir.to_owned());
-    things
+    version.parse::<u32>().is_ok() && MAPS.iter().any(|spec| spec.name == name)
 }
 
-fn remove(thing: &Removed) -> Result<(), DatapathError> {
-    if thing.kind != "directory" {
-        return pins::remove(&thing.path);
+/// A directory that holds something of others stays.
+fn remove(path: &Path) -> Result<bool, DatapathError> {
+    if !path.is_dir() {
+        return pins::remove(path).map(|()| true);
     }
-    match fs::remove_dir(&thing.path) {
-        // Somebody else's file is in it: it stays, and so does the directory.
-        Err(source)
-            if !matches!(
-                source.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty
-            ) =>
-        {
-            Err(DatapathError::Pin {
-                action: "remove",
-                path: thing.path.clone(),
-                source,
-            })
-        }
-        Ok(()) | Err(_) => Ok(()),
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(false),
+        result => result
+            .map(|()| true)
+            .map_err(DatapathError::path("cannot remove", path)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_map;
+
+    #[test]
+    fn maps_are_known_by_their_names() {
+        assert!(is_map("peer_cookies_v1") && is_map("sets_v12") && is_map("new-77-sets_v2"));
+        assert!(!is_map("other_v1") && !is_map("sets") && !is_map("sets_vx"));
     }
 }

@@ -1,108 +1,181 @@
-//! The kernel side of the agent: load the programs, pin, take over what is pinned, attach, write and read the maps.
+//! The kernel side as the agent sees it: the object loaded, programs attached and pinned, maps written and read.
+//!
+//! `Datapath::open` measures and loads and touches nothing that is in force; the engine fills the maps for the first
+//! full state; `Datapath::commit` puts it in force, hook by hook.
 
-mod attach;
+mod carry;
 mod cleanup;
+pub mod codes;
+mod commit;
+mod dump;
+mod error;
+mod hooks;
+mod links;
 mod load;
 mod maps;
 mod object;
-mod operations;
+mod open;
 mod pins;
-pub(crate) mod sys;
+pub mod probe;
+mod shape;
+mod sys;
+pub mod view;
 
-pub use attach::{HOOKS, Hook};
-pub use cleanup::{Removed, cleanup};
-pub use load::{Datapath, Opened, Options, Sizes};
-pub use maps::{Maps, SocketTables};
-pub use operations::Operations;
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
+};
 
-use std::{io, path::PathBuf};
+use mesh_common::MAPS;
 
-/// Why the datapath cannot be made or read.
-#[derive(Debug, thiserror::Error)]
-pub enum DatapathError {
-    /// The directory for pins cannot be used.
-    #[error(
-        "MESH034: cannot use {path} for pins: {source}. It must lie on a bpffs: mount -t bpf bpf /sys/fs/bpf"
-    )]
-    Directory {
-        /// --bpffs
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Somebody else could write into it.
-    #[error(
-        "MESH035: {path} is not this user's alone ({what}). Remove it, or give another directory by --bpffs"
-    )]
-    Foreign {
-        /// --bpffs
-        path: PathBuf,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// It is not a bpffs.
-    #[error(
-        "MESH034: {path} does not lie on a bpffs. Mount one: mount -t bpf bpf /sys/fs/bpf, or give another --bpffs"
-    )]
-    NotBpffs {
-        /// --bpffs
-        path: PathBuf,
-    },
-    /// The cgroup cannot be opened.
-    #[error(
-        "MESH036: cannot open the cgroup {path}: {source}. Give a cgroup2 directory by --cgroup"
-    )]
-    Cgroup {
-        /// --cgroup
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The kernel refused the object.
-    #[error(
-        "MESH037: the eBPF object cannot be loaded: {0}. `mesh-agent check` says what the kernel lacks"
-    )]
-    Load(#[from] aya::EbpfError),
-    /// The verifier refused a program.
-    #[error(
-        "MESH038: the kernel refused the program {name}: {source}. `mesh-agent check` says what the kernel lacks"
-    )]
-    Program {
-        /// Its name.
-        name: &'static str,
-        /// Why.
-        source: Box<aya::programs::ProgramError>,
-    },
-    /// The object lacks something, or has it in another shape: a broken build.
-    #[error("MESH039: the eBPF object has no {what}: the build is broken, please report it")]
-    Object {
-        /// What.
-        what: String,
-    },
-    /// A map cannot be used.
-    #[error("MESH040: the map {map}: {source}")]
-    Map {
-        /// Its name.
-        map: &'static str,
-        /// Why.
-        source: io::Error,
-    },
-    /// A pin or a link cannot be made, replaced or removed.
-    #[error("MESH041: cannot {action} {path}: {source}")]
-    Pin {
-        /// What was tried.
-        action: &'static str,
-        /// The pin.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// There are no pins.
-    #[error("MESH042: no agent has pinned the map {map} in {path}. Has one run with this --bpffs?")]
-    NotPinned {
+pub use cleanup::cleanup;
+pub use dump::Reader;
+pub use error::DatapathError;
+pub use hooks::{HOOKS, Hook};
+pub use maps::{Maps, Operation, Operations};
+pub use shape::Sizes;
+
+use crate::{
+    apply::{MapWriter, WriteError},
+    plan::{TableDump, Write},
+};
+use links::Cgroup;
+use pins::Pins;
+
+/// Where the datapath is put.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The cgroup2 directory whose processes are served.
+    pub cgroup: PathBuf,
+    /// Where programs, links and maps are pinned.
+    pub bpffs: PathBuf,
+    /// Entries of the maps.
+    pub sizes: Sizes,
+}
+
+/// What a start found that people should know.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Finding {
+    /// A pin is not the map that its name says.
+    #[error("the pin {} has another shape than `{map}`; it is not read, and a new map takes its place", pin.display())]
+    WrongShape {
         /// The map.
         map: &'static str,
-        /// --bpffs
-        path: PathBuf,
+        /// Its pin.
+        pin: PathBuf,
     },
+    /// A table is made anew with another number of entries.
+    #[error("the map `{map}` is made anew with {to} entries instead of {from}")]
+    Resized {
+        /// The map.
+        map: &'static str,
+        /// Entries before.
+        from: u32,
+        /// Entries now.
+        to: u32,
+    },
+    /// A map that traffic fills keeps its size, because its entries are in use.
+    #[error(
+        "the map `{map}` keeps its {kept} entries, {wanted} were asked for: traffic is using it; \
+         `mesh-agent cleanup` and a new start make it anew"
+    )]
+    KeptSize {
+        /// The map.
+        map: &'static str,
+        /// Entries it has.
+        kept: u32,
+        /// Entries asked for.
+        wanted: u32,
+    },
+    /// RLIMIT_MEMLOCK cannot be raised.
+    #[error("RLIMIT_MEMLOCK cannot be raised ({0}); before Linux 5.11 maps may not fit into it")]
+    Memlock(String),
+}
+
+/// What `Datapath::open` gives.
+#[derive(Debug)]
+pub struct Opened {
+    /// Loaded, and not yet in force.
+    pub datapath: Datapath,
+    /// What the tables hold, if those of an earlier run were taken over; None if they are new and empty.
+    pub dump: Option<TableDump>,
+    /// What should be logged.
+    pub findings: Vec<Finding>,
+}
+
+/// The programs and maps of this agent.
+#[derive(Debug)]
+pub struct Datapath {
+    pins: Pins,
+    cgroup: Cgroup,
+    programs: BTreeMap<&'static str, OwnedFd>,
+    /// To be written by the engine.
+    pub maps: Maps,
+    /// Maps that are pinned under their names.
+    taken: Vec<&'static str>,
+}
+
+impl Datapath {
+    /// Takes over what is pinned and loads the object. The agent's lock must be held.
+    ///
+    /// # Errors
+    /// If the directory cannot be trusted, or the kernel refuses the object.
+    pub fn open(options: &Options) -> Result<Opened, DatapathError> {
+        open::open(options)
+    }
+
+    /// A reader of its own over the maps, for telemetry and the admin socket.
+    ///
+    /// # Errors
+    /// If the process has no descriptors left.
+    pub fn reader(&self) -> Result<Reader, DatapathError> {
+        let maps = MAPS.iter().filter_map(|spec| {
+            let map = self.maps.raw(spec.name).ok()?;
+            Some((spec.name, map))
+        });
+        Reader::of_maps(maps)
+    }
+}
+
+/// The engine writes through the datapath, which is its maps and what puts them in force.
+impl MapWriter for Datapath {
+    fn write(&mut self, write: &Write) -> Result<(), WriteError> {
+        self.maps.write(write)
+    }
+
+    fn grace(&mut self) -> Result<(), WriteError> {
+        self.maps.grace()
+    }
+}
+
+/// Lets the kernel count runs and nanoseconds of its programs for as long as the value lives (Linux 5.8).
+#[derive(Debug)]
+pub struct ProgramStatistics(OwnedFd);
+
+impl ProgramStatistics {
+    /// Starts counting.
+    ///
+    /// # Errors
+    /// On kernels before 5.8.
+    pub fn start() -> std::io::Result<Self> {
+        sys::enable_stats().map(Self)
+    }
+}
+
+impl AsFd for ProgramStatistics {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Nanoseconds of the clock that stamps of affinity are in.
+#[must_use]
+pub fn monotonic_nanoseconds() -> u64 {
+    sys::monotonic_nanoseconds()
+}
+
+/// Gives memory that the allocator holds free back to the kernel.
+pub fn trim_heap() {
+    sys::trim_heap();
 }

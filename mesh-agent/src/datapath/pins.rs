@@ -1,324 +1,197 @@
-//! Where things are pinned, and whether what is pinned there is what it should be.
-//!
-//! Under `--bpffs`, mode 0700: `NAME_vN` for maps, `links/HOOK`, `programs/HOOK`. What is made but not yet in force has
-//! `.new-PID` behind its name; a start sweeps those of earlier processes.
+//! Names and directories of pins. Everything of ours lies in one directory on a bpffs: maps as `NAME_vVERSION`, links
+//! in `links`, programs in `programs`. What is not in force yet is named `new-PID-NAME` and swept by the next start.
 
 use std::{
-    fs::{self, DirBuilder},
-    io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
-    },
+    fs, io,
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
-use mesh_common::{MapKind, MapShape, MapSpec};
-use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
-
-use super::{
-    DatapathError,
-    sys::{self, MapInfo},
+use mesh_common::MapSpec;
+use nix::{
+    mount::{MsFlags, mount},
+    sys::statfs::statfs,
 };
 
-/// BPF_F_MMAPABLE
-const MMAPABLE: u32 = 1 << 10;
+use super::{DatapathError, hooks::Hook};
 
-/// What is found where a map would be pinned.
-#[derive(Debug)]
-pub(super) enum Found {
-    /// Nothing.
-    Absent,
-    /// The map, in the shape it should have.
-    Fits(MapInfo, OwnedFd),
-    /// Something of another shape, which is never read: what differs.
-    Differs(String),
-}
+/// What a bpffs says it is to statfs.
+const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
-/// The directory of one agent's pins.
+/// Where bpffs belongs.
+pub(super) const MOUNT_POINT: &str = "/sys/fs/bpf";
+
+const TEMPORARY: &str = "new-";
+
+/// The directory of pins.
 #[derive(Clone, Debug)]
 pub(super) struct Pins {
     root: PathBuf,
 }
 
 impl Pins {
-    pub(super) fn new(root: &Path) -> Self {
+    /// The directory as it is, or is not.
+    pub(super) fn at(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
         }
+    }
+
+    /// Makes the directories where they are missing, refuses those that others can write, and sweeps what a run that
+    /// was killed has left half-done.
+    pub(super) fn prepare(root: &Path) -> Result<Self, DatapathError> {
+        let pins = Self::at(root);
+        if root.starts_with(MOUNT_POINT) && !is_bpffs(Path::new(MOUNT_POINT)) {
+            mount_bpffs()?;
+        }
+        for directory in [root.to_owned(), pins.links(), pins.programs()] {
+            make_private(&directory)?;
+        }
+        if !is_bpffs(root) {
+            return Err(DatapathError::Directory {
+                path: root.to_owned(),
+                reason: "is not on a bpffs".to_owned(),
+                fix: "mount one (mount -t bpf bpf /sys/fs/bpf) or choose another --bpffs",
+            });
+        }
+        pins.sweep()?;
+        Ok(pins)
     }
 
     pub(super) fn root(&self) -> &Path {
         &self.root
     }
 
+    pub(super) fn links(&self) -> PathBuf {
+        self.root.join("links")
+    }
+
+    pub(super) fn programs(&self) -> PathBuf {
+        self.root.join("programs")
+    }
+
+    pub(super) fn link(&self, hook: &Hook) -> PathBuf {
+        self.links().join(hook.name)
+    }
+
+    pub(super) fn program(&self, hook: &Hook) -> PathBuf {
+        self.programs().join(hook.name)
+    }
+
     pub(super) fn map(&self, spec: &MapSpec) -> PathBuf {
-        self.root.join(format!("{}_v{}", spec.name, spec.version))
+        self.version(spec.name, spec.version)
     }
 
-    pub(super) fn link(&self, hook: &str) -> PathBuf {
-        self.root.join("links").join(hook)
+    pub(super) fn version(&self, map: &str, version: u32) -> PathBuf {
+        self.root.join(format!("{map}_v{version}"))
     }
 
-    pub(super) fn program(&self, hook: &str) -> PathBuf {
-        self.root.join("programs").join(hook)
+    /// Versions of a map that are pinned.
+    pub(super) fn versions(&self, map: &str) -> Result<Vec<u32>, DatapathError> {
+        let names = list(&self.root)?;
+        let mut versions: Vec<u32> = names
+            .iter()
+            .filter_map(|name| name.strip_prefix(map)?.strip_prefix("_v")?.parse().ok())
+            .collect();
+        versions.sort_unstable();
+        Ok(versions)
     }
 
-    /// Makes the directories, and trusts old ones only if nobody else can write into them.
-    pub(super) fn prepare(&self) -> Result<(), DatapathError> {
-        mount_bpffs(&self.root);
-        for path in [
-            self.root.clone(),
-            self.root.join("links"),
-            self.root.join("programs"),
-        ] {
-            let failed = |source| DatapathError::Directory {
-                path: path.clone(),
-                source,
-            };
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&path)
-                .map_err(failed)?;
-            ensure_private(&path)?;
-        }
-        let kind = statfs(&self.root).map_err(|error| DatapathError::Directory {
-            path: self.root.clone(),
-            source: error.into(),
-        })?;
-        if kind.filesystem_type() != BPF_FS_MAGIC {
-            return Err(DatapathError::NotBpffs {
-                path: self.root.clone(),
-            });
-        }
-        self.sweep()
-    }
-
-    /// Removes what earlier processes made and did not put in force.
+    /// Takes away what has a temporary name. The agent's lock is held, so its maker is dead.
     fn sweep(&self) -> Result<(), DatapathError> {
-        for directory in [
-            self.root.clone(),
-            self.root.join("links"),
-            self.root.join("programs"),
-        ] {
-            for path in entries(&directory) {
-                if path.to_string_lossy().contains(".new-") {
-                    remove(&path)?;
+        for directory in [self.root.clone(), self.links(), self.programs()] {
+            for name in list(&directory)? {
+                if name.starts_with(TEMPORARY) {
+                    remove(&directory.join(name))?;
                 }
             }
         }
         Ok(())
     }
-
-    /// Pins of maps that are none of these: other versions of ours.
-    pub(super) fn other_maps(&self, keep: &[PathBuf]) -> Vec<PathBuf> {
-        let ours = |path: &PathBuf| path.is_file() && !keep.contains(path);
-        entries(&self.root).into_iter().filter(ours).collect()
-    }
-
-    /// Whether the map is pinned in the shape this version reads, whatever its size.
-    pub(super) fn fits(&self, spec: &MapSpec) -> Result<bool, DatapathError> {
-        let size_does_not_matter = MapSpec {
-            kind: MapKind::Flow,
-            ..*spec
-        };
-        Ok(matches!(
-            self.find(&size_does_not_matter, 0)?,
-            Found::Fits(..)
-        ))
-    }
-
-    /// Looks at the pin of a map before anything reads it.
-    pub(super) fn find(&self, spec: &MapSpec, entries: u32) -> Result<Found, DatapathError> {
-        let path = self.map(spec);
-        if !path.exists() {
-            return Ok(Found::Absent);
-        }
-        let failed = |source| DatapathError::Pin {
-            action: "open the pin",
-            path: path.clone(),
-            source,
-        };
-        let fd = match sys::object_get(&path) {
-            Ok(fd) => fd,
-            // Something else than a map is there.
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                return Ok(Found::Differs("no map".to_owned()));
-            }
-            Err(error) => return Err(failed(error)),
-        };
-        let info = sys::map_info(fd.as_fd()).map_err(failed)?;
-        Ok(match difference(spec, entries, &info) {
-            Some(difference) => Found::Differs(difference),
-            None => Found::Fits(info, fd),
-        })
-    }
 }
 
-/// The name under which something is made before it is put in force.
-pub(super) fn fresh(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".new-{}", std::process::id()));
-    name.into()
+/// The name of something until it is in force; renamed over the final one then.
+pub(super) fn temporary(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{TEMPORARY}{}-{name}", std::process::id()))
 }
 
-/// Puts in force what was made under a fresh name; what was there before is unpinned at the same instant.
-pub(super) fn put_in_force(path: &Path) -> Result<(), DatapathError> {
-    fs::rename(fresh(path), path).map_err(|source| DatapathError::Pin {
-        action: "put in place",
-        path: path.to_owned(),
-        source,
-    })
-}
-
+/// Unpins; that nothing is there is fine.
 pub(super) fn remove(path: &Path) -> Result<(), DatapathError> {
     match fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(DatapathError::Pin {
-            action: "remove",
-            path: path.to_owned(),
-            source,
-        }),
-        Ok(()) | Err(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result.map_err(DatapathError::path("cannot remove", path)),
     }
 }
 
-/// The paths in a directory, in order; none if it cannot be read.
-pub(super) fn entries(directory: &Path) -> Vec<PathBuf> {
-    let Ok(read) = fs::read_dir(directory) else {
-        return Vec::new();
-    };
-    let mut paths: Vec<PathBuf> = read.flatten().map(|entry| entry.path()).collect();
-    paths.sort();
-    paths
+/// Puts a pin in the place of another, at one instant.
+pub(super) fn replace(from: &Path, to: &Path) -> Result<(), DatapathError> {
+    fs::rename(from, to).map_err(DatapathError::path("cannot rename a pin to", to))
 }
 
-/// What of a map is not as it should be. The size of a flow map may differ: its contents are worth more.
-fn difference(spec: &MapSpec, entries: u32, info: &MapInfo) -> Option<String> {
-    let (kind, flags) = kernel_shape(spec.shape);
-    let sized = [
-        ("type", kind, info.kind),
-        ("key size", length(spec.key.size), info.key_size),
-        ("value size", length(spec.value.size), info.value_size),
-        ("flags", flags, info.flags & !NUMA_AND_ACCESS),
-    ];
-    let entries = [("entries", entries, info.max_entries)];
-    let looked_at = sized
-        .iter()
-        .chain(entries.iter().filter(|_| spec.kind == MapKind::Derived));
-    let differs = looked_at.filter(|(_, wanted, found)| wanted != found);
-    let words: Vec<String> = differs
-        .map(|(what, wanted, found)| format!("{what} {found} instead of {wanted}"))
+/// Names in a directory, in byte order; none if it is not there.
+pub(super) fn list(directory: &Path) -> Result<Vec<String>, DatapathError> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        result => result.map_err(DatapathError::path("cannot read", directory))?,
+    };
+    let mut names: Vec<String> = entries
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
-    (!words.is_empty()).then(|| words.join(", "))
+    names.sort_unstable();
+    Ok(names)
 }
 
-/// Flags that say nothing of the layout.
-const NUMA_AND_ACCESS: u32 = 1 << 2 | 1 << 3 | 1 << 4 | 1 << 7 | 1 << 8;
-
-/// BPF_MAP_TYPE and the flags of the definition.
-fn kernel_shape(shape: MapShape) -> (u32, u32) {
-    match shape {
-        MapShape::Hash => (1, 0),
-        MapShape::MappedArray => (2, MMAPABLE),
-        MapShape::PerCpuArray => (6, 0),
-        MapShape::LruHash => (9, 0),
-    }
+/// Whether a path is on a bpffs.
+pub(super) fn is_bpffs(path: &Path) -> bool {
+    statfs(path).is_ok_and(|status| status.filesystem_type().0 == BPF_FS_MAGIC)
 }
 
-fn length(size: usize) -> u32 {
-    u32::try_from(size).unwrap_or(u32::MAX)
+fn mount_bpffs() -> Result<(), DatapathError> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(
+        Some("bpf"),
+        MOUNT_POINT,
+        Some("bpf"),
+        flags,
+        Some("mode=0700"),
+    )
+    .map_err(io::Error::from)
+    .map_err(DatapathError::path("cannot mount a bpffs at", MOUNT_POINT))
 }
 
-fn ensure_private(path: &Path) -> Result<(), DatapathError> {
-    let failed = |source| DatapathError::Directory {
-        path: path.to_owned(),
-        source,
-    };
-    let metadata = fs::symlink_metadata(path).map_err(failed)?;
-    let foreign = |what: String| {
-        Err(DatapathError::Foreign {
-            path: path.to_owned(),
-            what,
-        })
-    };
-    if !metadata.is_dir() {
-        return foreign("it is no directory".to_owned());
-    }
-    if metadata.uid() != nix::unistd::geteuid().as_raw() {
-        return foreign(format!("it belongs to user {}", metadata.uid()));
-    }
-    if metadata.mode() & 0o022 != 0 {
-        return foreign(format!("its mode is {:o}", metadata.mode() & 0o7777));
-    }
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(failed)
-}
-
-/// bpffs is not always mounted: mounts it at its usual place when that is where the pins will be.
-fn mount_bpffs(root: &Path) {
-    let place = Path::new("/sys/fs/bpf");
-    let mounted = statfs(place).is_ok_and(|kind| kind.filesystem_type() == BPF_FS_MAGIC);
-    if mounted || !root.starts_with(place) {
-        return;
-    }
-    let flags = nix::mount::MsFlags::MS_NOSUID
-        | nix::mount::MsFlags::MS_NODEV
-        | nix::mount::MsFlags::MS_NOEXEC;
-    match nix::mount::mount(Some("bpf"), place, Some("bpf"), flags, Some("mode=0700")) {
-        Ok(()) => tracing::info!("mounted a bpffs at /sys/fs/bpf"),
-        // What is missing is said by whoever needs it.
-        Err(error) => {
-            tracing::warn!(%error, "no bpffs is mounted at /sys/fs/bpf, and it cannot be mounted")
+fn make_private(directory: &Path) -> Result<(), DatapathError> {
+    let failed = DatapathError::path("cannot make the directory", directory);
+    match fs::DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
+        Ok(()) => {
+            // The mask of the process may have taken away what the owner needs.
+            fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).map_err(failed)?;
         }
+        Err(_) => {}
+    }
+    let status = fs::symlink_metadata(directory)
+        .map_err(DatapathError::path("cannot look at", directory))?;
+    match distrust(&status) {
+        None => Ok(()),
+        Some(reason) => Err(DatapathError::Directory {
+            path: directory.to_owned(),
+            reason,
+            fix: "whoever can write there can replace the programs: remove it, or choose another --bpffs",
+        }),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use mesh_common::MAPS;
-
-    use super::*;
-
-    fn info(spec: &MapSpec, entries: u32) -> MapInfo {
-        let (kind, flags) = kernel_shape(spec.shape);
-        MapInfo {
-            kind,
-            id: 7,
-            key_size: length(spec.key.size),
-            value_size: length(spec.value.size),
-            max_entries: entries,
-            flags,
-        }
+/// Why a directory may not be trusted.
+pub(super) fn distrust(status: &fs::Metadata) -> Option<String> {
+    let owner = nix::unistd::geteuid().as_raw();
+    if !status.is_dir() {
+        return Some("is not a directory".to_owned());
     }
-
-    #[test]
-    fn each_part_of_a_shape_counts() {
-        for spec in &MAPS {
-            let fits = info(spec, 100);
-            assert_eq!(difference(spec, 100, &fits), None);
-            for wrong in [
-                MapInfo { kind: 14, ..fits },
-                MapInfo {
-                    key_size: 3,
-                    ..fits
-                },
-                MapInfo {
-                    value_size: 3,
-                    ..fits
-                },
-                MapInfo {
-                    flags: 1 << 10 ^ fits.flags,
-                    ..fits
-                },
-            ] {
-                assert!(difference(spec, 100, &wrong).is_some(), "{}", spec.name);
-            }
-            assert_eq!(
-                difference(spec, 200, &fits).is_some(),
-                spec.kind == MapKind::Derived,
-                "{}",
-                spec.name
-            );
-        }
+    if status.uid() != owner {
+        return Some(format!("belongs to user {}, not to {owner}", status.uid()));
     }
+    let mode = status.mode() & 0o777;
+    (mode & 0o022 != 0).then(|| format!("can be written by others (mode {mode:03o})"))
 }

@@ -92,11 +92,6 @@ impl FileTable {
         self.missing.values().min().copied()
     }
 
-    /// The names of the files.
-    pub(super) fn names(&self) -> Vec<String> {
-        self.files.keys().cloned().collect()
-    }
-
     /// Every problem there is, those between files included.
     pub(super) fn problems(&self) -> Vec<Problem> {
         let mut problems: Vec<Problem> = self
