@@ -143,7 +143,7 @@ pub struct CapacityArgs {
     #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = size())]
     pub max_backends: u32,
     /// Most entries of unconnected sockets
-    #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = size())]
+    #[arg(long, visible_alias = "max-sockets", value_name = "N", default_value_t = 262_144, value_parser = size())]
     pub max_flows: u32,
     /// Most clients of Services with session affinity
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = size())]
@@ -276,8 +276,8 @@ pub struct TraceArgs {
     #[arg(long, value_name = "IP:PORT")]
     pub to: SocketAddr,
     /// tcp or udp
-    #[arg(long, value_name = "PROTOCOL", value_parser = protocol)]
-    pub proto: Protocol,
+    #[arg(long, visible_alias = "proto", value_name = "PROTOCOL", value_parser = protocol)]
+    pub protocol: Protocol,
     /// A datagram of an unconnected UDP socket
     #[arg(long)]
     pub unconnected: bool,

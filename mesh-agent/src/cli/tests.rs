@@ -133,7 +133,7 @@ fn wrong_usage_is_two_and_says_so_on_stderr() {
         (vec!["trace", "--to", "10.0.0.1", "--proto", "tcp"], "--to"),
         (
             vec!["trace", "--to", "10.0.0.1:1", "--proto", "sctp"],
-            "--proto",
+            "--protocol",
         ),
         (vec!["log", "loud"], "debug"),
         (vec!["run", "--max-services", "none"], "--max-services"),

@@ -19,18 +19,18 @@ pub(super) fn trace(live: Live, args: &TraceArgs) -> TraceView {
     let call = Call {
         hook: hook(args),
         to: args.to,
-        protocol: args.proto,
+        protocol: args.protocol,
         netns_cookie: args.from_netns,
         seed: args.seed,
         now: live.now,
     };
     let sim = trace::sim(&live.tables, live.affinity, live.sockets);
-    view(args.to, args.proto, trace::run(&sim, &call))
+    view(args.to, args.protocol, trace::run(&sim, &call))
 }
 
 /// An unconnected TCP socket does not exist; sendmsg of a connected one passes no hook.
 const fn hook(args: &TraceArgs) -> Hook {
-    match args.proto {
+    match args.protocol {
         Protocol::Udp if args.unconnected => Hook::Sendmsg,
         Protocol::Tcp | Protocol::Udp => Hook::Connect,
     }

@@ -6,9 +6,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use mesh_common::{Counter as Counted, Reason};
 use prometheus_client::{
     collector::Collector,
-    encoding::{
-        DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text::encode as open_metrics,
-    },
+    encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text::encode as open_metrics},
     metrics::{
         MetricType,
         counter::{ConstCounter, Counter},
@@ -59,7 +57,7 @@ pub struct Metrics {
     registry: Arc<Registry>,
     programming: Histogram,
     problems: Gauge,
-    problems_total: Counter,
+    problems_found: Counter,
     dirty: Gauge,
     write_failures: Family<[(&'static str, String); 1], Counter>,
 }
@@ -78,7 +76,7 @@ impl Metrics {
             registry: Arc::default(),
             programming: Histogram::new(PROGRAMMING_BUCKETS),
             problems: Gauge::default(),
-            problems_total: Counter::default(),
+            problems_found: Counter::default(),
             dirty: Gauge::default(),
             write_failures: Family::default(),
         };
@@ -101,9 +99,9 @@ impl Metrics {
             self.problems.clone(),
         );
         registry.register(
-            "mesh_agent_source_problems_total",
+            "mesh_agent_source_problems_found",
             "Problems with files and objects since the agent started",
-            Unclassified(self.problems_total.clone()),
+            self.problems_found.clone(),
         );
         registry.register(
             "mesh_agent_dirty_objects",
@@ -132,7 +130,7 @@ impl Metrics {
 
     /// A problem was found that was not there before.
     pub fn problem_found(&self) {
-        self.problems_total.inc();
+        self.problems_found.inc();
     }
 
     /// So many Services wait to be written.
@@ -160,21 +158,6 @@ impl Metrics {
 
 fn map_label(map: &str) -> [(&'static str, String); 1] {
     [("map", map.to_owned())]
-}
-
-/// A counter whose family OpenMetrics would call by the name of a gauge that stands already (it takes `_total` off), so
-/// it goes by its whole name and without a type.
-#[derive(Debug)]
-struct Unclassified(Counter);
-
-impl EncodeMetric for Unclassified {
-    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        encoder.encode_gauge(&self.0.get())
-    }
-
-    fn metric_type(&self) -> MetricType {
-        MetricType::Unknown
-    }
 }
 
 /// Asks for the readings, and for the process's figures, at each scrape.
