@@ -23,8 +23,17 @@ fn main() {
 
 fn build() -> Result<(), String> {
     let root = variable("CARGO_MANIFEST_DIR")?;
-    let root = Path::new(&root).parent().ok_or("mesh-agent lies in no workspace")?.to_owned();
-    for input in ["mesh-common/src", "mesh-common/Cargo.toml", "mesh-ebpf/src", "mesh-ebpf/Cargo.toml", "Cargo.lock"] {
+    let root = Path::new(&root)
+        .parent()
+        .ok_or("mesh-agent lies in no workspace")?
+        .to_owned();
+    for input in [
+        "mesh-common/src",
+        "mesh-common/Cargo.toml",
+        "mesh-ebpf/src",
+        "mesh-ebpf/Cargo.toml",
+        "Cargo.lock",
+    ] {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
     for name in ["MESH_AGENT_BPF_RUSTC", "PATH"] {
@@ -35,12 +44,19 @@ fn build() -> Result<(), String> {
     let output = PathBuf::from(variable("OUT_DIR")?);
     let target = output.join("bpf");
     let mut command = compiler.cargo(&root, &target)?;
-    let status = command.status().map_err(|error| format!("cannot start cargo for the eBPF object: {error}"))?;
+    let status = command
+        .status()
+        .map_err(|error| format!("cannot start cargo for the eBPF object: {error}"))?;
     if !status.success() {
-        return Err(format!("the eBPF object could not be built ({status}): {command:?}"));
+        return Err(format!(
+            "the eBPF object could not be built ({status}): {command:?}"
+        ));
     }
     let object = target.join(TARGET).join("ebpf/mesh-ebpf");
-    println!("cargo::rustc-env=MESH_AGENT_EBPF_OBJECT={}", object.display());
+    println!(
+        "cargo::rustc-env=MESH_AGENT_EBPF_OBJECT={}",
+        object.display()
+    );
     Ok(())
 }
 
@@ -55,7 +71,10 @@ enum Compiler {
 impl Compiler {
     fn find() -> Result<Self, String> {
         let chosen = env::var_os("MESH_AGENT_BPF_RUSTC").map(PathBuf::from);
-        let candidates = chosen.into_iter().chain([PathBuf::from("/usr/bin/rustc")]).chain(find("rustc"));
+        let candidates = chosen
+            .into_iter()
+            .chain([PathBuf::from("/usr/bin/rustc")])
+            .chain(find("rustc"));
         for rustc in candidates {
             if has_core(&rustc) {
                 return Ok(Self::Prebuilt(rustc));
@@ -82,8 +101,18 @@ impl Compiler {
                 command
             }
         };
-        command.current_dir(root).args(["build", "--package", "mesh-ebpf", "--bin", "mesh-ebpf", "--profile", "ebpf"]);
-        command.args(["--target", TARGET, "--target-dir"]).arg(target);
+        command.current_dir(root).args([
+            "build",
+            "--package",
+            "mesh-ebpf",
+            "--bin",
+            "mesh-ebpf",
+            "--profile",
+            "ebpf",
+        ]);
+        command
+            .args(["--target", TARGET, "--target-dir"])
+            .arg(target);
         let mut features = String::from("kernel");
         if env::var_os("CARGO_FEATURE_LAYOUT_NEXT").is_some() {
             features.push_str(",layout-next");
@@ -94,7 +123,16 @@ impl Compiler {
         }
         let arch = variable("CARGO_CFG_TARGET_ARCH")?;
         let architecture = format!("bpf_target_arch=\"{arch}\"");
-        let flags = ["-C", "linker=bpf-linker", "-C", "link-arg=--btf", "--cfg", &architecture, "-C", "debuginfo=2"];
+        let flags = [
+            "-C",
+            "linker=bpf-linker",
+            "-C",
+            "link-arg=--btf",
+            "--cfg",
+            &architecture,
+            "-C",
+            "debuginfo=2",
+        ];
         command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
         Ok(command)
     }
@@ -104,11 +142,19 @@ impl Compiler {
 fn clean(command: &mut Command) {
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
-        let foreign = text.starts_with("CARGO_") && !matches!(&*text, "CARGO_HOME" | "CARGO_NET_OFFLINE")
+        let foreign = text.starts_with("CARGO_")
+            && !matches!(&*text, "CARGO_HOME" | "CARGO_NET_OFFLINE")
             && !text.starts_with("CARGO_REGISTRIES_")
             && !text.starts_with("CARGO_SOURCE_")
             && !text.starts_with("CARGO_HTTP_");
-        let compilers = ["RUSTC", "RUSTFLAGS", "RUSTDOC", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTUP_TOOLCHAIN"];
+        let compilers = [
+            "RUSTC",
+            "RUSTFLAGS",
+            "RUSTDOC",
+            "RUSTC_WRAPPER",
+            "RUSTC_WORKSPACE_WRAPPER",
+            "RUSTUP_TOOLCHAIN",
+        ];
         if foreign || compilers.contains(&&*text) {
             command.env_remove(&name);
         }
@@ -116,25 +162,42 @@ fn clean(command: &mut Command) {
 }
 
 fn has_core(rustc: &Path) -> bool {
-    let output = Command::new(rustc).args(["--print", "sysroot"]).env_remove("RUSTUP_TOOLCHAIN").output();
+    let output = Command::new(rustc)
+        .args(["--print", "sysroot"])
+        .env_remove("RUSTUP_TOOLCHAIN")
+        .output();
     let Ok(output) = output else { return false };
     let sysroot = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    let libraries = Path::new(&sysroot).join("lib/rustlib").join(TARGET).join("lib");
-    let Ok(entries) = libraries.read_dir() else { return false };
-    entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("libcore-"))
+    let libraries = Path::new(&sysroot)
+        .join("lib/rustlib")
+        .join(TARGET)
+        .join("lib");
+    let Ok(entries) = libraries.read_dir() else {
+        return false;
+    };
+    entries
+        .flatten()
+        .any(|entry| entry.file_name().to_string_lossy().starts_with("libcore-"))
 }
 
 fn nightly_has_source() -> bool {
-    let output = Command::new("rustup").args(["run", "nightly", "rustc", "--print", "sysroot"]).output();
+    let output = Command::new("rustup")
+        .args(["run", "nightly", "rustc", "--print", "sysroot"])
+        .output();
     output.is_ok_and(|output| {
         let sysroot = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        output.status.success() && Path::new(&sysroot).join("lib/rustlib/src/rust/library/core").is_dir()
+        output.status.success()
+            && Path::new(&sysroot)
+                .join("lib/rustlib/src/rust/library/core")
+                .is_dir()
     })
 }
 
 fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
-    env::split_paths(&path).map(|directory| directory.join(program)).find(|candidate| candidate.is_file())
+    env::split_paths(&path)
+        .map(|directory| directory.join(program))
+        .find(|candidate| candidate.is_file())
 }
 
 fn missing(what: &str) -> String {

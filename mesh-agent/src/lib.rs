@@ -1,8 +1,10 @@
 //! mesh-agent's user side: watch -> store -> desired -> plan -> apply, and the commands.
+#![deny(unsafe_code)]
 
 pub mod admin;
 pub mod apply;
 pub mod cli;
+pub mod datapath;
 pub mod desired;
 pub mod engine;
 pub mod lock;

@@ -4,20 +4,31 @@
 
 use std::{
     ffi::CString,
-    fs::File,
     io,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
     path::Path,
-    ptr::NonNull,
-    sync::atomic::{AtomicU64, Ordering},
 };
+
+mod elements;
+mod programs;
+mod words;
+
+pub(super) use elements::{Entry, RawMap};
+pub(super) use programs::{
+    ProgramInfo, enable_stats, helper_works, program_by_id, program_info, raise_memlock,
+};
+pub(super) use words::Words;
 
 /// Commands of bpf(2), from the kernel's uapi/linux/bpf.h.
 mod command {
+    pub(super) const MAP_LOOKUP_ELEM: i64 = 1;
+    pub(super) const MAP_UPDATE_ELEM: i64 = 2;
+    pub(super) const MAP_DELETE_ELEM: i64 = 3;
     pub(super) const MAP_GET_NEXT_KEY: i64 = 4;
+    pub(super) const PROG_LOAD: i64 = 5;
     pub(super) const OBJ_PIN: i64 = 6;
     pub(super) const OBJ_GET: i64 = 7;
     pub(super) const OBJ_GET_INFO_BY_FD: i64 = 15;
@@ -25,6 +36,8 @@ mod command {
     pub(super) const PROG_GET_FD_BY_ID: i64 = 13;
     pub(super) const LINK_CREATE: i64 = 28;
     pub(super) const LINK_UPDATE: i64 = 29;
+    pub(super) const MAP_LOOKUP_BATCH: i64 = 24;
+    pub(super) const ENABLE_STATS: i64 = 32;
 }
 
 /// bpf_attr for OBJ_PIN and OBJ_GET.
@@ -77,16 +90,6 @@ struct QueryAttributes {
     rest: [u64; 4],
 }
 
-#[repr(C)]
-#[derive(Default)]
-struct NextKeyAttributes {
-    map: u32,
-    pad: u32,
-    key: u64,
-    next_key: u64,
-    flags: u64,
-}
-
 /// The head of bpf_map_info.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,29 +115,22 @@ pub(super) struct LinkInfo {
     pad2: u32,
 }
 
-/// bpf_prog_info up to what is asked: the name.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-struct ProgramInfo {
-    kind: u32,
-    id: u32,
-    tag: [u8; 8],
-    jited_length: u32,
-    translated_length: u32,
-    jited: u64,
-    translated: u64,
-    load_time: u64,
-    created_by: u32,
-    map_count: u32,
-    maps: u64,
-    name: [u8; 16],
-}
-
 fn bpf<T>(number: i64, attributes: &mut T) -> io::Result<i64> {
     // SAFETY: the attributes are a repr(C) struct that is alive and as long as the size given; the pointers in it are
     // to memory that its maker keeps alive during the call.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, number, std::ptr::from_mut(attributes), size_of::<T>()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            number,
+            std::ptr::from_mut(attributes),
+            size_of::<T>(),
+        )
+    };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
 
 fn owned(fd: i64) -> io::Result<OwnedFd> {
@@ -154,14 +150,21 @@ fn c_path(path: &Path) -> io::Result<CString> {
 /// Opens what is pinned at a path.
 pub(super) fn object_get(path: &Path) -> io::Result<OwnedFd> {
     let path = c_path(path)?;
-    let mut attributes = ObjectAttributes { path: path.as_ptr() as u64, ..Default::default() };
+    let mut attributes = ObjectAttributes {
+        path: path.as_ptr() as u64,
+        ..Default::default()
+    };
     bpf(command::OBJ_GET, &mut attributes).and_then(owned)
 }
 
 /// Pins an object.
 pub(super) fn object_pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let path = c_path(path)?;
-    let mut attributes = ObjectAttributes { path: path.as_ptr() as u64, fd: number(fd), flags: 0 };
+    let mut attributes = ObjectAttributes {
+        path: path.as_ptr() as u64,
+        fd: number(fd),
+        flags: 0,
+    };
     bpf(command::OBJ_PIN, &mut attributes).map(drop)
 }
 
@@ -169,7 +172,11 @@ fn info<T: Default>(fd: BorrowedFd<'_>) -> io::Result<T> {
     let mut info = T::default();
     let length = u32::try_from(size_of::<T>()).map_err(io::Error::other)?;
     let address = std::ptr::from_mut(&mut info) as u64;
-    let mut attributes = InfoAttributes { fd: number(fd), length, info: address };
+    let mut attributes = InfoAttributes {
+        fd: number(fd),
+        length,
+        info: address,
+    };
     bpf(command::OBJ_GET_INFO_BY_FD, &mut attributes)?;
     Ok(info)
 }
@@ -185,16 +192,27 @@ pub(super) fn link_info(fd: BorrowedFd<'_>) -> io::Result<LinkInfo> {
 }
 
 /// Attaches a program to a cgroup. Flags are 0: links are multi by themselves, and asking for it is EINVAL.
-pub(super) fn link_create(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<OwnedFd> {
-    let mut attributes =
-        LinkCreateAttributes { program: number(program), target: number(cgroup), attach_type, ..Default::default() };
+pub(super) fn link_create(
+    program: BorrowedFd<'_>,
+    cgroup: BorrowedFd<'_>,
+    attach_type: u32,
+) -> io::Result<OwnedFd> {
+    let mut attributes = LinkCreateAttributes {
+        program: number(program),
+        target: number(cgroup),
+        attach_type,
+        ..Default::default()
+    };
     bpf(command::LINK_CREATE, &mut attributes).and_then(owned)
 }
 
 /// Replaces the program of a link, at one instant.
 pub(super) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
-    let mut attributes =
-        LinkUpdateAttributes { link: number(link), program: number(program), ..Default::default() };
+    let mut attributes = LinkUpdateAttributes {
+        link: number(link),
+        program: number(program),
+        ..Default::default()
+    };
     bpf(command::LINK_UPDATE, &mut attributes).map(drop)
 }
 
@@ -209,44 +227,11 @@ pub(super) fn attached_programs(cgroup: BorrowedFd<'_>, attach_type: u32) -> io:
         ..Default::default()
     };
     bpf(command::PROG_QUERY, &mut attributes)?;
-    Ok(ids.iter().copied().take(attributes.count as usize).collect())
-}
-
-/// A program's name.
-pub(super) fn program_name(id: u32) -> io::Result<String> {
-    #[repr(C)]
-    #[derive(Default)]
-    struct IdAttributes {
-        id: u32,
-        next: u32,
-        flags: u32,
-    }
-    let mut attributes = IdAttributes { id, ..Default::default() };
-    let program = bpf(command::PROG_GET_FD_BY_ID, &mut attributes).and_then(owned)?;
-    let info: ProgramInfo = info(program.as_fd())?;
-    let end = info.name.iter().position(|byte| *byte == 0).unwrap_or(info.name.len());
-    Ok(String::from_utf8_lossy(&info.name[..end]).into_owned())
-}
-
-/// How many keys a map has. The keys may be of any size up to 64 bytes.
-pub(super) fn count_keys(map: BorrowedFd<'_>, most: u32) -> io::Result<u64> {
-    let (mut key, mut next) = ([0_u64; 8], [0_u64; 8]);
-    let mut count = 0;
-    while count < u64::from(most) {
-        let mut attributes = NextKeyAttributes {
-            map: number(map),
-            key: if count == 0 { 0 } else { key.as_ptr() as u64 },
-            next_key: next.as_mut_ptr() as u64,
-            ..Default::default()
-        };
-        match bpf(command::MAP_GET_NEXT_KEY, &mut attributes) {
-            Ok(_) => key = next,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-            Err(error) => return Err(error),
-        }
-        count += 1;
-    }
-    Ok(count)
+    Ok(ids
+        .iter()
+        .copied()
+        .take(attributes.count as usize)
+        .collect())
 }
 
 /// Waits until every program that runs now, on any CPU, has ended: membarrier(2)'s MEMBARRIER_CMD_GLOBAL is
@@ -254,13 +239,21 @@ pub(super) fn count_keys(map: BorrowedFd<'_>, most: u32) -> io::Result<u64> {
 pub(super) fn rcu_grace_period() -> io::Result<()> {
     const MEMBARRIER_CMD_GLOBAL: i64 = 1;
     // SAFETY: the call takes three integers.
-    let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0_i64, 0_i64) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    let result =
+        unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0_i64, 0_i64) };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Nanoseconds of the clock that bpf_ktime_get_ns reads.
 pub(super) fn monotonic_nanoseconds() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: the pointer is to a timespec that is alive.
     let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
     if result != 0 {
@@ -269,81 +262,11 @@ pub(super) fn monotonic_nanoseconds() -> u64 {
     time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
 }
 
-/// An array map's memory, shared with the kernel. Only whole aligned words are read and written, atomically.
-#[derive(Debug)]
-pub(super) struct Words {
-    base: NonNull<AtomicU64>,
-    count: usize,
-}
-
-// SAFETY: the memory stays mapped as long as the value lives, and is touched by atomic operations alone.
-unsafe impl Send for Words {}
-// SAFETY: as for Send.
-unsafe impl Sync for Words {}
-
-impl Words {
-    /// Maps an array that was made with BPF_F_MMAPABLE. Its values must be a multiple of eight bytes long.
-    pub(super) fn map(fd: BorrowedFd<'_>) -> io::Result<Self> {
-        let info = map_info(fd)?;
-        let bytes = info.value_size as usize * info.max_entries as usize;
-        // SAFETY: a new mapping at an address of the kernel's choice; the length is the array's.
-        let address = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                bytes,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                fd.as_raw_fd(),
-                0,
-            )
-        };
-        if address == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let base = NonNull::new(address.cast::<AtomicU64>()).ok_or_else(|| io::Error::other("mapped at 0"))?;
-        Ok(Self { base, count: bytes / 8 })
-    }
-
-    fn word(&self, index: usize) -> Option<&AtomicU64> {
-        // SAFETY: the index is checked against the mapping's length, which is page aligned at its base.
-        (index < self.count).then(|| unsafe { self.base.add(index).as_ref() })
-    }
-
-    /// How many words there are.
-    pub(super) fn count(&self) -> usize {
-        self.count
-    }
-
-    /// Reads a word; 0 out of range.
-    pub(super) fn load(&self, index: usize) -> u64 {
-        self.word(index).map_or(0, |word| word.load(Ordering::Acquire))
-    }
-
-    /// Publishes a word: everything stored before is visible to who sees it. False out of range.
-    pub(super) fn store(&self, index: usize, value: u64) -> bool {
-        match self.word(index) {
-            Some(word) => {
-                word.store(value, Ordering::Release);
-                true
-            }
-            None => false,
-        }
-    }
-}
-
-impl Drop for Words {
-    fn drop(&mut self) {
-        // SAFETY: this is the mapping that `map` made, and no reference into it outlives the value.
-        unsafe { libc::munmap(self.base.as_ptr().cast(), self.count * 8) };
-    }
-}
-
 /// Gives memory that the allocator holds free back to the kernel: parsing many manifests leaves much of it.
-pub(crate) fn trim_heap() {
+pub(super) fn trim_heap() {
     #[cfg(target_env = "gnu")]
     // SAFETY: the call has no preconditions.
     unsafe {
         libc::malloc_trim(0);
     }
 }
-
