@@ -1,3 +1,163 @@
 //! The kernel side as the agent sees it: the object loaded, programs attached and pinned, maps written and read.
+//!
+//! `Datapath::open` measures and loads and touches nothing that is in force; the engine fills the maps for the first
+//! full state; `Datapath::commit` puts it in force, hook by hook.
+
+mod carry;
+mod commit;
+mod dump;
+mod error;
+mod hooks;
+mod links;
+mod load;
+mod maps;
 mod object;
+mod open;
+mod pins;
+mod probe;
+mod shape;
 mod sys;
+
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
+};
+
+use mesh_common::MAPS;
+
+pub use dump::Reader;
+pub use error::DatapathError;
+pub use hooks::{HOOKS, Hook};
+pub use maps::{Maps, Operation, Operations};
+pub use shape::Sizes;
+
+use crate::plan::TableDump;
+use links::Cgroup;
+use pins::Pins;
+
+/// Where the datapath is put.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The cgroup2 directory whose processes are served.
+    pub cgroup: PathBuf,
+    /// Where programs, links and maps are pinned.
+    pub bpffs: PathBuf,
+    /// Entries of the maps.
+    pub sizes: Sizes,
+}
+
+/// What a start found that people should know.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Finding {
+    /// A pin is not the map that its name says.
+    #[error("the pin {} has another shape than `{map}`; it is not read, and a new map takes its place", pin.display())]
+    WrongShape {
+        /// The map.
+        map: &'static str,
+        /// Its pin.
+        pin: PathBuf,
+    },
+    /// A table is made anew with another number of entries.
+    #[error("the map `{map}` is made anew with {to} entries instead of {from}")]
+    Resized {
+        /// The map.
+        map: &'static str,
+        /// Entries before.
+        from: u32,
+        /// Entries now.
+        to: u32,
+    },
+    /// A map that traffic fills keeps its size, because its entries are in use.
+    #[error(
+        "the map `{map}` keeps its {kept} entries, {wanted} were asked for: traffic is using it; \
+         `mesh-agent cleanup` and a new start make it anew"
+    )]
+    KeptSize {
+        /// The map.
+        map: &'static str,
+        /// Entries it has.
+        kept: u32,
+        /// Entries asked for.
+        wanted: u32,
+    },
+    /// RLIMIT_MEMLOCK cannot be raised.
+    #[error("RLIMIT_MEMLOCK cannot be raised ({0}); before Linux 5.11 maps may not fit into it")]
+    Memlock(String),
+}
+
+/// What `Datapath::open` gives.
+#[derive(Debug)]
+pub struct Opened {
+    /// Loaded, and not yet in force.
+    pub datapath: Datapath,
+    /// What the tables hold, if those of an earlier run were taken over; None if they are new and empty.
+    pub dump: Option<TableDump>,
+    /// What should be logged.
+    pub findings: Vec<Finding>,
+}
+
+/// The programs and maps of this agent.
+#[derive(Debug)]
+pub struct Datapath {
+    pins: Pins,
+    cgroup: Cgroup,
+    programs: BTreeMap<&'static str, OwnedFd>,
+    /// To be written by the engine.
+    pub maps: Maps,
+    /// Maps that are pinned under their names.
+    taken: Vec<&'static str>,
+}
+
+impl Datapath {
+    /// Takes over what is pinned and loads the object. The agent's lock must be held.
+    ///
+    /// # Errors
+    /// If the directory cannot be trusted, or the kernel refuses the object.
+    pub fn open(options: &Options) -> Result<Opened, DatapathError> {
+        open::open(options)
+    }
+
+    /// A reader of its own over the maps, for telemetry and the admin socket.
+    ///
+    /// # Errors
+    /// If the process has no descriptors left.
+    pub fn reader(&self) -> Result<Reader, DatapathError> {
+        let maps = MAPS.iter().filter_map(|spec| {
+            let map = self.maps.raw(spec.name).ok()?;
+            Some((spec.name, map))
+        });
+        Reader::of_maps(maps)
+    }
+}
+
+/// Lets the kernel count runs and nanoseconds of its programs for as long as the value lives (Linux 5.8).
+#[derive(Debug)]
+pub struct ProgramStatistics(OwnedFd);
+
+impl ProgramStatistics {
+    /// Starts counting.
+    ///
+    /// # Errors
+    /// On kernels before 5.8.
+    pub fn start() -> std::io::Result<Self> {
+        sys::enable_stats().map(Self)
+    }
+}
+
+impl AsFd for ProgramStatistics {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Nanoseconds of the clock that stamps of affinity are in.
+#[must_use]
+pub fn monotonic_nanoseconds() -> u64 {
+    sys::monotonic_nanoseconds()
+}
+
+/// Gives memory that the allocator holds free back to the kernel.
+pub fn trim_heap() {
+    sys::trim_heap();
+}

@@ -6,7 +6,7 @@ use std::{
     ffi::CString,
     io,
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
     path::Path,
@@ -16,7 +16,7 @@ mod elements;
 mod programs;
 mod words;
 
-pub(super) use elements::{Entry, RawMap};
+pub(super) use elements::RawMap;
 pub(super) use programs::{
     ProgramInfo, enable_stats, helper_works, program_by_id, program_info, raise_memlock,
 };
@@ -184,6 +184,15 @@ fn info<T: Default>(fd: BorrowedFd<'_>) -> io::Result<T> {
 /// What the kernel says of a map.
 pub(super) fn map_info(fd: BorrowedFd<'_>) -> io::Result<MapInfo> {
     info(fd)
+}
+
+/// Bytes of kernel memory that a map takes.
+pub(super) fn map_memory(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
+    let field = text.lines().find_map(|line| line.strip_prefix("memlock:"));
+    field
+        .and_then(|bytes| bytes.trim().parse().ok())
+        .ok_or_else(|| io::Error::other("its fdinfo has no memlock"))
 }
 
 /// What the kernel says of a cgroup link.

@@ -126,7 +126,7 @@ struct LoadAttributes {
 }
 
 /// Whether a program at a socket hook may call a helper with the arguments context and 0: the kernel's verifier is
-/// asked, by a program of five instructions that is never attached.
+/// asked, by a program of four instructions that is never attached.
 pub(in crate::datapath) fn helper_works(helper: u32, attach_type: u32, context: bool) -> bool {
     let move_zero = 0x0000_0000_0000_01b7_u64;
     let instructions: [u64; 4] = [

@@ -1,0 +1,106 @@
+//! Puts a filled datapath in force: new maps pinned, hooks switched one by one with readers first, old pins removed
+//! last. A kill at any point leaves pins from which the next start goes on: until the last hook is switched the old
+//! tables are in force and pinned; after it and before their pins are replaced, the next start sees by the program in
+//! force that the pinned tables are not its own, and fills new ones.
+
+use std::{fs, os::fd::AsFd, path::PathBuf};
+
+use mesh_common::{MAPS, MapKind, MapSpec};
+
+use super::{
+    Datapath, DatapathError, carry,
+    hooks::HOOKS,
+    links,
+    pins::{self, temporary},
+    sys,
+};
+
+impl Datapath {
+    /// Puts what was loaded and filled in force. May be called again after an error, and when it was called before.
+    ///
+    /// # Errors
+    /// If the kernel refuses a pin or a hook; hooks that were not reached keep their old program.
+    pub fn commit(&mut self) -> Result<(), DatapathError> {
+        let new_tables = self.pin_new_maps()?;
+        let mut carried = carry::Carried::default();
+        carry::sockets(self, &mut carried)?;
+        for hook in &HOOKS {
+            let program = self.program(hook)?;
+            links::attach(&self.pins, hook, program, &self.cgroup)?;
+        }
+        for (from, to) in &new_tables {
+            pins::replace(from, to)?;
+        }
+        // What the old programs remembered while hooks were being switched.
+        carry::sockets(self, &mut carried)?;
+        for hook in &HOOKS {
+            links::pin_program(&self.pins, hook, self.program(hook)?)?;
+        }
+        self.remove_old_pins()?;
+        self.taken = MAPS.iter().map(|spec| spec.name).collect();
+        Ok(())
+    }
+
+    /// Pins what is not pinned yet. Flow maps and counters take their names at once; tables when they are in force.
+    fn pin_new_maps(&self) -> Result<Vec<(PathBuf, PathBuf)>, DatapathError> {
+        let mut tables = Vec::new();
+        for spec in MAPS.iter().filter(|spec| !self.taken.contains(&spec.name)) {
+            let name = self.pins.map(spec);
+            let new = temporary(&name);
+            pins::remove(&new)?;
+            let map = self
+                .maps
+                .raw(spec.name)
+                .map_err(DatapathError::map("pin", spec.name))?;
+            sys::object_pin(map.fd(), &new).map_err(DatapathError::path("cannot pin", &new))?;
+            if spec.kind == MapKind::Derived {
+                tables.push((new, name));
+            } else {
+                clear(&name)?;
+                pins::replace(&new, &name)?;
+            }
+        }
+        Ok(tables)
+    }
+
+    /// Other versions of maps, and versions of maps that this binary does not have.
+    fn remove_old_pins(&self) -> Result<(), DatapathError> {
+        for spec in &MAPS {
+            for version in self.pins.versions(spec.name)? {
+                if version != spec.version {
+                    pins::remove(&self.pins.version(spec.name, version))?;
+                }
+            }
+        }
+        let known = |name: &str| MAPS.iter().any(|spec| is_pin_of(spec, name));
+        for name in pins::list(self.pins.root())? {
+            let path = self.pins.root().join(&name);
+            if !known(&name) && !path.is_dir() {
+                pins::remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn program(&self, hook: &super::Hook) -> Result<std::os::fd::BorrowedFd<'_>, DatapathError> {
+        self.programs
+            .get(hook.name)
+            .map(AsFd::as_fd)
+            .ok_or_else(|| DatapathError::Load {
+                object: format!("the program {}", hook.name),
+                reason: "it is not in the eBPF object".to_owned(),
+            })
+    }
+}
+
+fn is_pin_of(spec: &MapSpec, name: &str) -> bool {
+    name == format!("{}_v{}", spec.name, spec.version)
+}
+
+/// A name may be held by an empty directory, over which nothing can be renamed.
+fn clear(path: &std::path::Path) -> Result<(), DatapathError> {
+    if path.is_dir() {
+        return fs::remove_dir(path).map_err(DatapathError::path("cannot remove", path));
+    }
+    Ok(())
+}

@@ -1,0 +1,223 @@
+//! Maps read: whole and typed. Works on the maps of a running agent and on pins alone.
+
+use std::{collections::BTreeMap, io, os::fd::AsFd, path::Path};
+
+use mesh_common::{
+    AffinityKey, AffinityValue, Backend, COUNTERS, Counter, FrontendKey, FrontendValue, MAPS,
+    MapShape, Peer, Plain, ServiceWord, SetWord, SocketKey, SocketValue, from_bytes,
+};
+
+use super::{
+    DatapathError,
+    pins::Pins,
+    shape::{Fit, fit, spec},
+    sys::{self, RawMap, Words},
+};
+use crate::plan::TableDump;
+
+/// Maps that can be read. Reading counts nothing and needs no lock.
+#[derive(Debug, Default)]
+pub struct Reader {
+    maps: BTreeMap<&'static str, RawMap>,
+}
+
+impl Reader {
+    /// Opens the pins in a directory; those that are missing, or of a layout that this binary does not know, are left
+    /// out and read as `NotFound`.
+    #[must_use]
+    pub fn of_pins(bpffs: &Path) -> Self {
+        let pins = Pins::at(bpffs);
+        let mut maps = BTreeMap::new();
+        for spec in &MAPS {
+            let map = sys::object_get(&pins.map(spec)).and_then(RawMap::open);
+            if let Ok(map) = map
+                && fit(spec, map.info().max_entries, map.info()) == Fit::Same
+            {
+                maps.insert(spec.name, map);
+            }
+        }
+        Self { maps }
+    }
+
+    pub(super) fn of_maps<'a>(
+        maps: impl Iterator<Item = (&'static str, &'a RawMap)>,
+    ) -> Result<Self, DatapathError> {
+        let mut own = BTreeMap::new();
+        for (name, map) in maps {
+            let copy = map.fd().try_clone_to_owned().and_then(RawMap::open);
+            own.insert(name, copy.map_err(DatapathError::map("open", name))?);
+        }
+        Ok(Self { maps: own })
+    }
+
+    /// The maps that are there.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        MAPS.iter()
+            .map(|spec| spec.name)
+            .filter(|name| self.maps.contains_key(name))
+    }
+
+    pub(super) fn map(&self, name: &'static str) -> Result<&RawMap, DatapathError> {
+        let absent = || io::Error::new(io::ErrorKind::NotFound, "it is not pinned");
+        self.maps
+            .get(name)
+            .ok_or_else(absent)
+            .map_err(DatapathError::map("read", name))
+    }
+
+    fn entries<K: Plain, V: Plain>(
+        &self,
+        name: &'static str,
+    ) -> Result<Vec<(K, V)>, DatapathError> {
+        let entries = self
+            .map(name)?
+            .entries()
+            .map_err(DatapathError::map("read", name))?;
+        entries
+            .iter()
+            .map(|(key, value)| Some((from_bytes(key)?, from_bytes(value)?)))
+            .collect::<Option<_>>()
+            .ok_or_else(|| io::Error::other("its entries are of another size"))
+            .map_err(DatapathError::map("read", name))
+    }
+
+    /// The words of an array and how many make a value. The map's memory is read in place: a million slots are not
+    /// copied to find the few in use.
+    fn words(&self, name: &'static str) -> Result<(Words, usize), DatapathError> {
+        let map = self.map(name)?;
+        let words = Words::map(map.fd()).map_err(DatapathError::map("read", name))?;
+        Ok((words, map.info().value_size as usize / 8))
+    }
+
+    /// The values of an array, by index, cut off after the last that is not all zeros.
+    fn array<V: Plain>(&self, name: &'static str) -> Result<Vec<V>, DatapathError> {
+        let (words, size) = self.words(name)?;
+        let last = (0..words.count())
+            .rev()
+            .find(|index| words.load(*index) != 0);
+        let used = last.map_or(0, |last| last / size + 1);
+        let value = |index: usize| {
+            let words = (index * size..(index + 1) * size).map(|word| words.load(word));
+            from_bytes(&words.flat_map(u64::to_ne_bytes).collect::<Vec<u8>>())
+        };
+        (0..used)
+            .map(value)
+            .collect::<Option<_>>()
+            .ok_or_else(|| io::Error::other("its values are of another size"))
+            .map_err(DatapathError::map("read", name))
+    }
+
+    /// Every entry of `frontends`.
+    ///
+    /// # Errors
+    /// If the map is not there or cannot be read; so for all that follow.
+    pub fn frontends(&self) -> Result<Vec<(FrontendKey, FrontendValue)>, DatapathError> {
+        self.entries("frontends")
+    }
+
+    /// Every entry of `affinity`.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn affinity(&self) -> Result<Vec<(AffinityKey, AffinityValue)>, DatapathError> {
+        self.entries("affinity")
+    }
+
+    /// Every entry of `sockets`.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn sockets(&self) -> Result<Vec<(SocketKey, SocketValue)>, DatapathError> {
+        self.entries("sockets")
+    }
+
+    /// The connected sockets of `peers`: places whose entry is that of the cookie that holds them.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn peers(&self) -> Result<Vec<Peer>, DatapathError> {
+        let cookies: Vec<u64> = self.array("peer_cookies")?;
+        let peers: Vec<Peer> = self.array("peers")?;
+        let held = peers.into_iter().zip(cookies);
+        Ok(held
+            .filter(|(peer, cookie)| *cookie != 0 && peer.cookie() == *cookie)
+            .map(|(peer, _)| peer)
+            .collect())
+    }
+
+    /// The counters, summed over the CPUs.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn counters(&self) -> Result<Vec<(Counter, u64)>, DatapathError> {
+        let map = self.map("counters")?;
+        let mut sums = Vec::new();
+        for counter in Counter::ALL {
+            let value = map
+                .lookup(&counter.index().to_ne_bytes())
+                .map_err(DatapathError::map("read", "counters"))?
+                .unwrap_or_default();
+            let sum = value
+                .chunks_exact(8)
+                .filter_map(from_bytes::<u64>)
+                .fold(0, u64::wrapping_add);
+            sums.push((counter, sum));
+        }
+        Ok(sums)
+    }
+
+    /// The derived maps, whole.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn tables(&self) -> Result<TableDump, DatapathError> {
+        let slots: Vec<u64> = self.array("slots")?;
+        let slot = |word: &u64| u32::try_from(*word).unwrap_or(0);
+        Ok(TableDump {
+            frontends: self.frontends()?,
+            services: typed(&self.array("services")?, ServiceWord::from_word),
+            sets: typed(&self.array("sets")?, SetWord::from_word),
+            slots: slots.iter().map(slot).collect(),
+            backends: self.array::<Backend>("backends")?,
+        })
+    }
+
+    /// Entries of a map in use: keys of a hash, values of an array that are not all zeros.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn used(&self, name: &'static str) -> Result<u64, DatapathError> {
+        if name == "counters" {
+            return Ok(u64::from(COUNTERS));
+        }
+        if spec(name).is_some_and(|spec| spec.shape == MapShape::MappedArray) {
+            let (words, size) = self.words(name)?;
+            let is_used = |index: &usize| {
+                (index * size..(index + 1) * size).any(|word| words.load(word) != 0)
+            };
+            return Ok((0..words.count() / size).filter(is_used).count() as u64);
+        }
+        let entries = self.map(name)?.entries();
+        Ok(entries.map_err(DatapathError::map("read", name))?.len() as u64)
+    }
+
+    /// Kernel memory that a map takes, as its descriptor's fdinfo says (`memlock`).
+    ///
+    /// # Errors
+    /// As above.
+    pub fn bytes(&self, name: &'static str) -> Result<u64, DatapathError> {
+        sys::map_memory(self.map(name)?.fd().as_fd()).map_err(DatapathError::map("read", name))
+    }
+
+    /// Entries that a map has room for.
+    ///
+    /// # Errors
+    /// If the map is not there.
+    pub fn capacity(&self, name: &'static str) -> Result<u64, DatapathError> {
+        Ok(u64::from(self.map(name)?.info().max_entries))
+    }
+}
+
+fn typed<T>(words: &[u64], from: impl Fn(u64) -> T) -> Vec<T> {
+    words.iter().copied().map(from).collect()
+}

@@ -1,0 +1,141 @@
+//! The eBPF object into the kernel: maps made or taken over, programs relocated, verified and loaded. Nothing here
+//! attaches or pins.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
+};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Map, MapData},
+    programs::{Program, ProgramFd},
+};
+use mesh_common::MAPS;
+
+use super::{
+    DatapathError, Sizes,
+    hooks::HOOKS,
+    object, probe,
+    shape::{Fit, fit},
+    sys::RawMap,
+};
+
+/// The object in the kernel.
+pub(super) struct Loaded {
+    /// By name; every map of `mesh_common::MAPS`.
+    pub(super) maps: BTreeMap<&'static str, RawMap>,
+    /// By name; every program of `HOOKS`.
+    pub(super) programs: BTreeMap<&'static str, OwnedFd>,
+}
+
+/// Loads the object. `taken` are pins that have been found to fit; every other map is made anew.
+pub(super) fn load(
+    sizes: &Sizes,
+    taken: &BTreeMap<&'static str, PathBuf>,
+) -> Result<Loaded, DatapathError> {
+    let has_set_retval = u32::from(probe::has_set_retval());
+    let mut loader = EbpfLoader::new();
+    loader.override_global("HAS_SET_RETVAL", &has_set_retval, true);
+    for spec in &MAPS {
+        loader.map_max_entries(spec.name, sizes.entries(spec));
+        if let Some(pin) = taken.get(spec.name) {
+            loader.map_pin_path(spec.name, pin.as_path());
+        }
+    }
+    let mut object = loader
+        .load(object::BYTES)
+        .map_err(failed("the eBPF object"))?;
+    Ok(Loaded {
+        programs: load_programs(&mut object)?,
+        maps: open_maps(&mut object, sizes)?,
+    })
+}
+
+fn load_programs(object: &mut Ebpf) -> Result<BTreeMap<&'static str, OwnedFd>, DatapathError> {
+    let mut programs = BTreeMap::new();
+    for hook in &HOOKS {
+        let name = || format!("the program {}", hook.name);
+        let program = object
+            .program_mut(hook.name)
+            .ok_or_else(|| absent(name()))?;
+        let fd = load_program(program).map_err(failed(name()))?;
+        programs.insert(hook.name, fd);
+    }
+    Ok(programs)
+}
+
+fn load_program(program: &mut Program) -> Result<OwnedFd, aya::programs::ProgramError> {
+    let clone = |fd: &ProgramFd| fd.as_fd().try_clone_to_owned().map_err(Into::into);
+    if let Program::CgroupSock(program) = program {
+        program.load()?;
+        return clone(program.fd()?);
+    }
+    let program: &mut aya::programs::CgroupSockAddr = program.try_into()?;
+    program.load()?;
+    clone(program.fd()?)
+}
+
+fn open_maps(
+    object: &mut Ebpf,
+    sizes: &Sizes,
+) -> Result<BTreeMap<&'static str, RawMap>, DatapathError> {
+    let mut maps = BTreeMap::new();
+    for spec in &MAPS {
+        let name = || format!("the map {}", spec.name);
+        let data = object
+            .take_map(spec.name)
+            .and_then(data)
+            .ok_or_else(|| absent(name()))?;
+        let map = data
+            .fd()
+            .as_fd()
+            .try_clone_to_owned()
+            .and_then(RawMap::open)
+            .map_err(DatapathError::map("open", spec.name))?;
+        if fit(spec, sizes.entries(spec), map.info()) == Fit::Wrong {
+            return Err(DatapathError::Load {
+                object: name(),
+                reason: format!(
+                    "the object makes it otherwise than its specification: {:?}",
+                    map.info()
+                ),
+            });
+        }
+        maps.insert(spec.name, map);
+    }
+    Ok(maps)
+}
+
+fn data(map: Map) -> Option<MapData> {
+    let (Map::HashMap(data) | Map::LruHashMap(data) | Map::Array(data) | Map::PerCpuArray(data)) =
+        map
+    else {
+        return None;
+    };
+    Some(data)
+}
+
+fn absent(object: String) -> DatapathError {
+    DatapathError::Load {
+        object,
+        reason: "it is not in the eBPF object, which is of another build".to_owned(),
+    }
+}
+
+/// The causes are part of the reason: the verifier's log is the innermost.
+fn failed<E: std::error::Error>(object: impl Into<String>) -> impl FnOnce(E) -> DatapathError {
+    move |error| {
+        let mut reason = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            reason = format!("{reason}: {cause}");
+            source = cause.source();
+        }
+        DatapathError::Load {
+            object: object.into(),
+            reason,
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The maps in force, written: words by one store into mapped memory, records by system calls. Each operation is
+//! counted by map, word and outcome.
+
+use std::{collections::BTreeMap, io};
+
+use mesh_common::{Backend, SocketKey, bytes_of};
+
+use super::{
+    DatapathError,
+    sys::{self, RawMap, Words},
+};
+use crate::{
+    apply::{MapWriter, WriteError},
+    plan::Write,
+};
+
+/// What was done to a map, as `mesh_agent_map_operations_total` names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operation {
+    /// A system call that writes an entry.
+    Update,
+    /// A system call that deletes one.
+    Delete,
+    /// A system call that reads entries.
+    Lookup,
+    /// A store into mapped memory.
+    Store,
+}
+
+impl Operation {
+    /// The word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Lookup => "lookup",
+            Self::Store => "store",
+        }
+    }
+}
+
+/// How often each operation was done on each map, and whether it worked.
+pub type Operations = BTreeMap<(&'static str, Operation, bool), u64>;
+
+/// The maps in force.
+#[derive(Debug)]
+pub struct Maps {
+    raw: BTreeMap<&'static str, RawMap>,
+    services: Words,
+    sets: Words,
+    slots: Words,
+    backends: Words,
+    operations: Operations,
+}
+
+impl Maps {
+    pub(super) fn new(raw: BTreeMap<&'static str, RawMap>) -> Result<Self, DatapathError> {
+        let words = |name| {
+            let map = of(&raw, name).map_err(DatapathError::map("map", name))?;
+            Words::map(map.fd()).map_err(DatapathError::map("map", name))
+        };
+        Ok(Self {
+            services: words("services")?,
+            sets: words("sets")?,
+            slots: words("slots")?,
+            backends: words("backends")?,
+            raw,
+            operations: Operations::new(),
+        })
+    }
+
+    pub(super) fn raw(&self, name: &'static str) -> io::Result<&RawMap> {
+        of(&self.raw, name)
+    }
+
+    /// Entries that a map has room for; 0 for a name that is no map's.
+    #[must_use]
+    pub fn capacity(&self, name: &str) -> u32 {
+        self.raw.get(name).map_or(0, |map| map.info().max_entries)
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub const fn operations(&self) -> &Operations {
+        &self.operations
+    }
+
+    pub(super) fn count(&mut self, map: &'static str, operation: Operation, worked: bool) {
+        *self.operations.entry((map, operation, worked)).or_default() += 1;
+    }
+
+    fn store(&mut self, map: &'static str, index: usize, word: u64) -> Result<(), WriteError> {
+        let words = match map {
+            "services" => &self.services,
+            "sets" => &self.sets,
+            "slots" => &self.slots,
+            _ => &self.backends,
+        };
+        let worked = words.store(index, word);
+        self.count(map, Operation::Store, worked);
+        if worked {
+            Ok(())
+        } else {
+            Err(WriteError::Full { map })
+        }
+    }
+
+    fn put(&mut self, map: &'static str, key: &[u8], value: &[u8]) -> Result<(), WriteError> {
+        let result = self.raw(map).and_then(|raw| raw.update(key, value, 0));
+        self.count(map, Operation::Update, result.is_ok());
+        result.map_err(|source| refused(map, source))
+    }
+
+    /// That the entry is not there is what was wanted.
+    fn delete(&mut self, map: &'static str, key: &[u8]) -> Result<(), WriteError> {
+        let result = match self.raw(map).and_then(|raw| raw.delete(key)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        };
+        self.count(map, Operation::Delete, result.is_ok());
+        result.map_err(|source| WriteError::Io { map, source })
+    }
+
+    /// Deletes entries of `sockets` that a sweep found dead.
+    ///
+    /// # Errors
+    /// At the first that the kernel refuses.
+    pub fn delete_sockets(&mut self, keys: &[SocketKey]) -> Result<(), WriteError> {
+        keys.iter()
+            .try_for_each(|key| self.delete("sockets", bytes_of(key)))
+    }
+
+    /// Takes the mark away that `peers` once had no place for a socket; the kernel sets it again.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn clear_displaced(&mut self) -> Result<(), WriteError> {
+        self.put("displaced", bytes_of(&0_u32), bytes_of(&0_u64))
+    }
+}
+
+impl MapWriter for Maps {
+    fn write(&mut self, write: &Write) -> Result<(), WriteError> {
+        match write {
+            Write::PutBackend(id, backend) => self.put("backends", bytes_of(id), bytes_of(backend)),
+            Write::StoreBackendWord(id, word) => {
+                self.store("backends", backend_word(*id), word.word())
+            }
+            Write::StoreSlot(slot, id) => self.store("slots", *slot as usize, u64::from(*id)),
+            Write::StoreSet(set, word) => self.store("sets", *set as usize, word.word()),
+            Write::StoreService(id, word) => self.store("services", *id as usize, word.word()),
+            Write::PutFrontend(key, value) => self.put("frontends", bytes_of(key), bytes_of(value)),
+            Write::DeleteFrontend(key) => self.delete("frontends", bytes_of(key)),
+        }
+    }
+
+    fn grace(&mut self) -> Result<(), WriteError> {
+        sys::rcu_grace_period().map_err(|source| WriteError::Io {
+            map: "frontends",
+            source,
+        })
+    }
+}
+
+/// Index among the words of `backends` of a backend's word.
+const fn backend_word(id: u32) -> usize {
+    id as usize * (size_of::<Backend>() / 8) + Backend::WORD_OFFSET / 8
+}
+
+const _: () = assert!(size_of::<Backend>() % 8 == 0 && Backend::WORD_OFFSET % 8 == 0);
+
+/// An index beyond the end of an array is E2BIG; a hash without room too, or ENOMEM or ENOSPC.
+fn refused(map: &'static str, source: io::Error) -> WriteError {
+    match source.raw_os_error() {
+        Some(libc::E2BIG | libc::ENOSPC | libc::ENOMEM) => WriteError::Full { map },
+        _ => WriteError::Io { map, source },
+    }
+}
+
+fn of<'a>(raw: &'a BTreeMap<&'static str, RawMap>, name: &'static str) -> io::Result<&'a RawMap> {
+    raw.get(name)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "it is not loaded"))
+}

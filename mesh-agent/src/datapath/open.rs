@@ -1,0 +1,136 @@
+//! Start: what is pinned is measured, taken over or left aside, and the object is loaded. Nothing that is in force is
+//! touched before `commit`.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+};
+
+use mesh_common::{MAPS, MapKind, MapSpec};
+
+use super::{
+    Datapath, DatapathError, Finding, Opened, Options,
+    hooks::LAST,
+    links::{self, Cgroup},
+    load::load,
+    maps::Maps,
+    pins::Pins,
+    shape::{Fit, fit},
+    sys,
+};
+
+/// Opens the datapath.
+pub(super) fn open(options: &Options) -> Result<Opened, DatapathError> {
+    let cgroup = Cgroup::open(&options.cgroup)?;
+    let pins = Pins::prepare(&options.bpffs)?;
+    let mut findings = Vec::new();
+    let taken = choose(&pins, options, &mut findings)?;
+    // Before Linux 5.11 maps count against the limit; later the kernel does not look at it.
+    if let Err(error) = sys::raise_memlock() {
+        findings.push(Finding::Memlock(error.to_string()));
+    }
+    let loaded = load(&options.sizes, &taken)?;
+    let taken: Vec<&'static str> = taken.into_keys().collect();
+    let maps = Maps::new(loaded.maps)?;
+    let tables_taken = MAPS
+        .iter()
+        .filter(|spec| spec.kind == MapKind::Derived)
+        .all(|spec| taken.contains(&spec.name));
+    let datapath = Datapath {
+        pins,
+        cgroup,
+        programs: loaded.programs,
+        maps,
+        taken,
+    };
+    let dump = tables_taken
+        .then(|| datapath.reader()?.tables())
+        .transpose()?;
+    Ok(Opened {
+        datapath,
+        dump,
+        findings,
+    })
+}
+
+/// Which pins are taken over.
+fn choose(
+    pins: &Pins,
+    options: &Options,
+    findings: &mut Vec<Finding>,
+) -> Result<BTreeMap<&'static str, PathBuf>, DatapathError> {
+    let mut taken = BTreeMap::new();
+    let in_force = links::program_in_force(pins, &LAST).map(|program| program.maps);
+    let mut tables_fit = true;
+    for spec in &MAPS {
+        let fits = take(pins, spec, options, findings)?;
+        let used = fits.is_some_and(|id| in_force.as_ref().is_none_or(|maps| maps.contains(&id)));
+        match (spec.kind, fits, used) {
+            // The tables are of use together alone: ids in one point into the next.
+            (MapKind::Derived, _, false) => tables_fit = false,
+            (MapKind::Flow | MapKind::Counter, None, _) => {}
+            (MapKind::Derived | MapKind::Flow | MapKind::Counter, _, _) => {
+                taken.insert(spec.name, pins.map(spec));
+            }
+        }
+    }
+    if !tables_fit {
+        taken.retain(|name, _| {
+            MAPS.iter()
+                .any(|spec| spec.name == *name && spec.kind != MapKind::Derived)
+        });
+    }
+    Ok(taken)
+}
+
+/// The id of a pinned map that can be taken over.
+fn take(
+    pins: &Pins,
+    spec: &MapSpec,
+    options: &Options,
+    findings: &mut Vec<Finding>,
+) -> Result<Option<u32>, DatapathError> {
+    let path = pins.map(spec);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let info = measure(&path)?;
+    let wanted = options.sizes.entries(spec);
+    let verdict = info
+        .as_ref()
+        .map_or(Fit::Wrong, |info| fit(spec, wanted, info));
+    let id = info.map(|info| info.id);
+    match (verdict, spec.kind) {
+        (Fit::Same, _) => Ok(id),
+        (Fit::Wrong, _) => {
+            findings.push(Finding::WrongShape {
+                map: spec.name,
+                pin: path,
+            });
+            Ok(None)
+        }
+        (Fit::OtherSize(found), MapKind::Derived) => {
+            findings.push(Finding::Resized {
+                map: spec.name,
+                from: found,
+                to: wanted,
+            });
+            Ok(None)
+        }
+        (Fit::OtherSize(found), MapKind::Flow | MapKind::Counter) => {
+            findings.push(Finding::KeptSize {
+                map: spec.name,
+                kept: found,
+                wanted,
+            });
+            Ok(id)
+        }
+    }
+}
+
+/// What is pinned; None if it is no map, which is as wrong as a map of another shape.
+fn measure(path: &Path) -> Result<Option<sys::MapInfo>, DatapathError> {
+    let object = sys::object_get(path).map_err(DatapathError::path("cannot open the pin", path))?;
+    Ok(sys::map_info(object.as_fd()).ok())
+}
