@@ -4,6 +4,7 @@
 //! full state; `Datapath::commit` puts it in force, hook by hook.
 
 mod carry;
+mod cleanup;
 mod commit;
 mod dump;
 mod error;
@@ -26,6 +27,7 @@ use std::{
 
 use mesh_common::MAPS;
 
+pub use cleanup::cleanup;
 pub use dump::Reader;
 pub use error::DatapathError;
 pub use hooks::{HOOKS, Hook};

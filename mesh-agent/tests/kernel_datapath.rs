@@ -1,0 +1,201 @@
+//! The datapath on the kernel this runs on: every program through the verifier, real connections through frontends
+//! that were written by `Write`s, take-over, pins that do not fit, cleanup. Needs root; skipped without, failed in CI.
+
+mod kernel;
+
+use kernel::{Place, service, write};
+use mesh_agent::{
+    datapath::{Datapath, Finding, HOOKS, Sizes},
+    plan::Write,
+};
+use mesh_common::{BackendState, Counter, Reason, SetWord};
+
+#[test]
+fn a_connection_goes_through_a_frontend() {
+    let Some(place) = Place::enter("connect") else {
+        return;
+    };
+    let mut opened = Datapath::open(&place.options).unwrap();
+    assert!(opened.dump.is_none());
+    let target = place.listen();
+    write(&mut opened.datapath, &service(1, target));
+    assert!(
+        place.connect().is_err(),
+        "nothing is in force before the commit"
+    );
+    opened.datapath.commit().unwrap();
+    let stream = place.connect().unwrap();
+    assert_eq!(
+        stream.peer_addr().unwrap(),
+        place.frontend(),
+        "getpeername shows the Service"
+    );
+
+    write(&mut opened.datapath, &[Write::StoreSet(1, SetWord::EMPTY)]);
+    let refused = place.connect().unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    let counters = opened.datapath.reader().unwrap().counters().unwrap();
+    let count = |counter| {
+        counters
+            .iter()
+            .find(|(name, _)| *name == counter)
+            .unwrap()
+            .1
+    };
+    assert_eq!(count(Counter::Forwarded), 1);
+    assert_eq!(count(Counter::Refused(Reason::NoEndpoints)), 1);
+}
+
+#[test]
+fn every_hook_is_attached_and_pinned() {
+    let Some(place) = Place::enter("hooks") else {
+        return;
+    };
+    let mut opened = Datapath::open(&place.options).unwrap();
+    opened.datapath.commit().unwrap();
+    for hook in &HOOKS {
+        assert_eq!(place.attached(hook), 1, "{}", hook.name);
+        assert!(place.options.bpffs.join("links").join(hook.name).exists());
+        assert!(
+            place
+                .options
+                .bpffs
+                .join("programs")
+                .join(hook.name)
+                .exists()
+        );
+    }
+}
+
+#[test]
+fn a_second_start_takes_over() {
+    let Some(place) = Place::enter("again") else {
+        return;
+    };
+    let target = place.listen();
+    let mut first = Datapath::open(&place.options).unwrap().datapath;
+    write(&mut first, &service(1, target));
+    first.commit().unwrap();
+    drop(first);
+    let stream = place.connect().unwrap();
+
+    let second = Datapath::open(&place.options).unwrap();
+    let dump = second.dump.expect("the tables are taken over");
+    assert_eq!(dump.frontends.len(), 1);
+    assert_eq!(dump.sets[1], SetWord::new(0, 1));
+    assert_eq!(dump.backends[1].word().state(), BackendState::Ready);
+    assert!(place.connect().is_ok(), "an open touches nothing in force");
+    let mut second = second.datapath;
+    second.commit().unwrap();
+    assert!(place.connect().is_ok());
+    assert_eq!(stream.peer_addr().unwrap(), place.frontend());
+    for hook in &HOOKS {
+        assert_eq!(place.attached(hook), 1, "{}", hook.name);
+    }
+}
+
+#[test]
+fn another_size_makes_new_tables() {
+    let Some(mut place) = Place::enter("size") else {
+        return;
+    };
+    let target = place.listen();
+    let mut first = Datapath::open(&place.options).unwrap().datapath;
+    write(&mut first, &service(1, target));
+    first.commit().unwrap();
+    drop(first);
+
+    place.options.sizes = Sizes {
+        services: 99,
+        sockets: 55,
+        ..place.options.sizes
+    };
+    let mut second = Datapath::open(&place.options).unwrap();
+    assert!(second.dump.is_none());
+    let resized = |finding: &Finding| {
+        matches!(
+            finding,
+            Finding::Resized {
+                map: "services",
+                to: 99,
+                ..
+            }
+        )
+    };
+    assert!(second.findings.iter().any(resized), "{:?}", second.findings);
+    let kept = |finding: &Finding| {
+        matches!(
+            finding,
+            Finding::KeptSize {
+                map: "sockets",
+                wanted: 55,
+                ..
+            }
+        )
+    };
+    assert!(second.findings.iter().any(kept), "{:?}", second.findings);
+    assert!(
+        place.connect().is_ok(),
+        "the old tables are in force until the commit"
+    );
+    write(&mut second.datapath, &service(2, target));
+    second.datapath.commit().unwrap();
+    assert!(place.connect().is_ok());
+    drop(second);
+    let third = Datapath::open(&place.options).unwrap();
+    assert_eq!(
+        third.dump.expect("the new tables are pinned").sets[2],
+        SetWord::new(0, 1)
+    );
+}
+
+#[test]
+fn a_pin_of_another_shape_is_not_read() {
+    let Some(place) = Place::enter("shape") else {
+        return;
+    };
+    Datapath::open(&place.options)
+        .unwrap()
+        .datapath
+        .commit()
+        .unwrap();
+    let sets = place.options.bpffs.join("sets_v1");
+    let frontends = place.options.bpffs.join("frontends_v1");
+    std::fs::remove_file(&sets).unwrap();
+    std::fs::rename(&frontends, &sets).unwrap();
+    let mut opened = Datapath::open(&place.options).unwrap();
+    assert!(opened.dump.is_none());
+    let wrong = |finding: &Finding| matches!(finding, Finding::WrongShape { map: "sets", .. });
+    assert!(opened.findings.iter().any(wrong), "{:?}", opened.findings);
+    opened.datapath.commit().unwrap();
+    drop(opened);
+    assert!(Datapath::open(&place.options).unwrap().dump.is_some());
+}
+
+#[test]
+fn cleanup_leaves_nothing() {
+    let Some(place) = Place::enter("cleanup") else {
+        return;
+    };
+    Datapath::open(&place.options)
+        .unwrap()
+        .datapath
+        .commit()
+        .unwrap();
+    let run_dir = std::env::temp_dir().join(format!("mesh-datapath-run-{}", std::process::id()));
+    std::fs::create_dir(&run_dir).unwrap();
+    let planned = mesh_agent::datapath::cleanup(&place.options.bpffs, &run_dir, true).unwrap();
+    assert!(place.options.bpffs.exists());
+    std::fs::remove_file(place.options.bpffs.join("links/connect4")).unwrap();
+    let removed = mesh_agent::datapath::cleanup(&place.options.bpffs, &run_dir, false).unwrap();
+    assert!(removed.len() < planned.len());
+    assert!(!place.options.bpffs.exists() && !run_dir.exists());
+    for hook in &HOOKS {
+        assert_eq!(place.attached(hook), 0, "{}", hook.name);
+    }
+    assert!(
+        mesh_agent::datapath::cleanup(&place.options.bpffs, &run_dir, false)
+            .unwrap()
+            .is_empty()
+    );
+}
