@@ -5,7 +5,7 @@ mod kernel;
 
 use kernel::{Place, service, write};
 use mesh_agent::{
-    datapath::{Datapath, Finding, HOOKS, Sizes},
+    datapath::{Datapath, Finding, HOOKS, Sizes, codes, probe},
     plan::Write,
 };
 use mesh_common::{BackendState, Counter, Reason, SetWord};
@@ -197,5 +197,47 @@ fn cleanup_leaves_nothing() {
         mesh_agent::datapath::cleanup(&place.options.bpffs, &run_dir, false)
             .unwrap()
             .is_empty()
+    );
+}
+
+#[test]
+fn this_host_is_fit() {
+    let Some(place) = Place::enter("check") else {
+        return;
+    };
+    let results = probe::all(&place.options);
+    assert_eq!(results.len(), codes::CODES.len());
+    for (result, code) in results.iter().zip(codes::CODES) {
+        println!("{} {result}", result.level.name());
+        assert_eq!(result.code, *code);
+        assert!(!result.refuses(false), "{result}");
+    }
+}
+
+#[test]
+fn another_agent_on_the_hooks_is_named() {
+    let Some(mut place) = Place::enter("others") else {
+        return;
+    };
+    Datapath::open(&place.options)
+        .unwrap()
+        .datapath
+        .commit()
+        .unwrap();
+    let ours = place.options.bpffs.clone();
+    let found = |options: &mesh_agent::datapath::Options| {
+        let results = probe::all(options);
+        results
+            .into_iter()
+            .find(|result| result.code == codes::OTHERS)
+    };
+    assert_eq!(found(&place.options).unwrap().level, probe::Level::Ok);
+    place.options.bpffs.set_file_name("mesh-datapath-elsewhere");
+    let result = found(&place.options).unwrap();
+    place.options.bpffs = ours;
+    assert!(result.refuses(false) && !result.refuses(true));
+    assert!(
+        result.what.contains("another mesh-agent's connect4"),
+        "{result}"
     );
 }

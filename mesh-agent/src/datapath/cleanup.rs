@@ -41,9 +41,13 @@ pub fn cleanup(bpffs: &Path, run_dir: &Path, dry_run: bool) -> Result<Vec<PathBu
     found.push(run_dir.to_owned());
     found.retain(|path| fs::symlink_metadata(path).is_ok());
     if !dry_run {
-        for path in &found {
-            remove(path)?;
+        let mut removed = Vec::new();
+        for path in found {
+            if remove(&path)? {
+                removed.push(path);
+            }
         }
+        return Ok(removed);
     }
     Ok(found)
 }
@@ -72,13 +76,15 @@ fn is_map(name: &str) -> bool {
 }
 
 /// A directory that holds something of others stays.
-fn remove(path: &Path) -> Result<(), DatapathError> {
+fn remove(path: &Path) -> Result<bool, DatapathError> {
     if !path.is_dir() {
-        return pins::remove(path);
+        return pins::remove(path).map(|()| true);
     }
     match fs::remove_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
-        result => result.map_err(DatapathError::path("cannot remove", path)),
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(false),
+        result => result
+            .map(|()| true)
+            .map_err(DatapathError::path("cannot remove", path)),
     }
 }
 

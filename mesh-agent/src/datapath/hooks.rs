@@ -28,7 +28,7 @@ pub const HOOKS: [Hook; 9] = [
 ];
 
 /// The hook whose program is replaced last: the maps that it uses are those in force.
-pub const LAST: Hook = HOOKS[HOOKS.len() - 1];
+pub(super) const LAST: Hook = HOOKS[HOOKS.len() - 1];
 
 #[cfg(test)]
 mod tests {

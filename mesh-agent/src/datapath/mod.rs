@@ -5,6 +5,7 @@
 
 mod carry;
 mod cleanup;
+pub mod codes;
 mod commit;
 mod dump;
 mod error;
@@ -15,9 +16,10 @@ mod maps;
 mod object;
 mod open;
 mod pins;
-mod probe;
+pub mod probe;
 mod shape;
 mod sys;
+pub mod view;
 
 use std::{
     collections::BTreeMap,

@@ -19,7 +19,7 @@ use super::{DatapathError, hooks::Hook};
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
 /// Where bpffs belongs.
-const MOUNT_POINT: &str = "/sys/fs/bpf";
+pub(super) const MOUNT_POINT: &str = "/sys/fs/bpf";
 
 const TEMPORARY: &str = "new-";
 
@@ -183,7 +183,8 @@ fn make_private(directory: &Path) -> Result<(), DatapathError> {
     }
 }
 
-fn distrust(status: &fs::Metadata) -> Option<String> {
+/// Why a directory may not be trusted.
+pub(super) fn distrust(status: &fs::Metadata) -> Option<String> {
     let owner = nix::unistd::geteuid().as_raw();
     if !status.is_dir() {
         return Some("is not a directory".to_owned());

@@ -18,12 +18,13 @@ mod words;
 
 pub(super) use elements::RawMap;
 pub(super) use programs::{
-    ProgramInfo, enable_stats, helper_works, program_by_id, program_info, raise_memlock,
+    ProgramInfo, enable_stats, helper_works, hook_works, program_by_id, program_info, raise_memlock,
 };
 pub(super) use words::Words;
 
 /// Commands of bpf(2), from the kernel's uapi/linux/bpf.h.
 mod command {
+    pub(super) const MAP_CREATE: i64 = 0;
     pub(super) const MAP_LOOKUP_ELEM: i64 = 1;
     pub(super) const MAP_UPDATE_ELEM: i64 = 2;
     pub(super) const MAP_DELETE_ELEM: i64 = 3;
@@ -88,6 +89,17 @@ struct QueryAttributes {
     count: u32,
     pad: u32,
     rest: [u64; 4],
+}
+
+/// The head of bpf_attr for MAP_CREATE.
+#[repr(C)]
+#[derive(Default)]
+struct MapAttributes {
+    kind: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    flags: u32,
 }
 
 /// The head of bpf_map_info.
@@ -179,6 +191,18 @@ fn info<T: Default>(fd: BorrowedFd<'_>) -> io::Result<T> {
     };
     bpf(command::OBJ_GET_INFO_BY_FD, &mut attributes)?;
     Ok(info)
+}
+
+/// Makes a map; the id is the kernel's to give.
+pub(super) fn map_create(shape: &MapInfo) -> io::Result<OwnedFd> {
+    let mut attributes = MapAttributes {
+        kind: shape.kind,
+        key_size: shape.key_size,
+        value_size: shape.value_size,
+        max_entries: shape.max_entries,
+        flags: shape.flags,
+    };
+    bpf(command::MAP_CREATE, &mut attributes).and_then(owned)
 }
 
 /// What the kernel says of a map.

@@ -7,7 +7,9 @@ use std::{
 
 use super::{InfoAttributes, bpf, command, number, owned};
 
+const CGROUP_SOCK: u32 = 9;
 const CGROUP_SOCK_ADDR: u32 = 18;
+const SOCK_RELEASE: u32 = 34;
 
 /// bpf_prog_info. Its maps are asked for in the same call.
 #[repr(C)]
@@ -140,10 +142,24 @@ pub(in crate::datapath) fn helper_works(helper: u32, attach_type: u32, context: 
         0x0000_0001_0000_00b7,
         0x95,
     ];
+    loads(CGROUP_SOCK_ADDR, attach_type, &instructions)
+}
+
+/// Whether the kernel takes a program for a socket hook: one that lets every call go on, and is never attached.
+pub(in crate::datapath) fn hook_works(attach_type: u32) -> bool {
+    let kind = if attach_type == SOCK_RELEASE {
+        CGROUP_SOCK
+    } else {
+        CGROUP_SOCK_ADDR
+    };
+    loads(kind, attach_type, &[0x0000_0001_0000_00b7, 0x95])
+}
+
+fn loads(kind: u32, attach_type: u32, instructions: &[u64]) -> bool {
     let license = c"GPL";
     let mut attributes = LoadAttributes {
-        kind: CGROUP_SOCK_ADDR,
-        instruction_count: 4,
+        kind,
+        instruction_count: u32::try_from(instructions.len()).unwrap_or(u32::MAX),
         instructions: instructions.as_ptr() as u64,
         license: license.as_ptr() as u64,
         attach_type,

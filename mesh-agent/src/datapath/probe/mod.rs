@@ -1,0 +1,134 @@
+//! `check`: is this host fit? One result for each code, found out by asking the kernel rather than its version where
+//! that can be. Nothing is changed.
+
+mod conflicts;
+mod host;
+mod kernel;
+mod nftables;
+
+use super::{Options, codes::Code};
+use crate::telemetry::CheckView;
+
+pub(super) use kernel::has_set_retval;
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// Something is lost, the rest works.
+    Warning,
+    /// `run` refuses.
+    Error,
+}
+
+impl Level {
+    /// The word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// One finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckResult {
+    /// What was looked at.
+    pub code: Code,
+    /// How bad it is.
+    pub level: Level,
+    /// What was found.
+    pub what: String,
+}
+
+impl CheckResult {
+    fn ok(code: Code, what: impl Into<String>) -> Self {
+        Self {
+            code,
+            level: Level::Ok,
+            what: what.into(),
+        }
+    }
+
+    fn warning(code: Code, what: impl Into<String>) -> Self {
+        Self {
+            code,
+            level: Level::Warning,
+            what: what.into(),
+        }
+    }
+
+    fn error(code: Code, what: impl Into<String>) -> Self {
+        Self {
+            code,
+            level: Level::Error,
+            what: what.into(),
+        }
+    }
+
+    /// Whether `run` must not start. `force` overrides what is a matter of opinion: another program on the hooks.
+    #[must_use]
+    pub fn refuses(&self, force: bool) -> bool {
+        self.level == Level::Error && !(force && self.code == super::codes::OTHERS)
+    }
+
+    /// What to do; empty when all is well.
+    #[must_use]
+    pub fn fix(&self) -> &'static str {
+        if self.level == Level::Ok {
+            ""
+        } else {
+            self.code.fix
+        }
+    }
+
+    /// As it is printed.
+    #[must_use]
+    pub fn view(&self) -> CheckView {
+        CheckView {
+            code: self.code.code.to_owned(),
+            level: self.level.name().to_owned(),
+            name: self.code.name.to_owned(),
+            what: self.what.clone(),
+            fix: self.fix().to_owned(),
+        }
+    }
+}
+
+impl std::fmt::Display for CheckResult {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}: {}", self.code.code, self.code.name, self.what)?;
+        match self.fix() {
+            "" => Ok(()),
+            fix => write!(f, "; {fix}"),
+        }
+    }
+}
+
+/// Every probe, in the order of the codes.
+#[must_use]
+pub fn all(options: &Options) -> Vec<CheckResult> {
+    vec![
+        host::privileges(),
+        host::kernel(),
+        host::btf(),
+        host::bpffs(&options.bpffs),
+        host::cgroup(&options.cgroup),
+        kernel::hooks(),
+        kernel::netns_cookie(),
+        kernel::set_retval(),
+        kernel::mapped_arrays(),
+        kernel::grace(),
+        conflicts::others(options),
+        conflicts::kube_proxy(),
+        host::host_cgroup(&options.cgroup),
+        host::host_bpffs(&options.bpffs),
+        host::memlock(),
+        host::jit(),
+        host::pins(&options.bpffs),
+    ]
+}
