@@ -10,6 +10,7 @@ pub mod engine;
 pub mod lock;
 pub mod model;
 pub mod plan;
+#[cfg(not(feature = "layout-next"))]
 mod schema;
 pub mod store;
 pub mod sweep;
