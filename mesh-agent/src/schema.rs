@@ -3,7 +3,6 @@
 /// What was committed; its first line is `fingerprint` and sixteen hexadecimal digits.
 const LOCK: &[u8] = include_bytes!("../../mesh-common/schema.lock");
 
-#[cfg(not(feature = "layout-next"))]
 const _: () = assert!(
     locked() == mesh_common::fingerprint(),
     "a layout differs from mesh-common/schema.lock: raise the map's version, then run `cargo xtask schema`"

@@ -111,7 +111,8 @@ fn another_size_makes_new_tables() {
         ..place.options.sizes
     };
     let mut second = Datapath::open(&place.options).unwrap();
-    assert!(second.dump.is_none());
+    let dump = second.dump.as_ref().expect("the tables are copied");
+    assert_eq!(dump.sets[1], SetWord::new(0, 1));
     let resized = |finding: &Finding| {
         matches!(
             finding,
@@ -138,15 +139,37 @@ fn another_size_makes_new_tables() {
         place.connect().is_ok(),
         "the old tables are in force until the commit"
     );
-    write(&mut second.datapath, &service(2, target));
     second.datapath.commit().unwrap();
     assert!(place.connect().is_ok());
     drop(second);
     let third = Datapath::open(&place.options).unwrap();
-    assert_eq!(
-        third.dump.expect("the new tables are pinned").sets[2],
-        SetWord::new(0, 1)
+    let dump = third.dump.expect("the new tables are pinned");
+    assert_eq!(dump.sets[1], SetWord::new(0, 1));
+    assert_eq!(third.datapath.maps.capacity("services"), 99);
+}
+
+#[test]
+fn tables_that_do_not_fit_start_empty() {
+    let Some(mut place) = Place::enter("shrink") else {
+        return;
+    };
+    let target = place.listen();
+    let mut first = Datapath::open(&place.options).unwrap().datapath;
+    write(&mut first, &service(50, target));
+    first.commit().unwrap();
+    drop(first);
+    place.options.sizes.services = 8;
+    let mut second = Datapath::open(&place.options).unwrap();
+    assert!(second.dump.is_none());
+    let forgotten = |finding: &Finding| matches!(finding, Finding::Forgotten { map: "affinity" });
+    assert!(
+        second.findings.iter().any(forgotten),
+        "{:?}",
+        second.findings
     );
+    write(&mut second.datapath, &service(2, target));
+    second.datapath.commit().unwrap();
+    assert!(place.connect().is_ok());
 }
 
 #[test]

@@ -68,10 +68,33 @@ impl BackendWord {
     }
 }
 
+#[cfg(not(feature = "layout-next"))]
 plain! {
     /// Value of `backends`. Each backend belongs to one service port, so its state is that port's view of it.
     #[derive(Debug)]
     pub struct Backend { address: Address, word: u64 }
+}
+
+// The second layout, which only the upgrade tests have: a word more.
+#[cfg(feature = "layout-next")]
+plain! {
+    /// Value of `backends`. Each backend belongs to one service port, so its state is that port's view of it.
+    #[derive(Debug)]
+    pub struct Backend { address: Address, word: u64, spare: u64 }
+}
+
+#[cfg(feature = "layout-next")]
+plain! {
+    /// Value of `backends` in its first version.
+    #[derive(Debug)]
+    pub struct BackendV1 { address: Address, word: u64 }
+}
+
+#[cfg(feature = "layout-next")]
+impl From<BackendV1> for Backend {
+    fn from(old: BackendV1) -> Self {
+        Self::new(old.address, BackendWord(old.word))
+    }
 }
 
 impl Backend {
@@ -84,6 +107,8 @@ impl Backend {
         Self {
             address,
             word: word.0,
+            #[cfg(feature = "layout-next")]
+            spare: 0,
         }
     }
 

@@ -29,3 +29,5 @@ pub use service::{
     FrontendKey, FrontendValue, Protocol, SCOPE_ANY, ServiceId, ServiceWord, SetId, SetWord,
 };
 pub use socket::{SocketEntry, SocketKey, SocketValue};
+#[cfg(feature = "layout-next")]
+pub use {backend::BackendV1, socket::SocketValueV1};

@@ -52,6 +52,9 @@ pub struct MapSpec {
     pub default_entries: u32,
 }
 
+/// Version of the maps that have a second layout.
+const NEXT: u32 = if cfg!(feature = "layout-next") { 2 } else { 1 };
+
 /// Every map, in the order in which the way of a connection meets them.
 pub const MAPS: [MapSpec; 11] = [
     MapSpec {
@@ -92,7 +95,7 @@ pub const MAPS: [MapSpec; 11] = [
     },
     MapSpec {
         name: "backends",
-        version: 1,
+        version: NEXT,
         kind: MapKind::Derived,
         shape: MapShape::MappedArray,
         key: u32::LAYOUT,
@@ -137,7 +140,7 @@ pub const MAPS: [MapSpec; 11] = [
     },
     MapSpec {
         name: "sockets",
-        version: 1,
+        version: NEXT,
         kind: MapKind::Flow,
         shape: MapShape::Hash,
         key: SocketKey::LAYOUT,

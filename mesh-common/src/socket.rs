@@ -86,6 +86,7 @@ impl SocketKey {
     }
 }
 
+#[cfg(not(feature = "layout-next"))]
 plain! {
     /// Value of `sockets`. The cookie is in the value too: an element that is reused while it is read shows another
     /// socket's cookie, and then it is not believed.
@@ -101,6 +102,65 @@ plain! {
         link_kind: u8,
         closed: u8,
         reserved: u16,
+    }
+}
+
+// The second layout, which only the upgrade tests have: a word more.
+#[cfg(feature = "layout-next")]
+plain! {
+    /// Value of `sockets`. The cookie is in the value too: an element that is reused while it is read shows another
+    /// socket's cookie, and then it is not believed.
+    #[derive(Debug)]
+    pub struct SocketValue {
+        cookie: u64,
+        other: Address,
+        link: Address,
+        other_port: Port,
+        link_port: Port,
+        id: BackendId,
+        generation: u32,
+        link_kind: u8,
+        closed: u8,
+        reserved: u16,
+        spare: u64,
+    }
+}
+
+#[cfg(feature = "layout-next")]
+plain! {
+    /// Value of `sockets` in its first version. The cookie is in the value too: an element that is reused while it is read shows another
+    /// socket's cookie, and then it is not believed.
+    #[derive(Debug)]
+    pub struct SocketValueV1 {
+        cookie: u64,
+        other: Address,
+        link: Address,
+        other_port: Port,
+        link_port: Port,
+        id: BackendId,
+        generation: u32,
+        link_kind: u8,
+        closed: u8,
+        reserved: u16,
+    }
+}
+
+#[cfg(feature = "layout-next")]
+impl From<SocketValueV1> for SocketValue {
+    fn from(old: SocketValueV1) -> Self {
+        Self {
+            cookie: old.cookie,
+            other: old.other,
+            link: old.link,
+            other_port: old.other_port,
+            link_port: old.link_port,
+            id: old.id,
+            generation: old.generation,
+            link_kind: old.link_kind,
+            closed: old.closed,
+            reserved: old.reserved,
+            spare: 0,
+        }
     }
 }
 
@@ -150,6 +210,8 @@ impl SocketValue {
             link_kind: entry.link_kind,
             closed: entry.closed,
             reserved: 0,
+            #[cfg(feature = "layout-next")]
+            spare: 0,
         }
     }
 

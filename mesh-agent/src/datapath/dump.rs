@@ -39,6 +39,11 @@ impl Reader {
         Self { maps }
     }
 
+    /// Maps whose shapes have been found to fit.
+    pub(super) const fn new(maps: BTreeMap<&'static str, RawMap>) -> Self {
+        Self { maps }
+    }
+
     pub(super) fn of_maps<'a>(
         maps: impl Iterator<Item = (&'static str, &'a RawMap)>,
     ) -> Result<Self, DatapathError> {
@@ -166,6 +171,16 @@ impl Reader {
         Ok(sums)
     }
 
+    /// `backends`, of this version or the one before.
+    fn backends(&self) -> Result<Vec<Backend>, DatapathError> {
+        #[cfg(feature = "layout-next")]
+        if self.map("backends")?.info().value_size as usize == size_of::<mesh_common::BackendV1>() {
+            let old: Vec<mesh_common::BackendV1> = self.array("backends")?;
+            return Ok(old.into_iter().map(Backend::from).collect());
+        }
+        self.array("backends")
+    }
+
     /// The derived maps, whole.
     ///
     /// # Errors
@@ -178,7 +193,7 @@ impl Reader {
             services: typed(&self.array("services")?, ServiceWord::from_word),
             sets: typed(&self.array("sets")?, SetWord::from_word),
             slots: slots.iter().map(slot).collect(),
-            backends: self.array::<Backend>("backends")?,
+            backends: self.backends()?,
         })
     }
 

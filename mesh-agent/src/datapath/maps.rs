@@ -168,7 +168,8 @@ const fn backend_word(id: u32) -> usize {
     id as usize * (size_of::<Backend>() / 8) + Backend::WORD_OFFSET / 8
 }
 
-const _: () = assert!(size_of::<Backend>() % 8 == 0 && Backend::WORD_OFFSET % 8 == 0);
+const _: () =
+    assert!(size_of::<Backend>().is_multiple_of(8) && Backend::WORD_OFFSET.is_multiple_of(8));
 
 /// An index beyond the end of an array is E2BIG; a hash without room too, or ENOMEM or ENOSPC.
 fn refused(map: &'static str, source: io::Error) -> WriteError {

@@ -10,6 +10,7 @@ mod commit;
 mod dump;
 mod error;
 mod hooks;
+mod inherit;
 mod links;
 mod load;
 mod maps;
@@ -36,10 +37,7 @@ pub use hooks::{HOOKS, Hook};
 pub use maps::{Maps, Operation, Operations};
 pub use shape::Sizes;
 
-use crate::{
-    apply::{MapWriter, WriteError},
-    plan::{TableDump, Write},
-};
+use crate::plan::TableDump;
 use links::Cgroup;
 use pins::Pins;
 
@@ -88,6 +86,12 @@ pub enum Finding {
         /// Entries asked for.
         wanted: u32,
     },
+    /// A map that remembers ids starts empty, because the ids are given out anew.
+    #[error("the tables could not be carried over; the map `{map}` starts empty")]
+    Forgotten {
+        /// The map.
+        map: &'static str,
+    },
     /// RLIMIT_MEMLOCK cannot be raised.
     #[error("RLIMIT_MEMLOCK cannot be raised ({0}); before Linux 5.11 maps may not fit into it")]
     Memlock(String),
@@ -98,7 +102,7 @@ pub enum Finding {
 pub struct Opened {
     /// Loaded, and not yet in force.
     pub datapath: Datapath,
-    /// What the tables hold, if those of an earlier run were taken over; None if they are new and empty.
+    /// What the tables hold, if those of an earlier run were taken over or copied; None if they are new and empty.
     pub dump: Option<TableDump>,
     /// What should be logged.
     pub findings: Vec<Finding>,
@@ -114,6 +118,8 @@ pub struct Datapath {
     pub maps: Maps,
     /// Maps that are pinned under their names.
     taken: Vec<&'static str>,
+    /// Whether ids mean what they meant to the programs in force.
+    keeps_ids: bool,
 }
 
 impl Datapath {
@@ -135,17 +141,6 @@ impl Datapath {
             Some((spec.name, map))
         });
         Reader::of_maps(maps)
-    }
-}
-
-/// The engine writes through the datapath, which is its maps and what puts them in force.
-impl MapWriter for Datapath {
-    fn write(&mut self, write: &Write) -> Result<(), WriteError> {
-        self.maps.write(write)
-    }
-
-    fn grace(&mut self) -> Result<(), WriteError> {
-        self.maps.grace()
     }
 }
 

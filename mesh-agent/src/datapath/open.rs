@@ -12,6 +12,7 @@ use mesh_common::{MAPS, MapKind, MapSpec};
 use super::{
     Datapath, DatapathError, Finding, Opened, Options,
     hooks::LAST,
+    inherit,
     links::{self, Cgroup},
     load::load,
     maps::Maps,
@@ -25,28 +26,38 @@ pub(super) fn open(options: &Options) -> Result<Opened, DatapathError> {
     let cgroup = Cgroup::open(&options.cgroup)?;
     let pins = Pins::prepare(&options.bpffs)?;
     let mut findings = Vec::new();
-    let taken = choose(&pins, options, &mut findings)?;
+    let in_force = links::program_in_force(&pins, &LAST).map(|program| program.maps);
+    let mut taken = choose(&pins, options, in_force.as_deref(), &mut findings)?;
+    let keeps_tables = taken.contains_key(TABLE);
+    let inherited = match &in_force {
+        Some(maps) if !keeps_tables => inherit::tables(&pins, maps, &options.sizes),
+        _ => None,
+    };
+    let keeps_ids = keeps_tables || inherited.is_some();
+    if !keeps_ids {
+        forget_ids(&mut taken, &mut findings);
+    }
     // Before Linux 5.11 maps count against the limit; later the kernel does not look at it.
     if let Err(error) = sys::raise_memlock() {
         findings.push(Finding::Memlock(error.to_string()));
     }
     let loaded = load(&options.sizes, &taken)?;
-    let taken: Vec<&'static str> = taken.into_keys().collect();
-    let maps = Maps::new(loaded.maps)?;
-    let tables_taken = MAPS
-        .iter()
-        .filter(|spec| spec.kind == MapKind::Derived)
-        .all(|spec| taken.contains(&spec.name));
-    let datapath = Datapath {
+    let mut datapath = Datapath {
         pins,
         cgroup,
         programs: loaded.programs,
-        maps,
-        taken,
+        maps: Maps::new(loaded.maps)?,
+        taken: taken.into_keys().collect(),
+        keeps_ids,
     };
-    let dump = tables_taken
-        .then(|| datapath.reader()?.tables())
-        .transpose()?;
+    let dump = match inherited {
+        Some(dump) => {
+            inherit::fill(&mut datapath.maps, &dump)?;
+            Some(dump)
+        }
+        None if keeps_tables => Some(datapath.reader()?.tables()?),
+        None => None,
+    };
     Ok(Opened {
         datapath,
         dump,
@@ -54,18 +65,31 @@ pub(super) fn open(options: &Options) -> Result<Opened, DatapathError> {
     })
 }
 
+/// One of the tables: they are taken over together or not at all.
+const TABLE: &str = "sets";
+
+/// New tables give out ids anew: what remembers the old ones must start empty, or it would lead to the endpoints of
+/// other Services. `peers` may stay, because its ids lead nowhere.
+fn forget_ids(taken: &mut BTreeMap<&'static str, PathBuf>, findings: &mut Vec<Finding>) {
+    for map in ["affinity", "sockets"] {
+        if taken.remove(map).is_some() {
+            findings.push(Finding::Forgotten { map });
+        }
+    }
+}
+
 /// Which pins are taken over.
 fn choose(
     pins: &Pins,
     options: &Options,
+    in_force: Option<&[u32]>,
     findings: &mut Vec<Finding>,
 ) -> Result<BTreeMap<&'static str, PathBuf>, DatapathError> {
     let mut taken = BTreeMap::new();
-    let in_force = links::program_in_force(pins, &LAST).map(|program| program.maps);
     let mut tables_fit = true;
     for spec in &MAPS {
         let fits = take(pins, spec, options, findings)?;
-        let used = fits.is_some_and(|id| in_force.as_ref().is_none_or(|maps| maps.contains(&id)));
+        let used = fits.is_some_and(|id| in_force.is_none_or(|maps| maps.contains(&id)));
         match (spec.kind, fits, used) {
             // The tables are of use together alone: ids in one point into the next.
             (MapKind::Derived, _, false) => tables_fit = false,

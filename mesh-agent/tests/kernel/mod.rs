@@ -1,5 +1,11 @@
 //! A cgroup and a directory of pins of a test's own, which this process enters for its traffic.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on fails"
+)]
+
 use std::{
     fs, io,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},

@@ -103,11 +103,15 @@ pub(super) fn cgroup(path: &Path) -> CheckResult {
     }
 }
 
-/// Whether this process was started by a container runtime.
+/// The kernel's number for the cgroup namespace that the host starts with (PROC_CGROUP_INIT_INO).
+const FIRST_CGROUP_NAMESPACE: &str = "cgroup:[4026531835]";
+
+/// Whether this process sees another cgroup hierarchy than the host's: files that runtimes leave do not tell, because
+/// images of virtual machines are made from containers.
 fn in_container() -> bool {
-    let marks = ["/.dockerenv", "/run/.containerenv"];
+    let namespace = fs::read_link("/proc/self/ns/cgroup");
     std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
-        || marks.iter().any(|mark| Path::new(mark).exists())
+        || namespace.is_ok_and(|name| name != Path::new(FIRST_CGROUP_NAMESPACE))
 }
 
 /// The root of the hierarchy is the one directory without `cgroup.events`.
@@ -200,13 +204,4 @@ mod tests {
         );
         assert_eq!(missing_capabilities(""), None);
     }
-}
-
-/// Where cgroup2 is mounted. On hosts with both hierarchies that is not the root of /sys/fs/cgroup.
-pub(super) fn cgroup_mount(mounts: &str) -> Option<std::path::PathBuf> {
-    mounts.lines().find_map(|line| {
-        let mut fields = line.split(' ').skip(1);
-        let (place, kind) = (fields.next()?, fields.next()?);
-        (kind == "cgroup2").then(|| place.into())
-    })
 }
