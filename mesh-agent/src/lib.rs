@@ -5,13 +5,13 @@ pub mod admin;
 pub mod agent;
 pub mod apply;
 pub mod cli;
+pub mod config;
 pub mod datapath;
 pub mod desired;
 pub mod engine;
 pub mod host;
 pub mod model;
 pub mod plan;
-#[cfg(not(feature = "layout-next"))]
 mod schema;
 pub mod source;
 pub mod store;

@@ -37,7 +37,10 @@ pub use hooks::{HOOKS, Hook};
 pub use maps::{Maps, Operation, Operations};
 pub use shape::Sizes;
 
-use crate::plan::TableDump;
+use crate::{
+    apply::{MapWriter, WriteError},
+    plan::{TableDump, Write},
+};
 use links::Cgroup;
 use pins::Pins;
 
@@ -141,6 +144,17 @@ impl Datapath {
             Some((spec.name, map))
         });
         Reader::of_maps(maps)
+    }
+}
+
+/// The engine writes through the datapath, which is its maps and what puts them in force.
+impl MapWriter for Datapath {
+    fn write(&mut self, write: &Write) -> Result<(), WriteError> {
+        self.maps.write(write)
+    }
+
+    fn grace(&mut self) -> Result<(), WriteError> {
+        self.maps.grace()
     }
 }
 

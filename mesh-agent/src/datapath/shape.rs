@@ -3,6 +3,7 @@
 use mesh_common::{MAPS, MapShape, MapSpec, PEERS};
 
 use super::sys::MapInfo;
+use crate::{config::Capacities, plan};
 
 /// How many entries the maps are asked to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,23 @@ pub struct Sizes {
     pub affinity: u32,
 }
 
+impl From<&Capacities> for Sizes {
+    fn from(flags: &Capacities) -> Self {
+        let Capacities {
+            services,
+            backends,
+            flows,
+            affinity,
+        } = *flags;
+        Self {
+            services,
+            backends,
+            sockets: flows,
+            affinity,
+        }
+    }
+}
+
 impl Default for Sizes {
     fn default() -> Self {
         Self {
@@ -29,6 +47,23 @@ impl Default for Sizes {
 }
 
 impl Sizes {
+    /// The same for the planner.
+    #[must_use]
+    pub fn capacities(&self) -> plan::Capacities {
+        let entries = |name: &str| {
+            MAPS.iter()
+                .find(|spec| spec.name == name)
+                .map_or(0, |spec| self.entries(spec))
+        };
+        plan::Capacities {
+            frontends: entries("frontends"),
+            services: entries("services"),
+            sets: entries("sets"),
+            slots: entries("slots"),
+            backends: entries("backends"),
+        }
+    }
+
     /// Entries of a map.
     #[must_use]
     pub fn entries(&self, spec: &MapSpec) -> u32 {

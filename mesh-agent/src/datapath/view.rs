@@ -5,7 +5,7 @@ use std::{os::fd::AsFd, path::Path};
 use mesh_common::MAPS;
 
 use super::{Datapath, Reader, hooks::HOOKS, links, pins::Pins, sys};
-use crate::telemetry::{MapView, ProgramView};
+use crate::telemetry::view::{MapView, ProgramView};
 
 /// Every program: whether its link is in force, whether it is pinned, and its figures.
 #[must_use]
@@ -22,8 +22,8 @@ pub fn programs(bpffs: &Path) -> Vec<ProgramView> {
             name: hook.name.to_owned(),
             attached: in_force.is_some(),
             pinned: pinned.is_some(),
-            run_count: info.run_count,
-            run_time_ns: info.run_time_ns,
+            run_count: Some(info.run_count),
+            run_time_ns: Some(info.run_time_ns),
         }
     };
     HOOKS.iter().map(view).collect()

@@ -7,7 +7,7 @@ mod kernel;
 mod nftables;
 
 use super::{Options, codes::Code};
-use crate::telemetry::CheckView;
+use crate::telemetry::view::{CheckLevel, CheckView};
 
 pub(super) use kernel::has_set_retval;
 
@@ -91,8 +91,12 @@ impl CheckResult {
     pub fn view(&self) -> CheckView {
         CheckView {
             code: self.code.code.to_owned(),
-            level: self.level.name().to_owned(),
-            name: self.code.name.to_owned(),
+            level: match self.level {
+                Level::Ok => CheckLevel::Ok,
+                Level::Warning => CheckLevel::Warn,
+                Level::Error => CheckLevel::Error,
+            },
+            object: self.code.name.to_owned(),
             what: self.what.clone(),
             fix: self.fix().to_owned(),
         }
@@ -107,6 +111,12 @@ impl std::fmt::Display for CheckResult {
             fix => write!(f, "; {fix}"),
         }
     }
+}
+
+/// Where cgroup2 is mounted in this process' view.
+#[must_use]
+pub fn cgroup_mount() -> Option<std::path::PathBuf> {
+    host::cgroup_mount(&std::fs::read_to_string("/proc/mounts").ok()?)
 }
 
 /// Every probe, in the order of the codes.
