@@ -14,8 +14,7 @@ use crate::{
     desired::{DesiredService, desired_service},
     model::{Change, Kind, ObjectId, ObjectName},
     plan::{
-        Applied, PlanError, Time, Transaction, Usage, plan_garbage, plan_known, plan_lower,
-        plan_raise,
+        Applied, PlanError, Time, Transaction, plan_garbage, plan_known, plan_lower, plan_raise,
     },
     store::{Store, Touched},
 };
@@ -144,47 +143,6 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
         self.finish(tally, report)
     }
 
-    /// Whether the first full state has been written, except for what does not fit.
-    #[must_use]
-    pub fn is_programmed(&self) -> bool {
-        self.programmed
-    }
-
-    /// Services that wait to be written, those that do not fit included.
-    #[must_use]
-    pub fn dirty(&self) -> usize {
-        self.queue.len() + self.unfit.len()
-    }
-
-    /// How often a write failed, by map.
-    #[must_use]
-    pub fn write_failures(&self) -> &BTreeMap<&'static str, u64> {
-        &self.write_failures
-    }
-
-    /// How full each map is.
-    #[must_use]
-    pub fn usage(&self) -> [Usage; 5] {
-        self.applied.usage()
-    }
-
-    /// The objects.
-    #[must_use]
-    pub fn store(&self) -> &Store {
-        &self.store
-    }
-
-    /// What the kernel holds, as far as the agent knows.
-    #[must_use]
-    pub fn applied(&self) -> &Applied {
-        &self.applied
-    }
-
-    /// The kernel's tables.
-    pub fn writer(&mut self) -> &mut W {
-        &mut self.writer
-    }
-
     /// An address is nobody's any more: the backends there are to go.
     fn died(&mut self, address: Address, now: Time) {
         let holders = self.applied.holders(address);
@@ -231,9 +189,11 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
     }
 
     fn collect_garbage(&mut self, now: Time, tally: &mut Tally, report: &mut StepReport) {
-        // A Service that is still to be raised may want what looks like garbage.
-        let Some(retry) = self.garbage.take_if(|retry| retry.is_due(now)) else {
-            return;
+        let retry = match self.garbage.take_if(|retry| retry.is_due(now)) {
+            Some(retry) => retry,
+            // What a Service wanted but could not claim is looked at again after each change.
+            None if self.garbage.is_none() && self.applied.has_leftovers() => Retry::default(),
+            None => return,
         };
         let wanted = |key: &_| self.store.winner(key).is_some();
         let alive = |address| self.store.is_alive(address);
@@ -319,4 +279,4 @@ fn service_id(name: &ObjectName) -> ObjectId {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -13,10 +13,12 @@ mod kernel;
 mod layout;
 mod lower;
 mod owners;
+mod queries;
 mod raise;
 mod regions;
 mod rest;
 mod restore;
+mod set;
 
 use mesh_common::{
     Address, Backend, BackendId, BackendWord, FrontendKey, FrontendValue, ServiceId, ServiceWord,
@@ -25,12 +27,13 @@ use mesh_common::{
 
 use crate::{desired::PortId, model::ObjectName};
 
-pub use applied::{Applied, BackendRecord, Holders};
+pub use applied::Applied;
 pub use capacity::{Capacities, PlanError, Usage};
 pub use dump::Difference;
 pub use garbage::plan_garbage;
 pub use lower::plan_lower;
 pub use owners::PortRecord;
+pub use queries::{BackendRecord, Holders};
 pub use raise::{plan_known, plan_raise};
 pub use rest::REST;
 
@@ -157,6 +160,3 @@ pub struct TableDump {
     /// `backends`, by index.
     pub backends: Vec<Backend>,
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,1 +1,111 @@
+//! Single rules; the engine's scenarios and laws hold the whole.
 
+use super::*;
+use crate::{
+    engine::tests::words::{change, name},
+    store::{Store, Touched},
+};
+
+fn store(lines: &[&str]) -> Store {
+    let mut store = Store::default();
+    for line in lines {
+        store.apply(change(line), &mut Touched::default());
+    }
+    store
+}
+
+fn texts(targets: &BTreeSet<Target>) -> Vec<String> {
+    let text = |target: &Target| format!("{}:{}", target.address, target.port);
+    targets.iter().map(text).collect()
+}
+
+/// (ready, draining) of the only port.
+fn endpoints(lines: &[&str]) -> (Vec<String>, Vec<String>) {
+    let (desired, _) = desired_service(&store(lines), &name("a/web"));
+    let port = desired.ports.values().next().unwrap();
+    (texts(&port.ready), texts(&port.draining))
+}
+
+const WEB: &str = "service a/web ip=10.96.0.1 port=http/TCP/80/web select=app:web";
+
+#[test]
+fn terminating_endpoints_serve_if_nobody_else_does() {
+    let slice = "slice a/e of=web port=http/TCP/80 at=10.0.0.1,terminating at=10.0.0.2,finished";
+    let (ready, draining) = endpoints(&[WEB, slice]);
+    assert_eq!(ready, ["10.0.0.1:80"]);
+    assert_eq!(draining, ["10.0.0.2:80"]);
+    let more = "slice a/f of=web port=http/TCP/80 at=10.0.0.3";
+    let (ready, draining) = endpoints(&[WEB, slice, more]);
+    assert_eq!(ready, ["10.0.0.3:80"]);
+    assert_eq!(draining, ["10.0.0.1:80", "10.0.0.2:80"]);
+}
+
+#[test]
+fn where_slices_disagree_ready_wins() {
+    let one = "slice a/e of=web port=http/TCP/80 at=10.0.0.1,unready";
+    let two = "slice a/f of=web port=http/TCP/80 at=10.0.0.1";
+    assert_eq!(endpoints(&[WEB, one, two]).0, ["10.0.0.1:80"]);
+}
+
+#[test]
+fn ports_match_by_name_and_protocol() {
+    let slice = "slice a/e of=web port=http/UDP/1 port=https/TCP/2 port=http/TCP/3 at=10.0.0.1";
+    assert_eq!(endpoints(&[WEB, slice]).0, ["10.0.0.1:3"]);
+}
+
+#[test]
+fn pods_make_endpoints_if_there_is_no_slice() {
+    let pods = [
+        WEB,
+        "pod a/p1 ip=10.0.0.1 label=app:web port=web/TCP/8080",
+        "pod a/p2 ip=10.0.0.2 label=app:web port=web/TCP/8081 unready",
+        "pod a/p3 ip=10.0.0.3 label=app:web port=web/TCP/8082 terminating",
+        "pod a/p4 ip=10.0.0.4 label=app:web port=web/TCP/8083 phase=Succeeded",
+        "pod a/p5 ip=10.0.0.5 label=app:web port=other/TCP/8084",
+        "pod b/p6 ip=10.0.0.6 label=app:web port=web/TCP/8085",
+    ];
+    let (ready, draining) = endpoints(&pods);
+    assert_eq!(ready, ["10.0.0.1:8080"]);
+    assert_eq!(draining, ["10.0.0.2:8081", "10.0.0.3:8082"]);
+    let slice = "slice a/e of=web port=http/TCP/80 at=10.0.0.9";
+    assert_eq!(endpoints(&[pods[0], pods[1], slice]).0, ["10.0.0.9:80"]);
+}
+
+#[test]
+fn unready_pods_are_published_on_demand() {
+    let service = "service a/web ip=10.96.0.1 port=http/TCP/80 select=app:web publish";
+    let pod = "pod a/p ip=10.0.0.1 label=app:web unready";
+    assert_eq!(endpoints(&[service, pod]).0, ["10.0.0.1:80"]);
+}
+
+#[test]
+fn headless_and_external_services_hold_nothing() {
+    for service in [
+        "service a/web port=http/TCP/80",
+        "service a/web port=http/TCP/80 ip=10.96.0.1 external",
+    ] {
+        let (desired, findings) = desired_service(&store(&[service]), &name("a/web"));
+        assert_eq!((desired, findings), (DesiredService::default(), Vec::new()));
+    }
+}
+
+#[test]
+fn the_older_service_keeps_its_address() {
+    let store = store(&[
+        "service a/new ip=10.96.0.1 port=http/TCP/80 port=https/TCP/443 port=x/TCP/81 created=2",
+        "service b/old ip=10.96.0.1 port=http/TCP/80 port=https/TCP/443 created=1",
+        "service a/undated ip=10.96.0.1 port=http/TCP/80",
+    ]);
+    let (old, findings) = desired_service(&store, &name("b/old"));
+    assert_eq!((old.ports.len(), old.addresses.len()), (2, 1));
+    assert!(findings.is_empty());
+    let (new, findings) = desired_service(&store, &name("a/new"));
+    assert_eq!((new.ports.len(), new.addresses.len()), (1, 0));
+    assert_eq!(
+        findings[0].to_string(),
+        "Service a/new: spec.clusterIPs: 10.96.0.1 port 80/TCP and 1 more belongs to Service b/old, which is older \
+         or, of one age, first by name; give one of the two another ClusterIP, or delete it"
+    );
+    let (_, findings) = desired_service(&store, &name("a/undated"));
+    assert_eq!(findings.len(), 1);
+}

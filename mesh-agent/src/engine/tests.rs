@@ -1,1 +1,218 @@
+//! The engine over a kernel in memory: scenarios, laws, counts and full maps.
 
+mod capacity;
+mod counts;
+pub(crate) mod kernel;
+mod laws;
+mod reference;
+mod scenarios;
+mod takeover;
+pub(crate) mod words;
+
+use std::collections::BTreeSet;
+
+use mesh_common::{BackendState, FrontendKey};
+
+use super::*;
+use crate::plan::Capacities;
+use kernel::{Kernel, TestClock};
+use reference::Reference;
+
+pub(crate) const ROOMY: Capacities = Capacities {
+    frontends: 256,
+    services: 256,
+    sets: 256,
+    slots: 4096,
+    backends: 1024,
+};
+
+/// SplitMix64: the same numbers again from the same seed.
+#[derive(Debug)]
+struct SplitMix(u64);
+
+impl Random for SplitMix {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+/// An engine, its kernel, and what the kernel should hold.
+pub(crate) struct World {
+    clock: TestClock,
+    engine: Engine<Kernel, TestClock, SplitMix>,
+    reference: Reference,
+    /// Without failures each write is held against invariant 1.
+    watched: bool,
+}
+
+impl World {
+    pub(crate) fn new(capacities: Capacities) -> Self {
+        let clock = TestClock::default();
+        let kernel = Kernel::new(clock.clone(), capacities);
+        let applied = Applied::new(capacities);
+        let mut world = Self {
+            clock: clock.clone(),
+            engine: Engine::new(Store::default(), applied, kernel, clock, SplitMix(1)),
+            reference: Reference::default(),
+            watched: true,
+        };
+        world.sync();
+        world
+    }
+
+    fn sync(&mut self) {
+        self.engine.submit(Kind::ALL.map(Change::Synced));
+    }
+
+    pub(crate) fn change(&mut self, line: &str) {
+        self.submit(words::change(line));
+    }
+
+    fn submit(&mut self, change: Change) {
+        self.reference.apply(&change);
+        self.engine.submit([change]);
+    }
+
+    pub(crate) fn step(&mut self) -> StepReport {
+        if self.watched {
+            let after = self.reference.routes();
+            let given_up = self.given_up();
+            self.engine.writer.begin_transition(after, given_up);
+        }
+        let report = self.engine.step();
+        self.engine.writer.transition = None;
+        let dump = self.kernel().dump();
+        assert_eq!(self.engine.applied.differences(&dump), []);
+        report
+    }
+
+    /// Frontends that lead to a port which should not have them any more.
+    fn given_up(&self) -> BTreeSet<FrontendKey> {
+        let records = self.engine.applied.records();
+        records
+            .filter_map(|record| Some((record.port.as_ref()?, &record.frontends)))
+            .flat_map(|(port, keys)| keys.iter().map(move |key| (port, *key)))
+            .filter(|(port, key)| self.engine.store.winner(key) != Some(&port.service))
+            .map(|(_, key)| key)
+            .collect()
+    }
+
+    pub(crate) fn does(&mut self, line: &str) -> StepReport {
+        self.change(line);
+        self.step()
+    }
+
+    fn wait(&mut self, time: Time) {
+        self.clock.0.set(self.clock.now() + time);
+    }
+
+    fn kernel(&self) -> &Kernel {
+        &self.engine.writer
+    }
+
+    /// Steps until nothing is left to do.
+    fn settle(&mut self) {
+        for _ in 0..1000 {
+            match self.step().next_wakeup {
+                Some(wakeup) => self.clock.0.set(wakeup.max(self.clock.now())),
+                None => return,
+            }
+        }
+        panic!("no end of it");
+    }
+
+    /// A new agent takes over what the kernel holds, and is told every object again.
+    fn restart(&mut self, order: impl FnOnce(&mut Vec<Change>)) {
+        let clock = self.clock.clone();
+        let kernel = std::mem::replace(
+            &mut self.engine.writer,
+            Kernel::new(clock.clone(), self.engine.applied.capacities()),
+        );
+        let applied = Applied::restore(&kernel.dump(), kernel.capacities, clock.now());
+        let mut changes = self.reference.changes();
+        order(&mut changes);
+        self.engine = Engine::new(Store::default(), applied, kernel, clock, SplitMix(1));
+        self.engine.submit(changes);
+        let untouched = self.kernel().log.len();
+        assert_eq!(self.engine.step().writes, 0, "nothing before the full list");
+        assert_eq!(self.kernel().log.len(), untouched);
+        self.sync();
+    }
+
+    /// Kernel and reference are the same, as sets.
+    fn check(&self) {
+        let kernel = self.kernel();
+        assert_eq!(kernel.routes(), self.reference.routes());
+        for (key, seconds) in self.reference.affinities() {
+            let service = kernel.frontends[&key].service();
+            let word = kernel.services.get(&service);
+            assert_eq!(word.map_or(0, |word| word.affinity_seconds()), seconds);
+        }
+        let alive = self.reference.alive();
+        let shown: BTreeSet<u32> = kernel
+            .frontends
+            .values()
+            .flat_map(|value| kernel.members(value.cluster()))
+            .collect();
+        for (id, backend) in &kernel.backends {
+            let state = backend.word().state();
+            if shown.contains(id) {
+                assert_eq!(state, BackendState::Ready, "backend {id}");
+            } else if alive.contains(&backend.address()) {
+                assert_ne!(state, BackendState::Ready, "backend {id}");
+            } else {
+                assert_eq!(state, BackendState::Gone, "backend {id}");
+            }
+        }
+        self.check_sharing();
+    }
+
+    /// Each set and each service id is one port's.
+    fn check_sharing(&self) {
+        let mut ports = BTreeMap::new();
+        let mut members = BTreeSet::new();
+        for (key, value) in &self.kernel().frontends {
+            if key.is_whole_address() {
+                continue;
+            }
+            let port = (key.port(), key.protocol(), key.address().is_v4());
+            let winner = self.engine.store.winner(key);
+            let owner = (winner, port);
+            let ids = (value.service(), value.cluster());
+            if *ports.entry(ids).or_insert(owner) == owner {
+                continue;
+            }
+            panic!("{key:?} shares {ids:?} with another port");
+        }
+        for (_, set) in ports.keys() {
+            for id in self.kernel().members(*set) {
+                assert!(members.insert(id), "backend {id} is in two sets");
+            }
+        }
+    }
+
+    /// The state of a backend by its address, if the kernel has it.
+    fn states(&self, address: &str) -> Vec<BackendState> {
+        let address: std::net::IpAddr = address.parse().unwrap();
+        self.kernel()
+            .backends
+            .values()
+            .filter(|backend| backend.address() == address.into())
+            .map(|backend| backend.word().state())
+            .collect()
+    }
+}
+
+fn frontend(text: &str) -> FrontendKey {
+    let (socket, protocol) = text.split_once('/').unwrap();
+    let socket: std::net::SocketAddr = socket.parse().unwrap();
+    let number = if protocol == "TCP" { 6 } else { 17 };
+    FrontendKey::new(
+        socket.ip().into(),
+        mesh_common::Port::new(socket.port()),
+        number,
+    )
+}

@@ -1,6 +1,6 @@
 //! What the commands show: read-only, made anew for each call.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use mesh_common::{FrontendKey, ServiceId, SetId};
 
@@ -9,7 +9,8 @@ use crate::{
     apply::{Clock, MapWriter},
     desired::{Finding, PortId, desired_service},
     model::{ObjectName, Service, ServiceType},
-    plan::{BackendRecord, PlanError},
+    plan::{Applied, BackendRecord, PlanError, Usage},
+    store::Store,
 };
 
 /// A Service and what the kernel holds for it.
@@ -50,6 +51,47 @@ pub struct PortView {
 pub type BackendView = BackendRecord;
 
 impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
+    /// Whether the first full state has been written, except for what does not fit.
+    #[must_use]
+    pub fn is_programmed(&self) -> bool {
+        self.programmed
+    }
+
+    /// Services that wait to be written, those that do not fit included.
+    #[must_use]
+    pub fn dirty(&self) -> usize {
+        self.queue.len() + self.unfit.len()
+    }
+
+    /// How often a write failed, by map.
+    #[must_use]
+    pub fn write_failures(&self) -> &BTreeMap<&'static str, u64> {
+        &self.write_failures
+    }
+
+    /// How full each map is.
+    #[must_use]
+    pub fn usage(&self) -> [Usage; 5] {
+        self.applied.usage()
+    }
+
+    /// The objects.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// What the kernel holds, as far as the agent knows.
+    #[must_use]
+    pub fn applied(&self) -> &Applied {
+        &self.applied
+    }
+
+    /// The kernel's tables.
+    pub fn writer(&mut self) -> &mut W {
+        &mut self.writer
+    }
+
     /// Every Service, by name.
     pub fn service_views(&self) -> impl Iterator<Item = ServiceView> {
         self.store

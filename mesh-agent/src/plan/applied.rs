@@ -1,21 +1,16 @@
 //! What the kernel holds and whose it is, without asking it: the mirror changes by `record` alone, after a write has
 //! succeeded; the books by claims before and releases after.
 
-use std::collections::BTreeSet;
-
-use mesh_common::{Address, Backend, BackendId, BackendState, FrontendKey, ServiceId, SetId};
+use mesh_common::{BackendId, BackendState, FrontendKey, SetId};
 
 use super::{
-    Capacities, REST, Step, Time, Transaction, Usage, Write,
+    Capacities, REST, Step, Time, Transaction, Write,
     ids::Ids,
     kernel::Kernel,
-    owners::{Owners, PortRecord},
+    owners::Owners,
     regions::{Region, Regions},
 };
-use crate::{
-    desired::{PortId, Target},
-    model::ObjectName,
-};
+use crate::desired::Target;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -31,26 +26,6 @@ pub struct Applied {
     frontend_freed: Option<Time>,
     /// Counts whatever becomes free for others.
     freed: u64,
-}
-
-/// A backend of a service port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BackendRecord {
-    /// Its id.
-    pub id: BackendId,
-    /// Address, port, state and generation.
-    pub backend: Backend,
-    /// Its slot if it is in the set.
-    pub slot: Option<u32>,
-}
-
-/// Who has backends at an address.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Holders {
-    /// Services.
-    pub services: BTreeSet<ObjectName>,
-    /// Whether some are nobody's.
-    pub orphans: bool,
 }
 
 impl Applied {
@@ -122,7 +97,9 @@ impl Applied {
         for set in &transaction.released {
             if let Some(record) = self.owners.release(*set) {
                 self.sets.rest(*set, now);
-                self.services.rest(record.service, now);
+                if record.service != 0 {
+                    self.services.rest(record.service, now);
+                }
                 if let Some(region) = record.region {
                     self.regions.rest(region, now);
                 }
@@ -175,86 +152,6 @@ impl Applied {
     /// A grace period has passed since the last record.
     pub fn grace_passed(&mut self) {
         self.frontend_freed = None;
-    }
-
-    /// Who has backends at an address.
-    #[must_use]
-    pub fn holders(&self, address: Address) -> Holders {
-        let mut holders = Holders::default();
-        for set in self.owners.owners_at(address) {
-            let record = self.owners.records.get(&set);
-            match record.and_then(|record| record.port.as_ref()) {
-                Some(port) => {
-                    holders.services.insert(port.service.clone());
-                }
-                None => holders.orphans = true,
-            }
-        }
-        holders
-    }
-
-    /// The service ports of a Service, those included that only wait for their last backend to go.
-    pub fn ports_of(
-        &self,
-        service: &ObjectName,
-    ) -> impl Iterator<Item = (&PortId, SetId, &PortRecord)> {
-        self.owners.ports_of(service)
-    }
-
-    /// The backends of a service port, by id.
-    #[must_use]
-    pub fn backends_of(&self, set: SetId) -> Vec<BackendRecord> {
-        let members = self.members(set);
-        let base = self.kernel.set(set).base();
-        let slot = |id| {
-            let index = members.iter().position(|member| *member == id)?;
-            Some(base + u32::try_from(index).ok()?)
-        };
-        self.owners
-            .backends_of(set)
-            .map(|id| BackendRecord {
-                id,
-                backend: self.kernel.backend(id),
-                slot: slot(id),
-            })
-            .collect()
-    }
-
-    /// The sizes of the maps.
-    #[must_use]
-    pub fn capacities(&self) -> Capacities {
-        self.capacities
-    }
-
-    /// Session affinity of a service port as it is in force; 0 for none.
-    #[must_use]
-    pub fn affinity_seconds(&self, service: ServiceId) -> u32 {
-        self.kernel.service(service).affinity_seconds()
-    }
-
-    /// How full each map is.
-    #[must_use]
-    pub fn usage(&self) -> [Usage; 5] {
-        let ids = |map, ids: &Ids| Usage {
-            map,
-            entries: ids.used(),
-            capacity: ids.capacity(),
-        };
-        [
-            Usage {
-                map: "frontends",
-                entries: self.kernel.frontends().len(),
-                capacity: self.capacities.frontends,
-            },
-            ids("services", &self.services),
-            ids("sets", &self.sets),
-            Usage {
-                map: "slots",
-                entries: self.regions.used(),
-                capacity: self.regions.capacity(),
-            },
-            ids("backends", &self.backends),
-        ]
     }
 
     /// The backends that a set shows, in the order of its slots.

@@ -15,7 +15,7 @@ use crate::{
 pub struct PortRecord {
     /// Whose it is; None until a Service claims what an earlier run left.
     pub port: Option<PortId>,
-    /// Its id in `services`.
+    /// Its id in `services`; 0 for a set that an earlier run left without a frontend.
     pub service: ServiceId,
     /// The frontends that lead to its set.
     pub frontends: BTreeSet<FrontendKey>,
@@ -120,6 +120,13 @@ impl Owners {
             .range(first..)
             .take_while(move |(owner, _)| owner == service)
             .map(|(_, address)| *address)
+    }
+
+    /// Whether frontends of an earlier run, or what they lead to, are nobody's yet.
+    pub(super) fn has_leftovers(&self) -> bool {
+        self.records.len() > self.ports.len()
+            || self.addresses.len() > self.addresses_of.len()
+            || !self.strays.is_empty()
     }
 
     /// Whole addresses of an earlier run that no Service has claimed.

@@ -1,21 +1,13 @@
 //! What brings a Service into force: backends, slots, sets, service words, frontends, in this order, so that nothing
 //! leads to what is not there yet. Nothing is taken away here but places in sets.
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::borrow::Cow;
 
-use mesh_common::{
-    Backend, BackendId, BackendState, BackendWord, FrontendKey, FrontendValue, ServiceWord, SetId,
-    SetWord,
-};
+use mesh_common::{FrontendKey, FrontendValue, ServiceId, ServiceWord, SetId};
 
-use super::{
-    Applied, Claim, PlanError, Transaction, Write,
-    ids::Available,
-    layout,
-    regions::{Blocks, Region},
-};
+use super::{Applied, Claim, PlanError, Transaction, Write, ids::Available, regions::Blocks};
 use crate::{
-    desired::{DesiredPort, DesiredService, PortId, Target},
+    desired::{DesiredPort, DesiredService, PortId},
     model::ObjectName,
 };
 
@@ -55,25 +47,16 @@ pub fn plan_known(
     raise.transaction
 }
 
-struct Raise<'a> {
-    applied: &'a Applied,
+/// A raise in the making: what it has planned so far, and what it may still give out.
+pub(super) struct Raise<'a> {
+    pub(super) applied: &'a Applied,
     service: &'a ObjectName,
     transaction: Transaction,
     service_ids: Available<'a>,
     set_ids: Available<'a>,
-    backend_ids: Available<'a>,
-    blocks: Cow<'a, Blocks>,
+    pub(super) backend_ids: Available<'a>,
+    pub(super) blocks: Cow<'a, Blocks>,
     frontends: usize,
-}
-
-/// A set now and the backends it is to have.
-struct Members {
-    /// As the slots show them; None for what should go.
-    visible: Vec<Option<BackendId>>,
-    /// Backends that the port has and the set is to show again.
-    returning: Vec<BackendId>,
-    /// Targets without a backend.
-    missing: BTreeSet<Target>,
 }
 
 impl<'a> Raise<'a> {
@@ -132,142 +115,16 @@ impl<'a> Raise<'a> {
         Ok(claim)
     }
 
-    fn left_over(&self, port: &DesiredPort) -> Option<(u32, SetId)> {
+    /// Every frontend that leads there must be this port's: another's clients would be led to its endpoints.
+    fn left_over(&self, port: &DesiredPort) -> Option<(ServiceId, SetId)> {
         port.frontends.iter().find_map(|key| {
             let set = self.applied.kernel.frontends().get(key)?.cluster();
             let record = self.applied.owners.records.get(&set)?;
             let claimed = self.transaction.claims.iter().any(|claim| claim.set == set);
-            let free = record.port.is_none() && record.frontends.contains(key) && !claimed;
-            free.then_some((record.service, set))
+            let free = record.port.is_none() && !claimed;
+            let own = record.frontends.contains(key) && record.frontends.is_subset(&port.frontends);
+            (free && own).then_some((record.service, set))
         })
-    }
-
-    fn set(&mut self, set: SetId, ready: &BTreeSet<Target>) -> Result<(), PlanError> {
-        let mut members = self.members(set, ready);
-        self.make_ready(set, &members);
-        for target in std::mem::take(&mut members.missing) {
-            let id = self.backend_ids.next();
-            let id = id.ok_or_else(|| self.full("backends"))?;
-            let generation = self.applied.kernel.backend(id).word().generation();
-            let word =
-                BackendWord::new(target.port, BackendState::Ready, generation.wrapping_add(1));
-            self.push(
-                set,
-                Write::PutBackend(id, Backend::new(target.address, word)),
-            );
-            members.returning.push(id);
-        }
-        self.publish(set, &members)
-    }
-
-    /// Shows in a set what its port has a backend for, as far as there is room.
-    fn known_set(&mut self, set: SetId, ready: &BTreeSet<Target>) {
-        let mut members = self.members(set, ready);
-        let kept = members.visible.iter().flatten().count();
-        let room = self
-            .region(set)
-            .map_or(0, |region| region.capacity() as usize);
-        members.returning.truncate(room.saturating_sub(kept));
-        self.make_ready(set, &members);
-        if let Some(region) = self.region(set) {
-            let stores = layout::in_place(&members.visible, &members.returning);
-            self.store(set, region, &stores, kept + members.returning.len());
-        }
-    }
-
-    /// Compares a set with what it is to have. Where two members lead to one target, the first stays.
-    fn members(&self, set: SetId, ready: &BTreeSet<Target>) -> Members {
-        let mut missing = ready.clone();
-        let mut wanted = |id: BackendId| {
-            let target = self.applied.target(set, id)?;
-            missing.remove(&target).then_some(id)
-        };
-        let members = self.applied.members(set);
-        let visible = members.iter().map(|id| wanted(*id)).collect();
-        let returning = self
-            .applied
-            .owners
-            .backends_of(set)
-            .filter_map(wanted)
-            .collect();
-        Members {
-            visible,
-            returning,
-            missing,
-        }
-    }
-
-    fn make_ready(&mut self, set: SetId, members: &Members) {
-        for id in members.visible.iter().flatten().chain(&members.returning) {
-            let word = self.applied.kernel.backend(*id).word();
-            if word.state() != BackendState::Ready {
-                let word = BackendWord::new(word.port(), BackendState::Ready, word.generation());
-                self.push(set, Write::StoreBackendWord(*id, word));
-            }
-        }
-    }
-
-    /// Stores slots and the set's word: in place where few visible slots change, else in a new region. If there is no
-    /// new region to be had, in place after all: each single store is right by itself.
-    fn publish(&mut self, set: SetId, members: &Members) -> Result<(), PlanError> {
-        let incoming = &members.returning;
-        let count = members.visible.iter().flatten().count() + incoming.len();
-        if count == 0 {
-            self.store_word(set, SetWord::EMPTY);
-            return Ok(());
-        }
-        let stores = layout::in_place(&members.visible, incoming);
-        let region = self
-            .region(set)
-            .filter(|own| count <= own.capacity() as usize);
-        let shown = members.visible.len();
-        let changes = stores.iter().filter(|(index, _)| (*index as usize) < shown);
-        let few = changes.count() <= layout::MAX_VISIBLE_STORES;
-        if let Some(region) = region
-            && few
-        {
-            self.store(set, region, &stores, count);
-            return Ok(());
-        }
-        match (self.new_region(count), region) {
-            (Some(new), _) => {
-                let stores = layout::anew(&members.visible, incoming);
-                self.store(set, new, &stores, count);
-            }
-            (None, Some(region)) => self.store(set, region, &stores, count),
-            (None, None) => return Err(self.full("slots")),
-        }
-        Ok(())
-    }
-
-    fn store(&mut self, set: SetId, region: Region, stores: &[(u32, BackendId)], count: usize) {
-        for (index, id) in stores {
-            let slot = region.base + index;
-            if self.applied.kernel.slot(slot) != *id {
-                self.push(set, Write::StoreSlot(slot, *id));
-            }
-        }
-        let word = match u32::try_from(count) {
-            Ok(0) | Err(_) => SetWord::EMPTY,
-            Ok(count) => SetWord::new(region.base, count),
-        };
-        self.store_word(set, word);
-    }
-
-    fn store_word(&mut self, set: SetId, word: SetWord) {
-        if self.applied.kernel.set(set) != word {
-            self.push(set, Write::StoreSet(set, word));
-        }
-    }
-
-    fn region(&self, set: SetId) -> Option<Region> {
-        self.applied.owners.records.get(&set)?.region
-    }
-
-    fn new_region(&mut self, count: usize) -> Option<Region> {
-        let order = Region::order_for(u32::try_from(count).ok()?);
-        let region = self.blocks.find(order)?;
-        self.blocks.to_mut().take(region).then_some(region)
     }
 
     fn frontend(
@@ -295,11 +152,11 @@ impl<'a> Raise<'a> {
         self.frontend(0, key, FrontendValue::refuse())
     }
 
-    fn push(&mut self, set: SetId, write: Write) {
+    pub(super) fn push(&mut self, set: SetId, write: Write) {
         self.transaction.push(set, write);
     }
 
-    fn full(&self, map: &'static str) -> PlanError {
+    pub(super) fn full(&self, map: &'static str) -> PlanError {
         let usage = self.applied.usage();
         let usage = usage.iter().find(|usage| usage.map == map);
         PlanError::full(self.service, map, usage.map_or(0, |usage| usage.capacity))

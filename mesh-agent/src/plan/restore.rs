@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mesh_common::{BackendState, FrontendKey, FrontendValue, ServiceId, SetId};
+use mesh_common::{BackendState, FrontendKey, FrontendValue, ServiceId, SetId, SetWord};
 
 use super::{
     Applied, Capacities, TableDump, Time, ids::Ids, kernel::Kernel, owners::PortRecord,
@@ -19,6 +19,7 @@ impl Applied {
         applied.kernel = Kernel::from_dump(dump);
         applied.frontend_was_freed(now);
         applied.restore_frontends();
+        applied.restore_sets();
         applied.restore_regions(now);
         applied.restore_backends(now);
         let records = &applied.owners.records;
@@ -65,6 +66,20 @@ impl Applied {
             && !value.is_refuse()
             && (1..self.capacities.services).contains(&value.service())
             && (1..self.capacities.sets).contains(&value.cluster())
+    }
+
+    /// A set to which no frontend leads, as an interrupted run may leave it, is a port that nobody will claim.
+    fn restore_sets(&mut self) {
+        let end = self.kernel.sets().len().min(self.capacities.sets as usize);
+        let end = u32::try_from(end).unwrap_or(u32::MAX);
+        for set in (1..end).filter(|set| self.kernel.set(*set) != SetWord::EMPTY) {
+            self.owners.records.entry(set).or_insert(PortRecord {
+                port: None,
+                service: 0,
+                frontends: BTreeSet::new(),
+                region: None,
+            });
+        }
     }
 
     /// A set whose slots are out of range or another's keeps no region: it is given a new one when it is planned.

@@ -1,0 +1,92 @@
+//! A new agent over what an earlier one left.
+
+use super::*;
+
+fn served() -> World {
+    let mut world = World::new(ROOMY);
+    world.change("service a/web ip=10.96.0.1 ip=fd00::1 port=http/TCP/80 affinity=10");
+    world.change("slice a/web-1 of=web port=http/TCP/8080 at=10.0.0.1 at=10.0.0.2 at=fd01::1");
+    world.does("service a/api ip=10.96.0.2 port=http/TCP/80");
+    world.check();
+    world
+}
+
+/// While the agent is away.
+fn unseen(world: &mut World, line: &str) {
+    world.reference.apply(&words::change(line));
+}
+
+#[test]
+fn nothing_new_is_nothing_written() {
+    let mut world = served();
+    world.restart(|changes| changes.reverse());
+    assert_eq!(world.step().writes, 0);
+    world.check();
+    assert!(!world.engine.applied().has_leftovers());
+}
+
+#[test]
+fn an_endpoint_that_came_in_between_costs_what_it_always_costs() {
+    let mut world = served();
+    unseen(
+        &mut world,
+        "slice a/web-1 of=web port=http/TCP/8080 at=10.0.0.1 at=10.0.0.2 at=10.0.0.3 at=fd01::1",
+    );
+    // What was free may have been freed a moment ago: nothing but ids that were never used is given out.
+    world.restart(|_| {});
+    let report = world.step();
+    assert_eq!((report.stores, report.map_ops), (2, 1));
+    world.check();
+}
+
+#[test]
+fn a_service_that_went_in_between_goes_after_the_full_list() {
+    let mut world = served();
+    unseen(&mut world, "remove service a/api");
+    world.restart(|_| {});
+    world.step();
+    world.check();
+    assert!(!world.engine.applied().has_leftovers());
+}
+
+/// Two addresses lead to one set; one of them is another Service's now. That Service must not fill the set with its
+/// endpoints while the other address still leads there (`step` holds each write against that).
+#[test]
+fn a_set_is_taken_over_whole_or_not_at_all() {
+    let mut world = World::new(ROOMY);
+    world.change("slice a/new-1 of=new port=dns/UDP/53 at=10.0.0.1");
+    world.does("service a/old ip=10.96.0.1 ip=10.96.0.2 port=dns/UDP/53");
+    unseen(
+        &mut world,
+        "service a/new ip=10.96.0.1 port=dns/UDP/53 created=1",
+    );
+    world.restart(|_| {});
+    world.settle();
+    world.check();
+}
+
+/// Frontends that a Service wants but cannot have yet stay as they are.
+#[test]
+fn what_a_failing_service_has_is_no_garbage() {
+    #[derive(Debug)]
+    struct Always;
+    impl kernel::Failure for Always {
+        fn fails(&mut self) -> bool {
+            true
+        }
+    }
+    let mut world = served();
+    world.watched = false;
+    unseen(
+        &mut world,
+        "slice a/web-1 of=web port=http/TCP/8080 at=10.0.0.9",
+    );
+    let before = world.kernel().routes();
+    world.restart(|_| {});
+    world.engine.writer.fails = Box::new(Always);
+    assert!(world.step().failures > 0);
+    assert_eq!(world.kernel().routes(), before);
+    world.engine.writer.fails = Box::new(());
+    world.settle();
+    world.check();
+}

@@ -1,0 +1,158 @@
+//! The small language of scenarios and tests: one object or event a line.
+//!
+//!     service NS/NAME ip=A.. port=NAME/PROTOCOL/PORT[/TARGET].. created=N affinity=N select=K:V.. publish external
+//!     slice NS/NAME of=SERVICE port=NAME/PROTOCOL/PORT.. at=A[,unready|,terminating|,finished]..
+//!     pod NS/NAME ip=A.. label=K:V.. port=NAME/PROTOCOL/PORT.. phase=PHASE unready terminating
+//!     remove KIND NS/NAME
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::model::{
+    Change, ContainerPort, Endpoint, EndpointSlice, Kind, Object, ObjectId, ObjectName, Pod,
+    PodPhase, Protocol, Service, ServicePort, ServiceType, SlicePort, TargetPort,
+};
+
+struct Words<'a>(Vec<&'a str>);
+
+impl<'a> Words<'a> {
+    fn all(&self, key: &str) -> impl Iterator<Item = &'a str> {
+        self.0
+            .iter()
+            .filter_map(move |word| word.strip_prefix(key)?.strip_prefix('='))
+    }
+
+    fn has(&self, word: &str) -> bool {
+        self.0.contains(&word)
+    }
+
+    fn pairs(&self, key: &str) -> BTreeMap<Arc<str>, Arc<str>> {
+        self.all(key)
+            .map(|pair| pair.split_once(':').unwrap())
+            .map(|(key, value)| (key.into(), value.into()))
+            .collect()
+    }
+}
+
+pub(crate) fn change(line: &str) -> Change {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let rest = Words(words[2..].to_vec());
+    match words[0] {
+        "service" => Change::Put(Object::Service(service(name(words[1]), &rest))),
+        "slice" => Change::Put(Object::EndpointSlice(slice(name(words[1]), &rest))),
+        "pod" => Change::Put(Object::Pod(pod(name(words[1]), &rest))),
+        "remove" => Change::Remove(ObjectId {
+            kind: match words[1] {
+                "service" => Kind::Service,
+                "slice" => Kind::EndpointSlice,
+                "pod" => Kind::Pod,
+                other => panic!("no kind {other}"),
+            },
+            name: name(words[2]),
+        }),
+        other => panic!("no word {other}"),
+    }
+}
+
+pub(crate) fn name(text: &str) -> ObjectName {
+    let (namespace, name) = text.split_once('/').unwrap();
+    ObjectName::new(namespace, name)
+}
+
+fn protocol(text: &str) -> Protocol {
+    match text {
+        "TCP" => Protocol::Tcp,
+        "UDP" => Protocol::Udp,
+        other => panic!("no protocol {other}"),
+    }
+}
+
+fn service(name: ObjectName, words: &Words<'_>) -> Service {
+    let port = |text: &str| {
+        let parts: Vec<&str> = text.split('/').collect();
+        let target = parts.get(3).unwrap_or(&parts[2]);
+        ServicePort {
+            name: parts[0].into(),
+            protocol: protocol(parts[1]),
+            port: parts[2].parse().unwrap(),
+            target: match target.parse() {
+                Ok(number) => TargetPort::Number(number),
+                Err(_) => TargetPort::Name((*target).into()),
+            },
+        }
+    };
+    Service {
+        name,
+        created: words.all("created").next().map(|n| n.parse().unwrap()),
+        service_type: if words.has("external") {
+            ServiceType::ExternalName
+        } else {
+            ServiceType::ClusterIp
+        },
+        cluster_ips: words.all("ip").map(|ip| ip.parse().unwrap()).collect(),
+        ports: words.all("port").map(port).collect(),
+        selector: words.pairs("select"),
+        affinity_seconds: words.all("affinity").next().map(|n| n.parse().unwrap()),
+        publish_not_ready: words.has("publish"),
+    }
+}
+
+fn slice(name: ObjectName, words: &Words<'_>) -> EndpointSlice {
+    let port = |text: &str| {
+        let parts: Vec<&str> = text.split('/').collect();
+        SlicePort {
+            name: parts[0].into(),
+            protocol: protocol(parts[1]),
+            port: parts[2].parse().unwrap(),
+        }
+    };
+    let endpoint = |text: &str| {
+        let (address, state) = text.split_once(',').unwrap_or((text, "ready"));
+        let (ready, serving, terminating) = match state {
+            "ready" => (true, true, false),
+            "unready" => (false, false, false),
+            "terminating" => (false, true, true),
+            "finished" => (false, false, true),
+            other => panic!("no state {other}"),
+        };
+        Endpoint {
+            address: address.parse().unwrap(),
+            ready,
+            serving,
+            terminating,
+            node: None,
+        }
+    };
+    EndpointSlice {
+        name,
+        service: words.all("of").next().map(Into::into),
+        ports: words.all("port").map(port).collect(),
+        endpoints: words.all("at").map(endpoint).collect(),
+    }
+}
+
+fn pod(name: ObjectName, words: &Words<'_>) -> Pod {
+    let port = |text: &str| {
+        let parts: Vec<&str> = text.split('/').collect();
+        ContainerPort {
+            name: parts[0].into(),
+            protocol: protocol(parts[1]),
+            port: parts[2].parse().unwrap(),
+        }
+    };
+    Pod {
+        name,
+        labels: words.pairs("label"),
+        addresses: words.all("ip").map(|ip| ip.parse().unwrap()).collect(),
+        phase: match words.all("phase").next() {
+            None | Some("Running") => PodPhase::Running,
+            Some("Pending") => PodPhase::Pending,
+            Some("Succeeded") => PodPhase::Succeeded,
+            Some("Failed") => PodPhase::Failed,
+            Some(other) => panic!("no phase {other}"),
+        },
+        ready: !words.has("unready"),
+        terminating: words.has("terminating"),
+        node: None,
+        ports: words.all("port").map(port).collect(),
+    }
+}

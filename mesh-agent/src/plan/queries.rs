@@ -1,0 +1,121 @@
+//! What the books say, for whoever asks: retries, metrics and the commands.
+
+use std::collections::BTreeSet;
+
+use mesh_common::{Address, Backend, BackendId, ServiceId, SetId};
+
+use super::{Applied, Capacities, Usage, ids::Ids, owners::PortRecord};
+use crate::{desired::PortId, model::ObjectName};
+
+/// A backend of a service port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackendRecord {
+    /// Its id.
+    pub id: BackendId,
+    /// Address, port, state and generation.
+    pub backend: Backend,
+    /// Its slot if it is in the set.
+    pub slot: Option<u32>,
+}
+
+/// Who has backends at an address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holders {
+    /// Services.
+    pub services: BTreeSet<ObjectName>,
+    /// Whether some are nobody's.
+    pub orphans: bool,
+}
+
+impl Applied {
+    /// Who has backends at an address.
+    #[must_use]
+    pub fn holders(&self, address: Address) -> Holders {
+        let mut holders = Holders::default();
+        for set in self.owners.owners_at(address) {
+            let record = self.owners.records.get(&set);
+            match record.and_then(|record| record.port.as_ref()) {
+                Some(port) => {
+                    holders.services.insert(port.service.clone());
+                }
+                None => holders.orphans = true,
+            }
+        }
+        holders
+    }
+
+    /// The service ports of a Service, those included that only wait for their last backend to go.
+    pub fn ports_of(
+        &self,
+        service: &ObjectName,
+    ) -> impl Iterator<Item = (&PortId, SetId, &PortRecord)> {
+        self.owners.ports_of(service)
+    }
+
+    /// Every service port, those included that no Service has claimed.
+    pub fn records(&self) -> impl Iterator<Item = &PortRecord> {
+        self.owners.records.values()
+    }
+
+    /// The backends of a service port, by id.
+    #[must_use]
+    pub fn backends_of(&self, set: SetId) -> Vec<BackendRecord> {
+        let members = self.members(set);
+        let base = self.kernel.set(set).base();
+        let slot = |id| {
+            let index = members.iter().position(|member| *member == id)?;
+            Some(base + u32::try_from(index).ok()?)
+        };
+        self.owners
+            .backends_of(set)
+            .map(|id| BackendRecord {
+                id,
+                backend: self.kernel.backend(id),
+                slot: slot(id),
+            })
+            .collect()
+    }
+
+    /// Whether there is anything of an earlier run that nobody has claimed.
+    #[must_use]
+    pub fn has_leftovers(&self) -> bool {
+        self.owners.has_leftovers()
+    }
+
+    /// The sizes of the maps.
+    #[must_use]
+    pub fn capacities(&self) -> Capacities {
+        self.capacities
+    }
+
+    /// Session affinity of a service port as it is in force; 0 for none.
+    #[must_use]
+    pub fn affinity_seconds(&self, service: ServiceId) -> u32 {
+        self.kernel.service(service).affinity_seconds()
+    }
+
+    /// How full each map is.
+    #[must_use]
+    pub fn usage(&self) -> [Usage; 5] {
+        let ids = |map, ids: &Ids| Usage {
+            map,
+            entries: ids.used(),
+            capacity: ids.capacity(),
+        };
+        [
+            Usage {
+                map: "frontends",
+                entries: self.kernel.frontends().len(),
+                capacity: self.capacities.frontends,
+            },
+            ids("services", &self.services),
+            ids("sets", &self.sets),
+            Usage {
+                map: "slots",
+                entries: self.regions.used(),
+                capacity: self.regions.capacity(),
+            },
+            ids("backends", &self.backends),
+        ]
+    }
+}
