@@ -12,6 +12,7 @@ use super::{
 use crate::{
     apply::{MapWriter, WriteError},
     plan::Write,
+    telemetry::MapOperations,
 };
 
 /// What was done to a map, as `mesh_agent_map_operations_total` names it.
@@ -86,7 +87,21 @@ impl Maps {
         &self.operations
     }
 
-    pub(super) fn count(&mut self, map: &'static str, operation: Operation, worked: bool) {
+    /// What was done so far, as the metric has it.
+    #[must_use]
+    pub fn operations_view(&self) -> Vec<MapOperations> {
+        let view = |((map, operation, worked), count): (&(&'static str, Operation, bool), &u64)| {
+            MapOperations {
+                map,
+                op: operation.name(),
+                outcome: if *worked { "ok" } else { "error" },
+                count: *count,
+            }
+        };
+        self.operations.iter().map(view).collect()
+    }
+
+    fn count(&mut self, map: &'static str, operation: Operation, worked: bool) {
         *self.operations.entry((map, operation, worked)).or_default() += 1;
     }
 
