@@ -2,16 +2,18 @@
 #![deny(unsafe_code)]
 
 pub mod admin;
+pub mod agent;
 pub mod apply;
 pub mod cli;
 pub mod datapath;
 pub mod desired;
 pub mod engine;
-pub mod lock;
+pub mod host;
 pub mod model;
 pub mod plan;
 #[cfg(not(feature = "layout-next"))]
 mod schema;
+pub mod source;
 pub mod store;
 pub mod sweep;
 pub mod telemetry;

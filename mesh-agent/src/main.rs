@@ -1,3 +1,7 @@
-//! The binary: everything is in the library.
+//! The binary: the commands over this host.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mesh_agent::cli::main(&mesh_agent::host::KernelHost)
+}

@@ -67,7 +67,7 @@ pub(crate) fn object() -> Result<PathBuf> {
         "-p",
         "mesh-agent",
         "--message-format",
-        "json",
+        "json-render-diagnostics",
     ]))?;
     let directory = out_directory(&messages)
         .context("mesh-agent has no build script that makes the eBPF object")?;
@@ -92,9 +92,9 @@ fn out_directory(messages: &str) -> Option<PathBuf> {
         .and_then(|message| Some(PathBuf::from(message["out_dir"].as_str()?)))
 }
 
-/// The file `mesh-ebpf` in a directory `ebpf` (the profile's name) not too deep down.
+/// The file `mesh-ebpf`, not too deep down: the build script's own cargo puts it below a directory of its own.
 fn find_object(directory: &std::path::Path, depth: usize) -> Option<PathBuf> {
-    let candidate = directory.join("ebpf/mesh-ebpf");
+    let candidate = directory.join("mesh-ebpf");
     if candidate.is_file() {
         return Some(candidate);
     }

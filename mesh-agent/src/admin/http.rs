@@ -1,215 +1,216 @@
-//! HTTP/1.1 over TCP and unix sockets: one task a connection, small requests, bounded in size and time.
+//! HTTP/1 as all three servers speak it: small requests, whole answers, bounds on everything a client can stretch.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
-    Method, Request, Response, StatusCode,
+    Method, Response, StatusCode,
     body::Incoming,
-    header::{ACCEPT, CONTENT_TYPE},
+    header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderName, HeaderValue},
     server::conn::http1,
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, UnixListener};
+use serde::Serialize;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{Semaphore, watch},
+    time::timeout,
+};
 
-/// A request's head must be here by then.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-const MOST_HEAD_BYTES: usize = 16 * 1024;
-const MOST_BODY_BYTES: usize = 64 * 1024;
+use crate::telemetry::view::ErrorView;
 
-/// Why a server cannot be.
-#[derive(Debug, thiserror::Error)]
-pub enum ServerError {
-    /// Somebody else listens there, or the address is not this host's.
-    #[error(
-        "MESH030: cannot listen on {address} ({flag}): {source}. Free the port or give another address by {flag}"
-    )]
-    Bind {
-        /// The address.
-        address: SocketAddr,
-        /// The flag it came from.
-        flag: &'static str,
-        /// Why.
-        source: io::Error,
-    },
-    /// The admin socket cannot be made.
-    #[error(
-        "MESH031: cannot make the socket {path}: {source}. Is the directory given by --run-dir writable?"
-    )]
-    Socket {
-        /// Where.
-        path: String,
-        /// Why.
-        source: io::Error,
-    },
+const HEADER_TIME: Duration = Duration::from_secs(5);
+const BODY_TIME: Duration = Duration::from_secs(5);
+const CONNECTION_TIME: Duration = Duration::from_secs(60);
+const HEADER_BYTES: usize = 16 * 1024;
+const BODY_BYTES: usize = 4 * 1024;
+const CONNECTIONS: usize = 64;
+
+/// A request, as far as routes look at it.
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) accept: Option<String>,
+    pub(super) body: Bytes,
 }
 
-/// What was asked.
+/// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
-    /// GET, PUT, ...
-    pub method: Method,
-    /// The path, without the query.
-    pub path: String,
-    /// The Accept header, empty if there is none.
-    pub accept: String,
-    /// The body.
-    pub body: Bytes,
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) headers: Vec<(HeaderName, &'static str)>,
+    pub(super) body: Vec<u8>,
 }
 
-/// What is answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// The status.
-    pub status: StatusCode,
-    /// Content-Type.
-    pub content_type: &'static str,
-    /// The body.
-    pub body: String,
-}
-
-impl Answer {
-    /// A line of text.
-    #[must_use]
-    pub fn text(status: StatusCode, body: &str) -> Self {
+impl Reply {
+    /// Text for people.
+    pub(super) fn text(status: StatusCode, body: impl Into<String>) -> Self {
         Self {
             status,
-            content_type: "text/plain; charset=utf-8",
-            body: format!("{body}\n"),
+            headers: vec![(CONTENT_TYPE, "text/plain; charset=utf-8")],
+            body: body.into().into_bytes(),
         }
     }
 
-    /// JSON.
-    #[must_use]
-    pub fn json(status: StatusCode, body: String) -> Self {
-        Self {
-            status,
-            content_type: "application/json",
-            body,
+    /// A document.
+    pub(super) fn json(status: StatusCode, document: &impl Serialize) -> Self {
+        match serde_json::to_vec(document) {
+            Ok(body) => Self {
+                status,
+                headers: vec![(CONTENT_TYPE, "application/json")],
+                body,
+            },
+            Err(error) => Self::text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         }
     }
 
-    /// For a path that is none.
-    #[must_use]
-    pub fn not_found(path: &str) -> Self {
-        Self::text(StatusCode::NOT_FOUND, &format!("there is no {path} here"))
+    /// An error, as the CLI reads it.
+    pub(super) fn error(status: StatusCode, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self::json(status, &ErrorView { message })
     }
 
-    /// For a path that does not take this method.
-    #[must_use]
-    pub fn wrong_method(method: &Method) -> Self {
-        Self::text(
+    /// 404.
+    pub(super) fn no_such_path(path: &str) -> Self {
+        Self::text(StatusCode::NOT_FOUND, format!("no such path: {path}\n"))
+    }
+
+    /// 405.
+    pub(super) fn wrong_method(allowed: &'static str) -> Self {
+        let mut reply = Self::text(
             StatusCode::METHOD_NOT_ALLOWED,
-            &format!("{method} is not for this path"),
-        )
+            format!("use {allowed} here\n"),
+        );
+        reply.headers.push((ALLOW, allowed));
+        reply
     }
 }
 
-/// What a server answers.
-pub trait Route: Send + Sync + 'static {
-    /// Must not block for long: health is asked by probes with timeouts.
-    fn answer(&self, asked: &Asked) -> Answer;
+/// Whether a request only reads; hyper leaves the body of an answer to HEAD out.
+pub(super) fn reads(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
 }
 
-/// Where a server listens.
-#[derive(Debug)]
-pub enum Listener {
-    /// Health and metrics.
-    Tcp(TcpListener),
-    /// The commands.
-    Unix(UnixListener),
+/// What a server answers. Called where it may wait.
+pub(super) type Routes = Arc<dyn Fn(&Request) -> Reply + Send + Sync>;
+
+/// Where connections come from: TCP, or the admin socket.
+pub(super) trait Accept {
+    /// A connection.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The next connection; None for one that was turned away.
+    async fn accept(&self) -> io::Result<Option<Self::Stream>>;
 }
 
-impl Listener {
-    /// Listens on a TCP address.
-    ///
-    /// # Errors
-    /// The port is taken or the address is not this host's.
-    pub async fn tcp(address: SocketAddr, flag: &'static str) -> Result<Self, ServerError> {
-        let listener = TcpListener::bind(address).await;
-        listener.map(Self::Tcp).map_err(|source| ServerError::Bind {
-            address,
-            flag,
-            source,
-        })
-    }
-}
-
-/// Serves until the task is dropped.
-pub async fn serve(listener: Listener, route: Arc<dyn Route>) {
-    loop {
-        let accepted = match &listener {
-            Listener::Tcp(listener) => listener
-                .accept()
-                .await
-                .map(|(stream, _)| connection(TokioIo::new(stream), &route)),
-            Listener::Unix(listener) => listener.accept().await.and_then(|(stream, _)| {
-                super::socket::ensure_root(&stream)?;
-                connection(TokioIo::new(stream), &route);
-                Ok(())
-            }),
+/// Serves until `stop` says so, then lets requests that are being answered finish.
+pub(super) async fn serve<L: Accept>(listener: L, routes: Routes, mut stop: watch::Receiver<bool>) {
+    let permits = Arc::new(Semaphore::new(CONNECTIONS));
+    while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stopped(&mut stop) => break,
         };
-        if let Err(error) = accepted {
-            tracing::warn!(%error, "a connection could not be accepted");
-            // Out of descriptors, most likely: do not spin.
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        match accepted {
+            Ok(Some(stream)) => {
+                let (routes, stop) = (Arc::clone(&routes), stop.clone());
+                tokio::spawn(async move {
+                    connection(stream, routes, stop).await;
+                    drop(permit);
+                });
+            }
+            Ok(None) => {}
+            Err(error) => {
+                // Out of descriptors, mostly: trying again at once would spin.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
         }
+    }
+    let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
+    drop(timeout(Duration::from_secs(2), permits.acquire_many(all)).await);
+}
+
+/// Waits for the word to stop. That nobody is left to say it means stop, too.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    drop(stop.wait_for(|stop| *stop).await);
+}
+
+async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    routes: Routes,
+    mut stop: watch::Receiver<bool>,
+) {
+    let service = service_fn(move |request| answer(request, Arc::clone(&routes)));
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME)
+        .max_buf_size(HEADER_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut serving = std::pin::pin!(serving);
+    let ended = timeout(CONNECTION_TIME, async {
+        tokio::select! {
+            ended = serving.as_mut() => ended,
+            () = stopped(&mut stop) => {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
+        }
+    });
+    match ended.await {
+        Ok(Ok(())) | Err(_) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a connection to a server ended badly"),
     }
 }
 
-fn connection<S>(stream: TokioIo<S>, route: &Arc<dyn Route>)
-where
-    TokioIo<S>: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-{
-    let route = Arc::clone(route);
-    let service = service_fn(move |request| {
-        let route = Arc::clone(&route);
-        async move { Ok::<_, std::convert::Infallible>(respond(&*route, request).await) }
-    });
-    tokio::spawn(async move {
-        let served = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(MOST_HEAD_BYTES)
-            .serve_connection(stream, service)
-            .await;
-        if let Err(error) = served {
-            tracing::debug!(%error, "a connection ended early");
+async fn answer(
+    request: hyper::Request<Incoming>,
+    routes: Routes,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (head, body) = request.into_parts();
+    let body = match timeout(BODY_TIME, Limited::new(body, BODY_BYTES).collect()).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(_)) => return Ok(response(too_large())),
+        Err(_) => {
+            return Ok(response(Reply::text(
+                StatusCode::REQUEST_TIMEOUT,
+                "too slow\n",
+            )));
         }
-    });
+    };
+    let accept = head
+        .headers
+        .get(ACCEPT)
+        .and_then(|value| value.to_str().ok());
+    let request = Request {
+        accept: accept.map(ToOwned::to_owned),
+        method: head.method,
+        path: head.uri.path().to_owned(),
+        body,
+    };
+    let reply = tokio::task::spawn_blocking(move || routes(&request)).await;
+    Ok(response(reply.unwrap_or_else(|error| {
+        Reply::text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("the agent could not answer: {error}\n"),
+        )
+    })))
 }
 
-async fn respond(route: &dyn Route, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let (head, body) = request.into_parts();
-    let answer = match Limited::new(body, MOST_BODY_BYTES).collect().await {
-        Ok(body) => {
-            let accept = head
-                .headers
-                .get(ACCEPT)
-                .and_then(|accept| accept.to_str().ok())
-                .unwrap_or_default();
-            let path = head.uri.path().to_owned();
-            route.answer(&Asked {
-                method: head.method,
-                path,
-                accept: accept.to_owned(),
-                body: body.to_bytes(),
-            })
-        }
-        Err(error) => Answer::text(StatusCode::BAD_REQUEST, &error.to_string()),
-    };
-    let mut response = Response::new(Full::new(Bytes::from(answer.body)));
-    *response.status_mut() = answer.status;
-    let headers = response.headers_mut();
-    headers.insert(
-        CONTENT_TYPE,
-        hyper::header::HeaderValue::from_static(answer.content_type),
-    );
-    headers.insert(
-        "x-content-type-options",
-        hyper::header::HeaderValue::from_static("nosniff"),
-    );
+fn too_large() -> Reply {
+    Reply::text(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large\n")
+}
+
+fn response(reply: Reply) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(reply.body)));
+    *response.status_mut() = reply.status;
+    for (name, value) in reply.headers {
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
+    }
     response
 }

@@ -1,11 +1,14 @@
-//! The servers (health, metrics, the socket that the commands talk to) and the commands' side of that socket.
+//! How the agent is reached: the run directory with its lock and its socket, the HTTP servers, and the client that the
+//! commands use.
 
-mod client;
+pub mod client;
+mod health;
 mod http;
-mod routes;
+pub mod lock;
+pub mod run_dir;
+mod scrape;
+pub mod servers;
 mod socket;
-
-pub use client::{Client, ClientError};
-pub use http::{Answer, Asked, Listener, Route, ServerError, serve};
-pub use routes::{AdminRoutes, HealthRoutes, Introspect, MetricsRoutes};
-pub use socket::bind_socket;
+#[cfg(test)]
+pub(crate) mod tests;
+mod v1;

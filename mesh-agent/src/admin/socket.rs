@@ -1,38 +1,34 @@
-//! The admin socket: root's alone, by its mode and by asking the kernel who is at the other end.
+//! The admin socket: made so that there is no instant at which it is open to others, and only root's processes are
+//! heard on it.
 
-use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs::{self, Permissions},
+    io,
+    os::unix::{fs::PermissionsExt, net::UnixListener},
+    path::Path,
+};
 
-use tokio::net::{UnixListener, UnixStream};
-
-use super::http::{Listener, ServerError};
-
-/// Makes RUN_DIR/agent.sock with mode 0600. Whoever holds the lock of the run dir may remove an old one.
-///
-/// # Errors
-/// The directory cannot be written.
-pub fn bind_socket(path: &Path) -> Result<Listener, ServerError> {
-    let socket_error = |source| ServerError::Socket {
-        path: path.display().to_string(),
-        source,
-    };
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(socket_error(error)),
-        Ok(()) | Err(_) => {}
-    }
-    // The directory is 0700, so nobody else reaches the socket before its mode is set.
-    let listener = UnixListener::bind(path).map_err(socket_error)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(socket_error)?;
-    Ok(Listener::Unix(listener))
+/// Listens at the path, mode 0600. Whoever holds the run directory's lock owns the name: what a killed agent left there
+/// is replaced, in one step.
+pub(super) fn bind(path: &Path) -> io::Result<UnixListener> {
+    let fresh = path.with_extension("sock.new");
+    remove(&fresh)?;
+    let listener = UnixListener::bind(&fresh)?;
+    fs::set_permissions(&fresh, Permissions::from_mode(0o600))?;
+    fs::rename(&fresh, path)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
-/// Only root and the agent's own user may ask.
-pub(super) fn ensure_root(stream: &UnixStream) -> io::Result<()> {
-    let uid = stream.peer_cred()?.uid();
-    if uid == 0 || uid == nix::unistd::geteuid().as_raw() {
-        return Ok(());
+/// Removes the socket; that it is gone already is fine.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
-    Err(io::Error::new(
-        io::ErrorKind::PermissionDenied,
-        format!("user {uid} may not use the admin socket"),
-    ))
+}
+
+/// Whether a process of this user may ask: root's, and those of the agent's own user.
+pub(super) fn may_ask(uid: u32) -> bool {
+    uid == 0 || uid == nix::unistd::geteuid().as_raw()
 }

@@ -1,277 +1,330 @@
-//! The command line: names, defaults and words of every command and flag. What the values mean is decided elsewhere.
+//! Every command and flag. The help texts here are what users read, in the terminal and in docs/reference/cli.md.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
-};
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use mesh_common::Protocol;
 
-/// Service load balancing in the kernel.
+use super::duration;
+use crate::{
+    config::{Bind, Directories, Source},
+    telemetry::log::{Format, Level},
+};
+
+/// Service load balancing for a Kubernetes node, in the kernel
 #[derive(Debug, Parser)]
-#[command(name = "mesh-agent", version, about, propagate_version = true)]
-pub(super) struct Arguments {
+#[command(name = "mesh-agent", version, subcommand_required = true)]
+pub struct Cli {
+    /// Where pins, socket and lock are.
+    #[command(flatten)]
+    pub directories: DirectoryArgs,
+    /// What to do.
     #[command(subcommand)]
-    pub(super) command: Command,
+    pub command: Command,
 }
 
+/// --bpffs and --run-dir, on every command.
+#[derive(Debug, Args)]
+pub struct DirectoryArgs {
+    /// Where programs, links and maps are pinned, mode 0700
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        default_value = "/sys/fs/bpf/mesh-agent"
+    )]
+    pub bpffs: PathBuf,
+    /// Where agent.sock and agent.lock are
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        default_value = "/run/mesh-agent"
+    )]
+    pub run_dir: PathBuf,
+}
+
+impl From<DirectoryArgs> for Directories {
+    fn from(args: DirectoryArgs) -> Self {
+        Self {
+            bpffs: args.bpffs,
+            run_dir: args.run_dir,
+        }
+    }
+}
+
+/// The commands.
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
-    /// The daemon: programs the kernel from Kubernetes objects
-    Run(Box<RunArguments>),
-    /// Is this host fit? One line each, with a stable code and a fix
-    Check(CheckArguments),
-    /// One screen of health
-    Status(StatusArguments),
-    /// What Services there are, and what the kernel holds for them
+pub enum Command {
+    /// Run the daemon
+    Run(Box<RunArgs>),
+    /// Say whether this host is fit: kernel, features, conflicts
+    Check(CheckArgs),
+    /// Show one screen of health; exit 1 unless the agent is ready
+    Status(StatusArgs),
+    /// Show Services and what the kernel holds for them
     #[command(subcommand)]
     Service(ServiceCommand),
-    /// A typed dump of one map
-    Bpf(BpfArguments),
-    /// What would happen to a connection, step by step, from the live maps
-    Trace(TraceArguments),
-    /// Take every program, link, pin and map of ours off the host
-    Cleanup(CleanupArguments),
-    /// Change the running daemon's log level
-    Log(LogArguments),
-    /// Write a shell's completions to stdout
+    /// Dump one map, from its pin
+    Bpf(BpfArgs),
+    /// Say what would happen to a call, step by step, from the live maps
+    Trace(TraceArgs),
+    /// Take every program, link, pin and map of ours off this host
+    Cleanup(CleanupArgs),
+    /// Change what the running agent logs
+    Log {
+        /// error, warn, info, debug, trace or off; by target: info,mesh_agent::engine=debug
+        level: Level,
+    },
+    /// Print a completion script for a shell
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Version of the binary and of the map layouts
-    Version(OutputArguments),
-    /// Write the reference pages into a directory
-    #[command(hide = true)]
-    Reference {
-        /// docs/reference of the source tree
-        directory: PathBuf,
-    },
+    /// Print the version
+    Version(OutputArgs),
 }
 
-/// Where an agent keeps its things; every command has these.
-#[derive(Clone, Debug, Args)]
-pub(super) struct PlaceArguments {
-    /// Where programs, links and maps are pinned
-    #[arg(long, value_name = "PATH", default_value = "/sys/fs/bpf/mesh-agent")]
-    pub(super) bpffs: PathBuf,
-    /// Where agent.sock and agent.lock are
-    #[arg(long, value_name = "PATH", default_value = "/run/mesh-agent")]
-    pub(super) run_dir: PathBuf,
-}
-
-/// How data is printed.
-#[derive(Clone, Debug, Args)]
-pub(super) struct OutputArguments {
-    /// How to print
-    #[arg(short, long, value_enum, default_value = "table")]
-    pub(super) output: Output,
-    #[command(flatten)]
-    pub(super) place: PlaceArguments,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Output {
-    Table,
-    Json,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum LoggingFormat {
-    Text,
-    Json,
-}
-
+/// Flags of `run`.
 #[derive(Debug, Args)]
-pub(super) struct RunArguments {
-    /// Where objects come from: dir:PATH, a directory of manifests
-    #[arg(long, value_name = "kube | dir:PATH", default_value = "kube")]
-    pub(super) source: String,
-    /// This node's name [default: the host name]
-    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
-    pub(super) node_name: Option<String>,
-    /// Serve only Services with this label service.kubernetes.io/service-proxy-name [default: those without]
+pub struct RunArgs {
+    /// Where objects come from: kube, or dir:PATH with a directory of manifests
+    #[arg(long, value_name = "SOURCE", default_value = "kube")]
+    pub source: Source,
+    /// How to reach the API server
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The API server's address, if it is not that of the kubeconfig
+    #[arg(long, value_name = "URL")]
+    pub api_server: Option<String>,
+    /// This node's name [default: the host's name]
+    #[arg(
+        long,
+        visible_alias = "hostname-override",
+        value_name = "NAME",
+        env = "NODE_NAME",
+        hide_env_values = true
+    )]
+    pub node_name: Option<String>,
+    /// Serve only Services with this value of the label service.kubernetes.io/service-proxy-name [default: those
+    /// without the label]
     #[arg(long, value_name = "NAME")]
-    pub(super) service_proxy_name: Option<String>,
+    pub service_proxy_name: Option<String>,
     /// The cgroup2 directory to attach to [default: the cgroup2 mount]
     #[arg(long, value_name = "PATH")]
-    pub(super) cgroup: Option<PathBuf>,
-    /// Where the health server listens
-    #[arg(long, value_name = "ADDRESS:PORT", default_value_t = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 10256)))]
-    pub(super) healthz_bind_address: SocketAddr,
-    /// Where the metrics server listens
-    #[arg(long, value_name = "ADDRESS:PORT", default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 10249)))]
-    pub(super) metrics_bind_address: SocketAddr,
-    /// Room for frontends (addresses times ports of Services) and as many service ports
-    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(8..=16_777_216))]
-    pub(super) max_services: u32,
-    /// Room for backends; an endpoint takes one for each port
-    #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(8..=16_777_216))]
-    pub(super) max_backends: u32,
-    /// Room for clients with session affinity
-    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(8..=16_777_216))]
-    pub(super) max_affinity: u32,
-    /// Room for what unconnected UDP sockets have sent through Services
-    #[arg(long, value_name = "N", default_value_t = 131_072, value_parser = clap::value_parser!(u32).range(8..=16_777_216))]
-    pub(super) max_sockets: u32,
-    /// Run although another program that translates Services is on our hooks
-    #[arg(long)]
-    pub(super) force: bool,
-    /// What is logged: error, warn, info, debug, trace, or directives such as info,mesh_agent::source=debug
+    pub cgroup: Option<PathBuf>,
+    /// Where /healthz, /livez and /readyz are served; empty for nowhere
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:10256")]
+    pub healthz_bind_address: Bind<10256>,
+    /// Where /metrics is served; empty for nowhere
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:10249")]
+    pub metrics_bind_address: Bind<10249>,
+    /// Sizes of the maps.
+    #[command(flatten)]
+    pub capacities: CapacityArgs,
+    /// How log lines look
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub logging_format: Format,
+    /// What is logged; `mesh-agent log` changes it while the agent runs
     #[arg(long, value_name = "LEVEL", default_value = "info")]
-    pub(super) log_level: String,
-    /// How it is logged
-    #[arg(long, value_enum, default_value = "text")]
-    pub(super) logging_format: LoggingFormat,
-    #[command(flatten)]
-    pub(super) place: PlaceArguments,
+    pub log_level: Level,
+    /// Run although another program on the same hooks translates Services
+    #[arg(long)]
+    pub force: bool,
 }
 
+/// Sizes of the maps.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct CapacityArgs {
+    /// Most service ports, one per address family; those that do not fit are reported, the rest work
+    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = size())]
+    pub max_services: u32,
+    /// Most backends, counted once per service port
+    #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = size())]
+    pub max_backends: u32,
+    /// Most entries of unconnected sockets
+    #[arg(long, visible_alias = "max-sockets", value_name = "N", default_value_t = 262_144, value_parser = size())]
+    pub max_flows: u32,
+    /// Most clients of Services with session affinity
+    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = size())]
+    pub max_affinity: u32,
+}
+
+/// Maps of more entries would take gigabytes; none is no map.
+fn size() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=16_777_216)
+}
+
+/// Flags of `check`.
 #[derive(Debug, Args)]
-pub(super) struct CheckArguments {
-    /// Only what must hold before an agent runs
+pub struct CheckArgs {
+    /// Look at the host alone: no agent has to run
     #[arg(long)]
-    pub(super) pre: bool,
-    /// The cgroup2 directory an agent would attach to [default: the cgroup2 mount]
+    pub pre: bool,
+    /// The cgroup2 directory that `run` would attach to [default: the cgroup2 mount]
     #[arg(long, value_name = "PATH")]
-    pub(super) cgroup: Option<PathBuf>,
+    pub cgroup: Option<PathBuf>,
+    /// How to show it.
     #[command(flatten)]
-    pub(super) output: OutputArguments,
+    pub output: OutputArgs,
 }
 
+/// Flags of `status`.
 #[derive(Debug, Args)]
-pub(super) struct StatusArguments {
-    /// Wait until the agent is healthy
+pub struct StatusArgs {
+    /// Wait until the agent is ready
     #[arg(long)]
-    pub(super) wait: bool,
-    /// Seconds to wait at most
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
-    pub(super) timeout: u64,
+    pub wait: bool,
+    /// How long to wait: 30s, 5m, 1m30s
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration::parse)]
+    pub timeout: Duration,
+    /// How to show it.
     #[command(flatten)]
-    pub(super) output: OutputArguments,
+    pub output: OutputArgs,
 }
 
+/// `service`'s own commands.
 #[derive(Debug, Subcommand)]
-pub(super) enum ServiceCommand {
-    /// All Services
-    List(OutputArguments),
-    /// One Service: its frontends and backends
-    Get(ServiceArguments),
-    /// What the kernel holds for a Service, and which endpoints are not used and why
-    Explain(ServiceArguments),
+pub enum ServiceCommand {
+    /// List all Services
+    List(OutputArgs),
+    /// Show one Service with its frontends and backends
+    Get(ServiceArgs),
+    /// Say how a Service came to what the kernel holds for it, and why endpoints are left out
+    Explain(ServiceArgs),
 }
 
+/// Which Service.
 #[derive(Debug, Args)]
-pub(super) struct ServiceArguments {
-    /// NAMESPACE/NAME
-    pub(super) name: String,
+pub struct ServiceArgs {
+    /// Namespace and name
+    #[arg(value_name = "NAMESPACE/NAME")]
+    pub name: ServiceName,
+    /// How to show it.
     #[command(flatten)]
-    pub(super) output: OutputArguments,
+    pub output: OutputArgs,
 }
 
+/// Namespace and name of a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceName {
+    /// The namespace.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+impl FromStr for ServiceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let fits = |part: &str| {
+            !part.is_empty()
+                && part
+                    .bytes()
+                    .all(|it| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'.'))
+        };
+        match text.split_once('/') {
+            Some((namespace, name)) if fits(namespace) && fits(name) => Ok(Self {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+            }),
+            _ => Err("use NAMESPACE/NAME, for example default/web".to_owned()),
+        }
+    }
+}
+
+/// Flags of `bpf`.
 #[derive(Debug, Args)]
-pub(super) struct BpfArguments {
+pub struct BpfArgs {
     /// The map
-    #[arg(value_enum)]
-    pub(super) map: MapName,
+    #[arg(value_name = "NAME")]
+    pub map: MapName,
+    /// How to show it.
     #[command(flatten)]
-    pub(super) output: OutputArguments,
+    pub output: OutputArgs,
 }
 
-/// Maps that can be dumped.
+/// The maps that `bpf` dumps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum MapName {
+pub enum MapName {
+    /// What clients ask for, and the service port and set behind it
     Frontends,
+    /// Service ports and their session affinity
     Services,
+    /// Regions of slots
     Sets,
+    /// The backends of each set
     Slots,
+    /// Where connections go
     Backends,
+    /// Which backend a client had last
     Affinity,
+    /// What is remembered of sockets that talk through a Service
     Sockets,
+    /// What the datapath counted
     Counters,
 }
 
+/// Flags of `trace`.
 #[derive(Debug, Args)]
-pub(super) struct TraceArguments {
-    /// Where the connection goes
-    #[arg(long, value_name = "IP:PORT")]
-    pub(super) to: SocketAddr,
-    /// Over what
-    #[arg(long, value_enum, default_value = "tcp")]
-    pub(super) protocol: TraceProtocol,
-    /// Cookie of the client's network namespace, for session affinity
+pub struct TraceArgs {
+    /// Cookie of the client's network namespace, which session affinity goes by
     #[arg(long, value_name = "COOKIE", default_value_t = 0)]
-    pub(super) netns_cookie: u64,
-    /// Seed of the random choice [default: the clock]
-    #[arg(long, value_name = "N")]
-    pub(super) seed: Option<u64>,
-    #[command(flatten)]
-    pub(super) output: OutputArguments,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum TraceProtocol {
-    /// connect() of a TCP socket
-    Tcp,
-    /// connect() of a UDP socket
-    Udp,
-    /// sendto() of an unconnected UDP socket
-    UdpUnconnected,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct CleanupArguments {
-    /// Only say what would be removed
+    pub from_netns: u64,
+    /// Where the program wants to go
+    #[arg(long, value_name = "IP:PORT")]
+    pub to: SocketAddr,
+    /// tcp or udp
+    #[arg(long, visible_alias = "proto", value_name = "PROTOCOL", value_parser = protocol)]
+    pub protocol: Protocol,
+    /// A datagram of an unconnected UDP socket
     #[arg(long)]
-    pub(super) dry_run: bool,
+    pub unconnected: bool,
+    /// Seed of the random choice among backends
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// How to show it.
     #[command(flatten)]
-    pub(super) output: OutputArguments,
+    pub output: OutputArgs,
 }
 
+fn protocol(text: &str) -> Result<Protocol, String> {
+    [Protocol::Tcp, Protocol::Udp]
+        .into_iter()
+        .find(|protocol| protocol.name().eq_ignore_ascii_case(text))
+        .ok_or_else(|| "use tcp or udp".to_owned())
+}
+
+/// Flags of `cleanup`.
 #[derive(Debug, Args)]
-pub(super) struct LogArguments {
-    /// error, warn, info, debug, trace, or directives such as info,mesh_agent::source=debug
-    pub(super) level: String,
+pub struct CleanupArgs {
+    /// Say what would go, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How to show it.
     #[command(flatten)]
-    pub(super) place: PlaceArguments,
+    pub output: OutputArgs,
 }
 
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
+/// -o.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct OutputArgs {
+    /// How to show it
+    #[arg(
+        short = 'o',
+        long = "output",
+        value_name = "FORMAT",
+        default_value = "table"
+    )]
+    pub output: Output,
+}
 
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_sound() {
-        Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn wrong_usage_is_exit_status_2() {
-        for line in [
-            vec!["mesh-agent"],
-            vec!["mesh-agent", "run", "--nonsense"],
-            vec!["mesh-agent", "bpf", "nothing"],
-        ] {
-            assert_eq!(Arguments::try_parse_from(line).unwrap_err().exit_code(), 2);
-        }
-    }
-
-    #[test]
-    fn defaults_are_those_of_the_surface() {
-        let arguments =
-            Arguments::try_parse_from(["mesh-agent", "run", "--source", "dir:/x"]).unwrap();
-        let Command::Run(run) = arguments.command else {
-            panic!("not run")
-        };
-        assert_eq!(run.place.bpffs, PathBuf::from("/sys/fs/bpf/mesh-agent"));
-        assert_eq!(run.place.run_dir, PathBuf::from("/run/mesh-agent"));
-        assert_eq!(run.healthz_bind_address.to_string(), "0.0.0.0:10256");
-        assert_eq!(run.metrics_bind_address.to_string(), "127.0.0.1:10249");
-        assert_eq!(
-            (run.max_services, run.max_backends, run.max_affinity),
-            (65_536, 262_144, 65_536)
-        );
-    }
+/// The ways to show something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    Table,
+    /// One document with apiVersion and kind
+    Json,
 }

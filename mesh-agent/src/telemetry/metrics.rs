@@ -1,364 +1,335 @@
-//! The metrics: one registry. What the kernel or the process knows is asked when somebody scrapes.
+//! Every metric of the agent, in one registry. What others count is read when a scrape asks for it (`Readings`); what
+//! the agent's own steps count is counted here, through `Metrics`.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
-use mesh_common::{Counter, Reason};
+use mesh_common::{Counter as Counted, Reason};
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
+    encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text::encode as open_metrics},
     metrics::{
-        MetricType, counter::ConstCounter, gauge::ConstGauge, histogram::Histogram, info::Info,
+        MetricType,
+        counter::{ConstCounter, Counter},
+        exemplar::Exemplar,
+        family::Family,
+        gauge::{ConstGauge, Gauge},
+        histogram::Histogram,
     },
     registry::Registry,
 };
 
-use super::prometheus::to_prometheus_text;
+use super::{exposition, process::Process, view::MapView};
 
-/// From 100 us to 10 s: one endpoint change takes the lower ones, a cold start at scale the upper ones.
+/// Seconds: an endpoint change takes well under a millisecond, a cold start with ten thousand Services some seconds.
 const PROGRAMMING_BUCKETS: [f64; 16] = [
     0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
     10.0,
 ];
 
-/// How often an operation on a map ended so.
+/// How often an operation on a map had an outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MapOperations {
+pub struct Operations {
     /// The map.
     pub map: &'static str,
-    /// update, delete, lookup, store
+    /// lookup, update, delete or store.
     pub op: &'static str,
-    /// ok or error
+    /// ok, full or error.
     pub outcome: &'static str,
-    /// So often.
+    /// How often.
     pub count: u64,
 }
 
-/// A map's figures.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MapFigures {
-    /// The map.
-    pub map: &'static str,
-    /// Entries in use, where it is known.
-    pub entries: Option<u64>,
-    /// Entries it has room for.
-    pub capacity: u64,
-    /// Kernel memory.
-    pub bytes: u64,
-}
-
-/// What the datapath counted, sums over all CPUs.
-pub type SocketCounts = Vec<(Counter, u64)>;
-
-/// What is asked when somebody scrapes.
-pub trait Scrape: Send + Sync + 'static {
+/// What is counted elsewhere and read at each scrape.
+pub trait Readings: Send + Sync {
     /// The maps.
-    fn maps(&self) -> Vec<MapFigures>;
-    /// Operations on maps since the agent started.
-    fn operations(&self) -> Vec<MapOperations>;
-    /// The datapath's counters.
-    fn counts(&self) -> SocketCounts;
-    /// Objects whose last write failed.
-    fn dirty(&self) -> u64;
-    /// Problems there are now, and problems there ever were since the agent started.
-    fn problems(&self) -> (u64, u64);
+    fn maps(&self) -> Vec<MapView>;
+
+    /// Operations on the maps since the agent started.
+    fn operations(&self) -> Vec<Operations>;
+
+    /// What the datapath counted, summed over the CPUs. What is missing counts as zero.
+    fn counters(&self) -> Vec<(Counted, u64)>;
 }
 
-/// The registry and what is recorded as it happens.
+/// The metrics. Clones count into the same.
+#[derive(Clone)]
 pub struct Metrics {
-    registry: Registry,
+    registry: Arc<Registry>,
     programming: Histogram,
+    problems: Gauge,
+    problems_found: Counter,
+    dirty: Gauge,
+    write_failures: Family<[(&'static str, String); 1], Counter>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
 }
 
 impl Metrics {
-    /// Registers everything.
+    /// All metrics, registered once.
     #[must_use]
-    pub fn new(scrape: Arc<dyn Scrape>) -> Self {
+    pub fn new(readings: Arc<dyn Readings>) -> Self {
+        let mut metrics = Self {
+            registry: Arc::default(),
+            programming: Histogram::new(PROGRAMMING_BUCKETS),
+            problems: Gauge::default(),
+            problems_found: Counter::default(),
+            dirty: Gauge::default(),
+            write_failures: Family::default(),
+        };
         let mut registry = Registry::default();
-        let programming = Histogram::new(PROGRAMMING_BUCKETS);
+        metrics.register(&mut registry);
+        registry.register_collector(Box::new(Scrape(readings)));
+        metrics.registry = Arc::new(registry);
+        metrics
+    }
+
+    fn register(&self, registry: &mut Registry) {
         registry.register(
             "mesh_agent_programming_duration_seconds",
-            "From an event decoded to the last write that it made necessary",
-            programming.clone(),
+            "From an event decoded to the last write it caused",
+            self.programming.clone(),
         );
         registry.register(
-            "mesh_agent_build",
-            "The agent's version",
-            Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
+            "mesh_agent_source_problems",
+            "Files and objects that could not be used as they are now",
+            self.problems.clone(),
         );
-        registry.register_collector(Box::new(Asked(scrape)));
-        registry.register_collector(Box::new(super::process::Process));
-        Self {
-            registry,
-            programming,
+        registry.register(
+            "mesh_agent_source_problems_found",
+            "Problems with files and objects since the agent started",
+            self.problems_found.clone(),
+        );
+        registry.register(
+            "mesh_agent_dirty_objects",
+            "Services whose state in the kernel is not yet what it should be",
+            self.dirty.clone(),
+        );
+        registry.register(
+            "mesh_agent_write_failures",
+            "Writes to a map that failed and are tried again",
+            self.write_failures.clone(),
+        );
+        for spec in &mesh_common::MAPS {
+            drop(self.write_failures.get_or_create(&map_label(spec.name)));
         }
     }
 
-    /// An event is in force after so many seconds.
-    pub fn programmed(&self, seconds: f64) {
-        self.programming.observe(seconds);
+    /// An event was programmed.
+    pub fn programmed(&self, took: Duration) {
+        self.programming.observe(took.as_secs_f64());
     }
 
-    /// All metrics as OpenMetrics text.
-    ///
-    /// # Errors
-    /// A formatter's, which memory does not have.
+    /// So many problems stand now.
+    pub fn set_problems(&self, count: usize) {
+        self.problems.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// A problem was found that was not there before.
+    pub fn problem_found(&self) {
+        self.problems_found.inc();
+    }
+
+    /// So many Services wait to be written.
+    pub fn set_dirty(&self, count: usize) {
+        self.dirty.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// A write to a map failed.
+    pub fn write_failed(&self, map: &str) {
+        self.write_failures.get_or_create(&map_label(map)).inc();
+    }
+
+    /// In the OpenMetrics format.
     pub fn open_metrics(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        open_metrics(&mut text, &self.registry)?;
         Ok(text)
     }
 
-    /// All metrics as Prometheus text 0.0.4.
-    ///
-    /// # Errors
-    /// As `open_metrics`.
-    pub fn prometheus(&self) -> Result<String, fmt::Error> {
-        self.open_metrics().map(|text| to_prometheus_text(&text))
+    /// In the Prometheus text format 0.0.4.
+    pub fn text(&self) -> Result<String, fmt::Error> {
+        Ok(exposition::to_text(&self.open_metrics()?))
     }
 }
 
-struct Asked(Arc<dyn Scrape>);
+fn map_label(map: &str) -> [(&'static str, String); 1] {
+    [("map", map.to_owned())]
+}
 
-impl fmt::Debug for Asked {
+/// Asks for the readings, and for the process's figures, at each scrape.
+struct Scrape(Arc<dyn Readings>);
+
+impl fmt::Debug for Scrape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Asked")
+        f.write_str("Scrape")
     }
 }
 
-impl Collector for Asked {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let scrape = &*self.0;
-        let operations = scrape.operations().into_iter().map(|operation| {
-            let labels = [
-                ("map", operation.map),
-                ("op", operation.op),
-                ("outcome", operation.outcome),
-            ];
-            (labels, operation.count)
-        });
-        counters(
-            &mut encoder,
-            "mesh_agent_map_operations",
-            "Operations on maps",
-            operations,
-        )?;
-        let failures = scrape
-            .operations()
-            .into_iter()
-            .filter(|operation| operation.outcome == "error");
-        let failures =
-            failures.map(|failure| ([("map", failure.map), ("op", failure.op)], failure.count));
-        counters(
-            &mut encoder,
-            "mesh_agent_write_failures",
-            "Operations on maps that failed",
-            failures,
-        )?;
-        maps(&mut encoder, &scrape.maps())?;
-        let counts = scrape.counts();
-        counters(
-            &mut encoder,
-            "mesh_agent_socket_connections",
-            CONNECTIONS,
-            connections(&counts),
-        )?;
-        let drops = Reason::ALL.map(|reason| {
-            (
-                [("reason", reason.name())],
-                count(&counts, Counter::Refused(reason)),
-            )
-        });
-        counters(
-            &mut encoder,
-            "mesh_agent_drops",
-            "What was not forwarded, by reason",
-            drops,
-        )?;
-        let forgotten = count(&counts, Counter::PeerForgotten);
-        counter(
-            &mut encoder,
-            "mesh_agent_peers_forgotten",
-            FORGOTTEN,
-            forgotten,
-        )?;
-        let (problems, ever) = scrape.problems();
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        maps(&self.0.maps(), &mut encoder)?;
+        operations(&self.0.operations(), &mut encoder)?;
+        counters(&self.0.counters(), &mut encoder)?;
         gauge(
             &mut encoder,
-            "mesh_agent_source_problems",
-            "Bad input and conflicts there are now",
-            problems,
+            "mesh_agent_build_info",
+            "Always 1; the label says which version runs.",
+            [(vec![("version", env!("CARGO_PKG_VERSION"))], 1)],
         )?;
-        let help = "Bad input and conflicts that ever appeared";
-        counter(&mut encoder, "mesh_agent_source_problems_found", help, ever)?;
-        gauge(
-            &mut encoder,
-            "mesh_agent_dirty_objects",
-            "Objects whose last write failed and is tried again",
-            scrape.dirty(),
-        )
+        process(&Process::read(), &mut encoder)
     }
 }
 
-const CONNECTIONS: &str = "Connections to Services, and first datagrams of unconnected sockets";
-const FORGOTTEN: &str = "Connections whose getpeername shows the backend, for want of room";
+type Labels<'a> = Vec<(&'static str, &'a str)>;
 
-fn count(counts: &SocketCounts, of: Counter) -> u64 {
-    counts
-        .iter()
-        .find(|(counter, _)| *counter == of)
-        .map_or(0, |(_, count)| *count)
-}
-
-fn connections(counts: &SocketCounts) -> Vec<([(&'static str, &'static str); 2], u64)> {
-    let mut series = vec![(
-        [("result", "forwarded"), ("reason", "none")],
-        count(counts, Counter::Forwarded),
-    )];
-    series.extend(Reason::ALL.map(|reason| {
-        (
-            [("result", "refused"), ("reason", reason.name())],
-            count(counts, Counter::Refused(reason)),
-        )
-    }));
-    series
-}
-
-fn maps(encoder: &mut DescriptorEncoder<'_>, maps: &[MapFigures]) -> Result<(), fmt::Error> {
-    let entries = maps.iter().filter_map(|map| Some((map.map, map.entries?)));
-    map_gauges(encoder, "mesh_agent_map_entries", "Entries in use", entries)?;
-    let capacities = maps.iter().map(|map| (map.map, map.capacity));
-    map_gauges(
+fn maps(maps: &[MapView], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let each = |value: fn(&MapView) -> Option<u64>| {
+        maps.iter()
+            .filter_map(move |map| Some((vec![("map", map.name.as_str())], value(map)?)))
+    };
+    gauge(
+        encoder,
+        "mesh_agent_map_entries",
+        "Entries in use.",
+        each(|map| map.entries),
+    )?;
+    gauge(
         encoder,
         "mesh_agent_map_capacity",
-        "Entries there is room for",
-        capacities,
+        "Most entries a map can hold.",
+        each(|map| Some(map.capacity)),
     )?;
-    let bytes = maps.iter().map(|map| (map.map, map.bytes));
-    map_gauges(
+    gauge(
         encoder,
         "mesh_agent_map_bytes",
-        "Kernel memory of the map",
-        bytes,
+        "Memory a map takes in the kernel.",
+        each(|map| Some(map.bytes)),
     )
 }
 
-fn map_gauges(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    values: impl Iterator<Item = (&'static str, u64)>,
-) -> Result<(), fmt::Error> {
-    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-    for (map, value) in values {
-        ConstGauge::new(signed(value)).encode(family.encode_family(&[("map", map)])?)?;
+fn operations(all: &[Operations], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let series = all.iter().map(|each| {
+        let labels = vec![
+            ("map", each.map),
+            ("op", each.op),
+            ("outcome", each.outcome),
+        ];
+        (labels, each.count)
+    });
+    counter(
+        encoder,
+        "mesh_agent_map_operations",
+        "Operations on maps: system calls, and stores into mapped arrays.",
+        series,
+    )
+}
+
+fn counters(counts: &[(Counted, u64)], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let count = |counter: Counted| -> u64 {
+        let same = counts.iter().filter(|(it, _)| *it == counter);
+        same.map(|(_, count)| count).sum()
+    };
+    let refused = |reason: Reason| count(Counted::Refused(reason));
+    let forwarded = ("forwarded", "none", count(Counted::Forwarded));
+    let connections = std::iter::once(forwarded).chain(
+        Reason::ALL
+            .iter()
+            .map(|reason| ("refused", reason.name(), refused(*reason))),
+    );
+    counter(
+        encoder,
+        "mesh_agent_socket_connections",
+        "Connections, and first datagrams of unconnected sockets, to Services.",
+        connections
+            .map(|(result, reason, count)| (vec![("result", result), ("reason", reason)], count)),
+    )?;
+    counter(
+        encoder,
+        "mesh_agent_drops",
+        "What was not forwarded, by reason.",
+        Reason::ALL
+            .iter()
+            .map(|reason| (vec![("reason", reason.name())], refused(*reason))),
+    )?;
+    counter(
+        encoder,
+        "mesh_agent_peers_forgotten",
+        "Forwarded connections for which getpeername shows the backend, because the map sockets was full.",
+        [(vec![], count(Counted::PeerForgotten))],
+    )
+}
+
+fn process(process: &Process, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let alone = |value: Option<u64>| value.map(|value| (vec![], value));
+    gauge(
+        encoder,
+        "process_resident_memory_bytes",
+        "Resident memory.",
+        alone(process.resident_bytes),
+    )?;
+    gauge(
+        encoder,
+        "process_open_fds",
+        "Open file descriptors.",
+        alone(process.open_fds),
+    )?;
+    if let Some(seconds) = process.cpu_seconds {
+        let metric = ConstCounter::new(seconds);
+        let help = "User and system CPU time.";
+        let encoder =
+            encoder.encode_descriptor("process_cpu_seconds", help, None, MetricType::Counter)?;
+        metric.encode(encoder)?;
+    }
+    if let Some(seconds) = process.start_time_seconds {
+        let help = "When the process started, seconds since 1970.";
+        let name = "process_start_time_seconds";
+        let encoder = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        ConstGauge::new(seconds).encode(encoder)?;
     }
     Ok(())
 }
 
-fn counters<L: EncodeLabelSet>(
+const NO_EXEMPLAR: Option<&Exemplar<NoLabelSet, u64>> = None;
+
+fn counter<'a>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
-    values: impl IntoIterator<Item = (L, u64)>,
-) -> Result<(), fmt::Error> {
+    series: impl IntoIterator<Item = (Labels<'a>, u64)>,
+) -> fmt::Result {
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-    for (labels, value) in values {
-        ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
+    for (labels, value) in series {
+        if labels.is_empty() {
+            family.encode_counter(&value, NO_EXEMPLAR)?;
+        } else {
+            family
+                .encode_family(&labels)?
+                .encode_counter(&value, NO_EXEMPLAR)?;
+        }
     }
     Ok(())
 }
 
-fn counter(
+fn gauge<'a>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
-    value: u64,
-) -> Result<(), fmt::Error> {
-    let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-    ConstCounter::new(value).encode(metric)
-}
-
-fn gauge(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    value: u64,
-) -> Result<(), fmt::Error> {
-    let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-    ConstGauge::new(signed(value)).encode(metric)
-}
-
-fn signed(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
+    series: impl IntoIterator<Item = (Labels<'a>, u64)>,
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (labels, value) in series {
+        if labels.is_empty() {
+            family.encode_gauge(&value)?;
+        } else {
+            family.encode_family(&labels)?.encode_gauge(&value)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Fake;
-
-    impl Scrape for Fake {
-        fn maps(&self) -> Vec<MapFigures> {
-            vec![MapFigures {
-                map: "sets",
-                entries: Some(2),
-                capacity: 8,
-                bytes: 64,
-            }]
-        }
-
-        fn operations(&self) -> Vec<MapOperations> {
-            vec![MapOperations {
-                map: "sets",
-                op: "store",
-                outcome: "ok",
-                count: 3,
-            }]
-        }
-
-        fn counts(&self) -> SocketCounts {
-            vec![
-                (Counter::Forwarded, 5),
-                (Counter::Refused(Reason::NoEndpoints), 2),
-            ]
-        }
-
-        fn dirty(&self) -> u64 {
-            0
-        }
-
-        fn problems(&self) -> (u64, u64) {
-            (1, 4)
-        }
-    }
-
-    #[test]
-    fn both_texts_have_every_series() {
-        let metrics = Metrics::new(Arc::new(Fake));
-        metrics.programmed(0.0003);
-        let text = metrics.prometheus().unwrap();
-        for line in [
-            "mesh_agent_map_operations_total{map=\"sets\",op=\"store\",outcome=\"ok\"} 3",
-            "# TYPE mesh_agent_map_operations_total counter",
-            "mesh_agent_map_entries{map=\"sets\"} 2",
-            "mesh_agent_map_capacity{map=\"sets\"} 8",
-            "mesh_agent_map_bytes{map=\"sets\"} 64",
-            "mesh_agent_socket_connections_total{result=\"forwarded\",reason=\"none\"} 5",
-            "mesh_agent_socket_connections_total{result=\"refused\",reason=\"no_endpoints\"} 2",
-            "mesh_agent_drops_total{reason=\"no_endpoints\"} 2",
-            "mesh_agent_drops_total{reason=\"no_such_port\"} 0",
-            "mesh_agent_programming_duration_seconds_count 1",
-            "mesh_agent_source_problems 1",
-            "mesh_agent_source_problems_found_total 4",
-        ] {
-            assert!(
-                text.lines().any(|it| it == line),
-                "{line} is not in\n{text}"
-            );
-        }
-        let open = metrics.open_metrics().unwrap();
-        assert!(open.ends_with("# EOF\n"));
-        assert!(!text.contains("# EOF"));
-    }
-}
+mod tests;

@@ -1,17 +1,13 @@
-//! What the agent shows of itself: views for the commands, metrics for scrapers, health for probes.
+//! What the agent shows of itself: the documents of the admin socket and the CLI, metrics, logs.
 
-mod health;
-mod log;
-mod metrics;
+pub mod dump;
+pub mod escape;
+pub mod exposition;
+mod introspect;
+pub mod log;
+pub mod metrics;
 mod process;
-mod prometheus;
-mod view;
+pub mod timestamp;
+pub mod view;
 
-pub use health::Health;
-pub use log::{LevelError, LogLevel};
-pub use metrics::{MapFigures, MapOperations, Metrics, Scrape, SocketCounts};
-pub use prometheus::to_prometheus_text;
-pub use view::{
-    API_VERSION, BackendView, CheckList, CheckView, Document, FrontendView, MapView, PortView,
-    ProblemView, ProgramView, ServiceList, ServiceView, StatusView, TraceView, VersionView,
-};
+pub use introspect::{Health, Introspect};

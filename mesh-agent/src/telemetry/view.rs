@@ -1,124 +1,104 @@
-//! What the commands print as JSON, and tables are made from: plain data with names that users rely on.
+//! The documents that users and their tools read: plain data, the same on the admin socket and in `-o json`. Each has a
+//! schema in docs/reference.
 
+use std::net::IpAddr;
+
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The version of every document below.
+/// The version of every document.
 pub const API_VERSION: &str = "mesh-agent.io/v1alpha1";
 
-/// A document as it is printed: apiVersion and kind come first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A document says what it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Document<T> {
-    /// `API_VERSION`
+    /// mesh-agent.io/v1alpha1
     pub api_version: String,
-    /// What it is.
+    /// What the rest is.
     pub kind: String,
     /// The rest.
     #[serde(flatten)]
-    pub body: T,
+    pub content: T,
 }
 
 impl<T> Document<T> {
-    /// Wraps a view.
-    pub fn new(kind: &str, body: T) -> Self {
+    /// Content of a kind.
+    pub fn new(kind: &str, content: T) -> Self {
         Self {
             api_version: API_VERSION.to_owned(),
             kind: kind.to_owned(),
-            body,
+            content,
         }
     }
 }
 
-/// `status`: one screen of health.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The content of a document that lists.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Items<T> {
+    /// In the order of their names or ids.
+    pub items: Vec<T>,
+}
+
+/// One screen of health.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct StatusView {
-    /// Version of the agent that answers.
+    /// The agent's version.
     pub version: String,
     /// Its process.
     pub pid: u32,
     /// This node's name.
-    pub node: String,
+    pub node_name: String,
+    /// Seconds since it started.
+    pub uptime_seconds: u64,
+    /// The first full state is programmed and attached.
+    pub ready: bool,
+    /// Why it is not ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// Where objects come from.
     pub source: String,
-    /// Whether the first full state is programmed and attached.
-    pub ready: bool,
-    /// Whether nothing is wrong: ready, nothing waits to be written, nothing does not fit.
-    pub healthy: bool,
-    /// Services, service ports and backends in force.
-    pub services: usize,
-    /// See services.
-    pub ports: usize,
-    /// See services.
-    pub backends: usize,
-    /// Objects whose last write failed and is tried again.
-    pub dirty: usize,
-    /// Bad input, conflicts, and what does not fit.
-    pub problems: Vec<ProblemView>,
-    /// The maps.
-    pub maps: Vec<MapView>,
+    /// Kinds that have not delivered their first full list.
+    pub waiting_for: Vec<String>,
+    /// Services known.
+    pub services: u64,
+    /// Their ports, one per address family.
+    pub service_ports: u64,
+    /// Backends in the kernel.
+    pub backends: u64,
+    /// Services whose state in the kernel is not yet what it should be.
+    pub dirty: u64,
     /// The programs.
     pub programs: Vec<ProgramView>,
+    /// The maps.
+    pub maps: Vec<MapView>,
+    /// What is wrong, object by object.
+    pub problems: Vec<ProblemView>,
 }
 
-/// Something wrong with an object or a file, by name.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// One thing that is wrong, and what to do about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct ProblemView {
-    /// Where it was read, if it was.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub file: Option<String>,
-    /// Kind and name.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub object: Option<String>,
-    /// Path of the field.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub field: Option<String>,
+    /// The file it comes from; empty when it comes from none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub file: String,
+    /// Kind, namespace and name; empty when a file could not be read at all.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub object: String,
+    /// The field, as a path from the object's root.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub field: String,
     /// What is wrong.
     pub reason: String,
     /// What to do.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub fix: String,
 }
 
-/// One map.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MapView {
-    /// Name.
-    pub name: String,
-    /// Version of its layout.
-    pub version: u32,
-    /// Entries in use; None where the kernel alone knows.
-    pub entries: Option<u64>,
-    /// Entries it has room for.
-    pub capacity: u64,
-    /// Kernel memory it takes.
-    pub bytes: u64,
-    /// Whether it outlives the agent.
-    pub pinned: bool,
-}
-
-/// One program.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProgramView {
-    /// Name, which is its hook's.
-    pub name: String,
-    /// Whether it is in force.
-    pub attached: bool,
-    /// Whether it outlives the agent.
-    pub pinned: bool,
-    /// How often it ran while kernel.bpf_stats_enabled was on.
-    pub run_count: u64,
-    /// What it took then.
-    pub run_time_ns: u64,
-}
-
-/// `service list`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServiceList {
-    /// The Services, by namespace and name.
-    pub items: Vec<ServiceView>,
-}
-
-/// One Service.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// A Service, and what the kernel holds for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceView {
     /// metadata.namespace
@@ -129,106 +109,224 @@ pub struct ServiceView {
     #[serde(rename = "type")]
     pub service_type: String,
     /// spec.clusterIPs
-    #[serde(rename = "clusterIPs")]
-    pub cluster_ips: Vec<String>,
-    /// Each port in each family.
-    pub ports: Vec<PortView>,
+    pub cluster_ips: Vec<IpAddr>,
+    /// Its ports, one per address family.
+    pub ports: Vec<ServicePortView>,
     /// What is wrong with it.
     pub problems: Vec<ProblemView>,
 }
 
-/// One port of a Service in one family.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// One port of a Service in one address family.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct PortView {
+pub struct ServicePortView {
     /// spec.ports[].name
     pub name: String,
     /// TCP or UDP
     pub protocol: String,
-    /// spec.ports[].port
+    /// What clients ask for.
     pub port: u16,
     /// IPv4 or IPv6
     pub family: String,
-    /// Index in the map `services`; None while it is not programmed.
+    /// Index in `services`; absent while it is not programmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_id: Option<u32>,
-    /// Index in the map `sets`.
+    /// Index in `sets`; absent while it is not programmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set_id: Option<u32>,
-    /// Session affinity, 0 for none.
+    /// Session affinity; 0 for none.
     pub affinity_seconds: u32,
-    /// What clients ask for.
-    pub frontends: Vec<FrontendView>,
-    /// Where connections go.
+    /// The addresses it is served at, with the port.
+    pub frontends: Vec<String>,
+    /// Where connections go or went.
     pub backends: Vec<BackendView>,
 }
 
-/// One frontend.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FrontendView {
-    /// Its address.
-    pub address: String,
-    /// Its port.
-    pub port: u16,
-    /// Whether the kernel has it.
-    pub programmed: bool,
-}
-
-/// One endpoint of a port.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// One backend of a service port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct BackendView {
-    /// Index in the map `backends`; None if it has none.
+    /// Index in `backends`; absent when the endpoint is not programmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<u32>,
-    /// Its address.
-    pub address: String,
-    /// Its port.
+    /// The endpoint's address.
+    pub address: IpAddr,
+    /// The endpoint's port.
     pub port: u16,
-    /// ready: gets new connections; draining: keeps what it has.
+    /// ready, draining or gone; `excluded` when it is not programmed.
     pub state: String,
     /// How often the id has been given out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<u32>,
-    /// Why it gets new connections or why not.
-    pub why: String,
+    /// Index in `slots`, when new connections may be sent to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<u32>,
+    /// Why it is in this state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
-/// `check`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CheckList {
-    /// One a line.
-    pub items: Vec<CheckView>,
+/// How a Service came to what the kernel holds for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExplainView {
+    /// The Service, with endpoints that get nothing and why.
+    pub service: ServiceView,
+    /// The way from its objects to the kernel, in order.
+    pub steps: Vec<StepView>,
 }
 
-/// One finding of `check`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CheckView {
-    /// Stable.
-    pub code: String,
-    /// ok, warning or error.
-    pub level: String,
-    /// What was looked at.
+/// One step of an explanation or of a trace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StepView {
+    /// The stage's word.
+    pub stage: String,
+    /// What it found or decided.
+    pub text: String,
+}
+
+/// A map in the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MapView {
+    /// Its name.
     pub name: String,
+    /// Version of its layout.
+    pub version: u32,
+    /// Entries in use; absent for maps that the kernel fills and that nobody counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entries: Option<u64>,
+    /// Most entries it can hold.
+    pub capacity: u64,
+    /// Memory it takes.
+    pub bytes: u64,
+    /// It outlives the agent.
+    pub pinned: bool,
+}
+
+/// A program in the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProgramView {
+    /// Its name, which is its hook's.
+    pub name: String,
+    /// The kernel calls it.
+    pub attached: bool,
+    /// It outlives the agent.
+    pub pinned: bool,
+    /// How often it ran; absent unless the kernel keeps statistics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_count: Option<u64>,
+    /// Nanoseconds it ran in all; absent unless the kernel keeps statistics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_time_ns: Option<u64>,
+}
+
+/// What one probe of `check` found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckView {
+    /// A stable code.
+    pub code: String,
+    /// How bad it is.
+    pub level: CheckLevel,
+    /// What was looked at.
+    pub object: String,
     /// What was found.
     pub what: String,
     /// What to do; empty when all is well.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub fix: String,
 }
 
-/// `trace`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TraceView {
-    /// Stage and what it found, in order.
-    pub steps: Vec<(String, String)>,
-    /// pass, forward or refuse.
-    pub verdict: String,
-    /// The reason of a refusal, as counters name it.
-    pub reason: Option<String>,
-    /// Where the call goes.
-    pub target: String,
+/// How bad a finding of `check` is. The worst comes last.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum CheckLevel {
+    /// As it should be.
+    Ok,
+    /// Works, with less than all features or in need of a look.
+    Warn,
+    /// `run` refuses, or would serve nobody.
+    Error,
 }
 
-/// `version`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+impl CheckLevel {
+    /// The word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// Something that `cleanup` took off the host, or would.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RemovedView {
+    /// link, program, map, file or directory.
+    pub what: String,
+    /// Its path, or its name when it is not pinned.
+    pub name: String,
+}
+
+/// What `cleanup` did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CleanupView {
+    /// Nothing was changed.
+    pub dry_run: bool,
+    /// In the order of removal.
+    pub items: Vec<RemovedView>,
+}
+
+/// What would happen to a call.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TraceView {
+    /// Where the program wants to go.
+    pub to: String,
+    /// TCP or UDP
+    pub protocol: String,
+    /// The stages, in order.
+    pub steps: Vec<StepView>,
+    /// pass, forward or refuse.
+    pub verdict: String,
+    /// Why it is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Where the call goes unless it is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+}
+
+/// What this binary is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct VersionView {
-    /// The binary's version.
+    /// Its version.
     pub version: String,
-    /// Name and layout version of each map.
-    pub layouts: Vec<(String, u32)>,
+    /// Fingerprint of the layouts it shares with the kernel.
+    pub layouts: String,
+}
+
+/// The body of PUT /v1/log-level.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LogLevelView {
+    /// As `mesh-agent log` takes it.
+    pub level: String,
+}
+
+/// The body of an answer that is an error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ErrorView {
+    /// What went wrong and what to do.
+    pub message: String,
 }

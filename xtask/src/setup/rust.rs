@@ -12,6 +12,8 @@ use crate::run;
 
 /// Kept in step with the compiler's LLVM: the linker must read the compiler's bitcode.
 const LINKER: &str = "bpf-linker@0.13.0";
+/// A release that the tree's compiler can build.
+const DENY: &str = "cargo-deny@0.20.2";
 
 /// A compiler that can make eBPF: one with a prebuilt `core` for it (Debian's), else nightly with the sources of
 /// `core`. mesh-agent's build script looks for the same two.
@@ -146,5 +148,5 @@ pub(super) fn cargo_deny() -> Result<()> {
         return Ok(());
     }
     run::say("building cargo-deny, some minutes");
-    run::run(run::cargo().args(["install", "cargo-deny", "--locked"]))
+    run::run(run::cargo().args(["install", DENY, "--locked"]))
 }

@@ -1,0 +1,172 @@
+//! Who owns what and which thread runs what. Three threads: the source reads files; the engine, which owns store, mirror
+//! and maps, turns their changes into writes; the main thread serves health, metrics and the commands and waits for the
+//! signal to stop. Stopping leaves the datapath in force.
+
+mod housekeeping;
+mod programmer;
+mod shared;
+mod views;
+
+use std::{
+    ops::ControlFlow,
+    sync::{Arc, mpsc},
+};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    admin::{
+        lock::{Lock, LockError},
+        servers::{self, ServeError},
+    },
+    config::RunConfig,
+    datapath::{Datapath, DatapathError, Options, Sizes},
+    source::{
+        Batch, decode,
+        dir::{DirSource, SourceError, Stop},
+    },
+    telemetry::{log::LogHandle, metrics::Metrics},
+};
+use shared::Shared;
+
+/// Why the agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// See the type.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// See the type.
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+    /// See the type.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// See the type.
+    #[error(transparent)]
+    Server(#[from] ServeError),
+    /// The operating system gives no thread or no signals.
+    #[error("MESH060: {what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+}
+
+/// Batches that wait for the engine. The source reads no further than that ahead.
+const WAITING_BATCHES: usize = 4;
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Whatever keeps it from starting. Once it runs, nothing that comes in ends it.
+pub fn run(
+    config: &RunConfig,
+    cgroup: std::path::PathBuf,
+    log: LogHandle,
+) -> Result<(), AgentError> {
+    let _lock = Lock::acquire(&config.directories.run_dir, |pid| {
+        tracing::info!(
+            pid,
+            "another agent runs here: waiting for it to go, then taking over"
+        );
+    })?;
+    let options = decode::Options {
+        proxy_name: config.service_proxy_name.clone(),
+    };
+    let (source, stop) = DirSource::open(&config.source, options)?;
+    let sizes = Sizes::from(&config.capacities);
+    let bpffs = config.directories.bpffs.clone();
+    let opened = Datapath::open(&Options {
+        bpffs,
+        cgroup,
+        sizes,
+    })?;
+    for finding in &opened.findings {
+        tracing::warn!("{finding}");
+    }
+    let shared = Arc::new(Shared::new(config, sizes, opened, log)?);
+    let metrics = Metrics::new(Arc::clone(&shared) as Arc<_>);
+    // The ports are bound before anything is written: an agent that cannot be asked does not begin.
+    let servers = servers::serve(
+        &config.servers,
+        Arc::clone(&shared) as Arc<_>,
+        metrics.clone(),
+    )?;
+    let threads = start(source, stop, &shared, metrics)?;
+    let stopped = until_signal();
+    threads.stop();
+    servers.stop();
+    stopped
+}
+
+/// The source's and the engine's threads.
+struct Threads {
+    stop: Stop,
+    source: std::thread::JoinHandle<()>,
+    engine: std::thread::JoinHandle<()>,
+}
+
+fn start(
+    source: DirSource,
+    stop: Stop,
+    shared: &Arc<Shared>,
+    metrics: Metrics,
+) -> Result<Threads, AgentError> {
+    let failed = |source| AgentError::System {
+        what: "no thread",
+        source,
+    };
+    let (sender, receiver) = mpsc::sync_channel::<Batch>(WAITING_BATCHES);
+    let shared = Arc::clone(shared);
+    let engine = std::thread::Builder::new().name("engine".to_owned());
+    let engine = engine
+        .spawn(move || programmer::run(&shared, &metrics, &receiver))
+        .map_err(failed)?;
+    let reader = std::thread::Builder::new().name("source".to_owned());
+    let reader = reader.spawn(move || {
+        source.run(|batch| match sender.send(batch) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        });
+    });
+    Ok(Threads {
+        stop,
+        source: reader.map_err(failed)?,
+        engine,
+    })
+}
+
+impl Threads {
+    /// The source ends first; the engine writes what it was given and ends when no more can come.
+    fn stop(mut self) {
+        self.stop.stop();
+        for thread in [self.source, self.engine] {
+            if thread.join().is_err() {
+                tracing::error!("a thread broke down: a defect, please report it");
+            }
+        }
+    }
+}
+
+fn until_signal() -> Result<(), AgentError> {
+    let failed = |source| AgentError::System {
+        what: "no signals",
+        source,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(failed)?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping; the datapath stays in force until `mesh-agent cleanup`");
+        Ok(())
+    })
+}

@@ -1,0 +1,139 @@
+//! The engine's thread: batches in, writes out; programs are put in force once the first full state is in the maps.
+
+use std::{
+    sync::mpsc::{Receiver, RecvTimeoutError},
+    time::{Duration, Instant},
+};
+
+use super::{
+    housekeeping::Housekeeping,
+    shared::{Monotonic, Shared},
+};
+use crate::{
+    apply::Clock, datapath, desired::Finding, engine::StepReport, source::Batch,
+    telemetry::metrics::Metrics,
+};
+
+/// Without anything to do the thread still wakes up this often.
+const IDLE: Duration = Duration::from_secs(30);
+/// How often putting programs in force is tried again.
+const COMMIT_AGAIN: Duration = Duration::from_secs(2);
+
+struct Programmer<'a> {
+    shared: &'a Shared,
+    metrics: &'a Metrics,
+    findings: Vec<Finding>,
+    source_problems: usize,
+    /// Failed writes that were counted.
+    failures: std::collections::BTreeMap<&'static str, u64>,
+    committed: bool,
+    began: Instant,
+}
+
+/// Runs until no batch can come any more.
+pub(super) fn run(shared: &Shared, metrics: &Metrics, batches: &Receiver<Batch>) {
+    let mut programmer = Programmer {
+        shared,
+        metrics,
+        findings: Vec::new(),
+        source_problems: 0,
+        failures: std::collections::BTreeMap::new(),
+        committed: false,
+        began: Instant::now(),
+    };
+    let mut housekeeping = Housekeeping::new(Instant::now());
+    let mut pause = IDLE;
+    loop {
+        match batches.recv_timeout(pause) {
+            Ok(batch) => pause = programmer.take(batch),
+            Err(RecvTimeoutError::Timeout) => pause = programmer.step(None),
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        if programmer.committed {
+            housekeeping.run(shared, Instant::now());
+        }
+    }
+}
+
+impl Programmer<'_> {
+    fn take(&mut self, batch: Batch) -> Duration {
+        if let Some(problems) = batch.problems {
+            self.source_problems = problems.len();
+            for problem in self.shared.set_problems(problems) {
+                self.metrics.problem_found();
+                tracing::warn!("{problem}");
+            }
+        }
+        self.shared.engine().submit(batch.changes);
+        self.step(Some(batch.received))
+    }
+
+    /// Writes what is due; how long to wait for the next batch.
+    fn step(&mut self, received: Option<Instant>) -> Duration {
+        let mut engine = self.shared.engine();
+        let report = engine.step();
+        let programmed = engine.is_programmed();
+        let findings = engine.findings();
+        let failures = engine.write_failures().clone();
+        self.metrics.set_dirty(engine.dirty());
+        drop(engine);
+        self.count_failures(failures);
+        if let Some(received) = received.filter(|_| report.writes > 0) {
+            self.metrics.programmed(received.elapsed());
+        }
+        self.tell(findings);
+        if programmed && !self.committed && !self.commit() {
+            return COMMIT_AGAIN;
+        }
+        if self.committed && report.failures == 0 {
+            self.shared.set_updated();
+        }
+        until_wakeup(&report)
+    }
+
+    fn count_failures(&mut self, failures: std::collections::BTreeMap<&'static str, u64>) {
+        for (map, count) in &failures {
+            for _ in self.failures.get(map).copied().unwrap_or_default()..*count {
+                self.metrics.write_failed(map);
+            }
+        }
+        self.failures = failures;
+    }
+
+    /// New findings are told once.
+    fn tell(&mut self, findings: Vec<Finding>) {
+        for finding in findings
+            .iter()
+            .filter(|finding| !self.findings.contains(finding))
+        {
+            self.metrics.problem_found();
+            tracing::warn!("{finding}");
+        }
+        self.metrics
+            .set_problems(self.source_problems + findings.len());
+        self.findings = findings;
+    }
+
+    /// Puts the programs in force. Until then the agent is not ready.
+    fn commit(&mut self) -> bool {
+        if let Err(error) = self.shared.engine().writer().commit() {
+            tracing::error!("{error}; trying again");
+            self.shared.set_obstacle(error.to_string());
+            return false;
+        }
+        self.committed = true;
+        self.shared.set_ready();
+        datapath::trim_heap();
+        tracing::info!(
+            milliseconds = self.began.elapsed().as_millis(),
+            "every Service is programmed, the programs are in force"
+        );
+        true
+    }
+}
+
+fn until_wakeup(report: &StepReport) -> Duration {
+    report
+        .next_wakeup
+        .map_or(IDLE, |at| at.saturating_sub(Monotonic.now()).min(IDLE))
+}

@@ -1,0 +1,267 @@
+//! What the threads share: the engine under a lock, and what servers read without it.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Instant, SystemTime},
+};
+
+use mesh_common::Counter;
+
+use super::views;
+use crate::{
+    apply::Clock,
+    config::RunConfig,
+    datapath::{self, Datapath, DatapathError, Opened, Reader, Sizes},
+    engine::{Engine, Random},
+    model::{Kind, ObjectName},
+    plan::{Applied, Time},
+    source::Problem,
+    store::Store,
+    telemetry::{
+        Health, Introspect,
+        log::{Level, LogError, LogHandle},
+        metrics::{Operations, Readings},
+        view::{ExplainView, MapView, ServiceView, StatusView},
+    },
+};
+
+/// The engine over the kernel's maps.
+pub(super) type KernelEngine = Engine<Datapath, Monotonic, SplitMix>;
+
+/// The kernel's monotonic clock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Monotonic;
+
+impl Clock for Monotonic {
+    fn now(&self) -> Time {
+        Time::from_nanos(datapath::monotonic_nanoseconds())
+    }
+}
+
+/// SplitMix64, to spread retries. Nothing secret hangs on it.
+#[derive(Debug)]
+pub(super) struct SplitMix(u64);
+
+impl Random for SplitMix {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+/// See the module.
+pub(super) struct Shared {
+    engine: Mutex<KernelEngine>,
+    reader: Reader,
+    bpffs: PathBuf,
+    problems: Mutex<Vec<Problem>>,
+    ready: AtomicBool,
+    progress: Mutex<Progress>,
+    log: LogHandle,
+    node: String,
+    source: String,
+    began: Instant,
+}
+
+/// How far the agent is.
+#[derive(Debug)]
+struct Progress {
+    /// When the kernel last held what it should.
+    updated: SystemTime,
+    /// Why the programs could not be put in force.
+    obstacle: Option<String>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        config: &RunConfig,
+        sizes: Sizes,
+        opened: Opened,
+        log: LogHandle,
+    ) -> Result<Self, DatapathError> {
+        let now = Monotonic.now();
+        let applied = match &opened.dump {
+            Some(dump) => Applied::restore(dump, sizes.capacities(), now),
+            None => Applied::new(sizes.capacities()),
+        };
+        let seed = datapath::monotonic_nanoseconds() ^ u64::from(std::process::id());
+        Ok(Self {
+            reader: opened.datapath.reader()?,
+            bpffs: config.directories.bpffs.clone(),
+            engine: Mutex::new(Engine::new(
+                Store::default(),
+                applied,
+                opened.datapath,
+                Monotonic,
+                SplitMix(seed),
+            )),
+            problems: Mutex::default(),
+            ready: AtomicBool::new(false),
+            progress: Mutex::new(Progress {
+                updated: SystemTime::now(),
+                obstacle: None,
+            }),
+            log,
+            node: config.node_name.clone(),
+            source: format!("dir:{}", config.source.display()),
+            began: Instant::now(),
+        })
+    }
+
+    /// The first full state is programmed and attached.
+    pub(super) fn set_ready(&self) {
+        self.ready.store(true, Ordering::Release);
+    }
+
+    /// The programs could not be put in force.
+    pub(super) fn set_obstacle(&self, obstacle: String) {
+        self.progress().obstacle = Some(obstacle);
+    }
+
+    /// The kernel holds what it should, now.
+    pub(super) fn set_updated(&self) {
+        self.progress().updated = SystemTime::now();
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The engine. A thread that broke down while it held the lock left a consistent mirror: each write is recorded
+    /// after it was made.
+    pub(super) fn engine(&self) -> MutexGuard<'_, KernelEngine> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The maps, to be read without waiting for the engine.
+    pub(super) const fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// Takes the source's problems in; gives back those that are new.
+    pub(super) fn set_problems(&self, problems: Vec<Problem>) -> Vec<Problem> {
+        let mut held = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = problems
+            .iter()
+            .filter(|problem| !held.contains(problem))
+            .cloned()
+            .collect();
+        *held = problems;
+        new
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        self.problems
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn not_ready(&self) -> Option<String> {
+        if self.ready.load(Ordering::Acquire) {
+            return None;
+        }
+        let obstacle = self.progress().obstacle.clone();
+        Some(obstacle.unwrap_or_else(|| "the first full state is not yet programmed".to_owned()))
+    }
+}
+
+impl Introspect for Shared {
+    fn health(&self) -> Health {
+        Health {
+            healthy: true,
+            last_updated: self.progress().updated,
+            node_eligible: true,
+            not_ready: self.not_ready(),
+        }
+    }
+
+    fn status(&self) -> StatusView {
+        let (programs, maps, problems) = (
+            datapath::view::programs(&self.bpffs),
+            self.maps(),
+            self.problems(),
+        );
+        let engine = self.engine();
+        let mut status = views::status(&engine, &problems);
+        status.waiting_for = engine
+            .store()
+            .unsynced()
+            .map(|kind: Kind| kind.name().to_owned())
+            .collect();
+        drop(engine);
+        status.node_name.clone_from(&self.node);
+        status.source.clone_from(&self.source);
+        status.uptime_seconds = self.began.elapsed().as_secs();
+        status.reason = self.not_ready();
+        status.ready = status.reason.is_none();
+        status.maps = maps;
+        status.programs = programs;
+        status
+    }
+
+    fn services(&self) -> Vec<ServiceView> {
+        let engine = self.engine();
+        engine
+            .service_views()
+            .map(|view| views::service(&view))
+            .collect()
+    }
+
+    fn service(&self, namespace: &str, name: &str) -> Option<ServiceView> {
+        let engine = self.engine();
+        let view = engine.service_view(&ObjectName::new(namespace, name))?;
+        Some(views::service(&view))
+    }
+
+    fn explain(&self, namespace: &str, name: &str) -> Option<ExplainView> {
+        let engine = self.engine();
+        let view = engine.service_view(&ObjectName::new(namespace, name))?;
+        Some(views::explain(engine.store(), &view))
+    }
+
+    fn set_log_level(&self, level: &Level) -> Result<(), LogError> {
+        self.log.set(level)?;
+        tracing::info!(%level, "log level changed");
+        Ok(())
+    }
+}
+
+impl Readings for Shared {
+    fn maps(&self) -> Vec<MapView> {
+        let usage = self.engine().usage();
+        let mut maps = datapath::view::maps(&self.reader, &self.bpffs);
+        for map in &mut maps {
+            if let Some(usage) = usage.iter().find(|usage| usage.map == map.name) {
+                map.entries = u64::try_from(usage.entries).ok();
+            }
+        }
+        maps
+    }
+
+    fn operations(&self) -> Vec<Operations> {
+        let mut engine = self.engine();
+        let operations = engine.writer().maps.operations().iter();
+        operations
+            .map(|((map, operation, worked), count)| Operations {
+                map,
+                op: operation.name(),
+                outcome: if *worked { "ok" } else { "error" },
+                count: *count,
+            })
+            .collect()
+    }
+
+    fn counters(&self) -> Vec<(Counter, u64)> {
+        self.reader.counters().unwrap_or_else(|error| {
+            tracing::warn!("{error}");
+            Vec::new()
+        })
+    }
+}

@@ -1,0 +1,73 @@
+//! `trace`: what would happen to a call, by the datapath's own code over a copy of the live maps.
+
+use std::net::SocketAddr;
+
+use mesh_common::{Protocol, Reason};
+use mesh_ebpf::Hook;
+
+use super::{args::TraceArgs, service::steps, terminal::Paint};
+use crate::{
+    telemetry::{
+        dump::Live,
+        view::{CheckLevel, StepView, TraceView},
+    },
+    trace::{self, Answer, Call},
+};
+
+/// What the live maps make of the call.
+pub(super) fn trace(live: Live, args: &TraceArgs) -> TraceView {
+    let call = Call {
+        hook: hook(args),
+        to: args.to,
+        protocol: args.protocol,
+        netns_cookie: args.from_netns,
+        seed: args.seed,
+        now: live.now,
+    };
+    let sim = trace::sim(&live.tables, live.affinity, live.sockets);
+    view(args.to, args.protocol, trace::run(&sim, &call))
+}
+
+/// An unconnected TCP socket does not exist; sendmsg of a connected one passes no hook.
+const fn hook(args: &TraceArgs) -> Hook {
+    match args.protocol {
+        Protocol::Udp if args.unconnected => Hook::Sendmsg,
+        Protocol::Tcp | Protocol::Udp => Hook::Connect,
+    }
+}
+
+fn view(to: SocketAddr, protocol: Protocol, answer: Answer) -> TraceView {
+    let step = |step: trace::StepText| StepView {
+        stage: step.stage.to_owned(),
+        text: step.text,
+    };
+    TraceView {
+        to: to.to_string(),
+        protocol: protocol.name().to_owned(),
+        steps: answer.steps.into_iter().map(step).collect(),
+        verdict: answer.verdict.to_owned(),
+        reason: answer.reason.map(|reason: Reason| reason.name().to_owned()),
+        target: answer.reason.is_none().then(|| answer.target.to_string()),
+    }
+}
+
+pub(super) fn table(trace: &TraceView, paint: &Paint) -> String {
+    let (level, word, rest) = match (&trace.reason, &trace.target) {
+        (Some(reason), _) => (CheckLevel::Error, "refused", reason.clone()),
+        (None, Some(target)) if trace.verdict == "forward" => {
+            (CheckLevel::Ok, "forwarded", format!("to {target}"))
+        }
+        _ => (
+            CheckLevel::Ok,
+            "untouched",
+            format!("goes to {} as it is", trace.to),
+        ),
+    };
+    format!(
+        "{} {}\n{}{}: {rest}\n",
+        trace.protocol,
+        trace.to,
+        steps(&trace.steps),
+        paint.level(level, word)
+    )
+}

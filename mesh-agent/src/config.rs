@@ -1,0 +1,319 @@
+//! The settings of `run`: what the flags said, checked. Each section checks itself, and each error has a code, names the
+//! flag, says why, and what to do.
+
+use std::{
+    ffi::OsString,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use crate::{
+    cli::args::{CapacityArgs, RunArgs},
+    telemetry::log::{Format, Level},
+};
+
+/// Why the settings cannot be used.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// This agent has no such source.
+    #[error(
+        "MESH101 --source kube: objects cannot be read from an API server; name a directory of manifests: \
+         --source dir:PATH"
+    )]
+    Kube,
+    /// The flag belongs to another source.
+    #[error(
+        "MESH102 {flag}: it is for --source kube, and the source is {source_given}; leave it out"
+    )]
+    NotForSource {
+        /// The flag.
+        flag: &'static str,
+        /// The source.
+        source_given: String,
+    },
+    /// A path that would mean something else in another working directory, or everything.
+    #[error("MESH103 {flag} {path:?}: it must be an absolute path below /; write all of it")]
+    Path {
+        /// The flag.
+        flag: &'static str,
+        /// What was given.
+        path: PathBuf,
+    },
+    /// Two directories that must not be the same.
+    #[error(
+        "MESH104 --run-dir {path:?}: it is --bpffs too, and a BPF file system holds no socket; use another directory"
+    )]
+    SameDirectory {
+        /// What was given.
+        path: PathBuf,
+    },
+    /// Not a name a Node can have.
+    #[error(
+        "MESH105 --node-name {name:?}: a Node's name is lower-case letters, digits, '-' and '.', at most 253; give \
+         the name that `kubectl get nodes` shows"
+    )]
+    NodeName {
+        /// What was given, or the host's name.
+        name: String,
+    },
+    /// Two servers on one address.
+    #[error(
+        "MESH106 --metrics-bind-address {address}: --healthz-bind-address is the same; choose another port for one"
+    )]
+    SameAddress {
+        /// The address.
+        address: SocketAddr,
+    },
+}
+
+/// Everything `run` was told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunConfig {
+    /// Where objects come from: a directory of manifests.
+    pub source: PathBuf,
+    /// This node's name.
+    pub node_name: String,
+    /// --service-proxy-name: which Services are ours; None is those without the label.
+    pub service_proxy_name: Option<String>,
+    /// The cgroup2 directory to attach to; None is the cgroup2 mount.
+    pub cgroup: Option<PathBuf>,
+    /// Where pins, socket and lock are.
+    pub directories: Directories,
+    /// Sizes of the maps.
+    pub capacities: Capacities,
+    /// What listens where.
+    pub servers: ServersConfig,
+    /// How lines look, and which there are.
+    pub logging: LoggingConfig,
+    /// Run although another program translates Services on our hooks.
+    pub force: bool,
+}
+
+/// --source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// An API server.
+    Kube,
+    /// A directory of manifests.
+    Dir(PathBuf),
+}
+
+/// --bpffs and --run-dir.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directories {
+    /// Where programs, links and maps are pinned.
+    pub bpffs: PathBuf,
+    /// Where agent.sock and agent.lock are.
+    pub run_dir: PathBuf,
+}
+
+/// Sizes of the maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacities {
+    /// --max-services: service ports, one per address family.
+    pub services: u32,
+    /// --max-backends: endpoints, counted once per service port.
+    pub backends: u32,
+    /// --max-flows: entries of unconnected sockets, and of connected ones that found no other place.
+    pub flows: u32,
+    /// --max-affinity: clients of Services with session affinity.
+    pub affinity: u32,
+}
+
+/// What listens where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServersConfig {
+    /// The directory of the admin socket.
+    pub run_dir: PathBuf,
+    /// --healthz-bind-address; None is off.
+    pub healthz: Option<SocketAddr>,
+    /// --metrics-bind-address; None is off.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// --logging-format and --log-level.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoggingConfig {
+    /// How lines look.
+    pub format: Format,
+    /// Which there are.
+    pub level: Level,
+}
+
+/// An address to listen on, as kube-proxy takes it; empty is off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bind<const PORT: u16>(pub Option<SocketAddr>);
+
+impl RunConfig {
+    /// From the flags. `host_name` is asked only when no flag names the node.
+    pub fn new(
+        directories: Directories,
+        args: RunArgs,
+        host_name: impl FnOnce() -> OsString,
+    ) -> Result<Self, ConfigError> {
+        let directories = directories.checked()?;
+        Ok(Self {
+            source: source(&args)?,
+            node_name: node_name(args.node_name, host_name)?,
+            service_proxy_name: args.service_proxy_name,
+            cgroup: args
+                .cgroup
+                .map(|path| absolute("--cgroup", path))
+                .transpose()?,
+            capacities: args.capacities.into(),
+            servers: ServersConfig {
+                run_dir: directories.run_dir.clone(),
+                healthz: args.healthz_bind_address.0,
+                metrics: args.metrics_bind_address.0,
+            }
+            .checked()?,
+            directories,
+            logging: LoggingConfig {
+                format: args.logging_format,
+                level: args.log_level,
+            },
+            force: args.force,
+        })
+    }
+}
+
+fn source(args: &RunArgs) -> Result<PathBuf, ConfigError> {
+    let Source::Dir(path) = &args.source else {
+        return Err(ConfigError::Kube);
+    };
+    let given = [
+        ("--kubeconfig", args.kubeconfig.is_some()),
+        ("--api-server", args.api_server.is_some()),
+    ];
+    if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
+        return Err(ConfigError::NotForSource {
+            flag,
+            source_given: args.source.to_string(),
+        });
+    }
+    absolute("--source", path.clone())
+}
+
+/// A Node's name is the host's in lower case, as the kubelet makes it, unless it is given.
+fn node_name(
+    given: Option<String>,
+    host_name: impl FnOnce() -> OsString,
+) -> Result<String, ConfigError> {
+    let name = given.unwrap_or_else(|| host_name().to_string_lossy().to_ascii_lowercase());
+    if is_node_name(&name) {
+        Ok(name)
+    } else {
+        Err(ConfigError::NodeName { name })
+    }
+}
+
+fn is_node_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        let allowed = |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit() || it == b'-';
+        !label.is_empty()
+            && label.bytes().all(allowed)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(is_label)
+}
+
+fn absolute(flag: &'static str, path: PathBuf) -> Result<PathBuf, ConfigError> {
+    let is_plain = path.is_absolute() && path.parent().is_some();
+    is_plain
+        .then_some(())
+        .ok_or_else(|| ConfigError::Path {
+            flag,
+            path: path.clone(),
+        })
+        .map(|()| path)
+}
+
+impl Directories {
+    /// The same if both can be used.
+    pub fn checked(self) -> Result<Self, ConfigError> {
+        let bpffs = absolute("--bpffs", self.bpffs)?;
+        let run_dir = absolute("--run-dir", self.run_dir)?;
+        if bpffs == run_dir {
+            return Err(ConfigError::SameDirectory { path: run_dir });
+        }
+        Ok(Self { bpffs, run_dir })
+    }
+}
+
+impl ServersConfig {
+    fn checked(self) -> Result<Self, ConfigError> {
+        match (self.healthz, self.metrics) {
+            (Some(healthz), Some(metrics)) if healthz == metrics && metrics.port() != 0 => {
+                Err(ConfigError::SameAddress { address: metrics })
+            }
+            _ => Ok(self),
+        }
+    }
+
+    /// Where the admin socket is.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        socket_path(&self.run_dir)
+    }
+}
+
+/// The admin socket of a run directory.
+#[must_use]
+pub fn socket_path(run_dir: &Path) -> PathBuf {
+    run_dir.join("agent.sock")
+}
+
+impl From<CapacityArgs> for Capacities {
+    fn from(args: CapacityArgs) -> Self {
+        Self {
+            services: args.max_services,
+            backends: args.max_backends,
+            flows: args.max_flows,
+            affinity: args.max_affinity,
+        }
+    }
+}
+
+impl FromStr for Source {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "kube" => Ok(Self::Kube),
+            Some(("dir", path)) if !path.is_empty() => Ok(Self::Dir(path.into())),
+            _ => Err("use kube, or dir:PATH with a directory of manifests".to_owned()),
+        }
+    }
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Kube => f.write_str("kube"),
+            Self::Dir(path) => write!(f, "dir:{}", path.display()),
+        }
+    }
+}
+
+impl<const PORT: u16> FromStr for Bind<PORT> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        let alone = || text.parse().map(|ip: IpAddr| SocketAddr::new(ip, PORT));
+        let address = text.parse().or_else(|_| alone());
+        let address = address.map_err(|_| {
+            format!(
+                "use IP:PORT, [IP]:PORT for IPv6, an IP alone for port {PORT}, or nothing for off"
+            )
+        })?;
+        Ok(Self(Some(address)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+use clap::Parser;
+
+use super::*;
+use crate::cli::args::{Cli, Command};
+
+fn config(flags: &[&str]) -> Result<RunConfig, ConfigError> {
+    let arguments = ["mesh-agent", "run"].iter().chain(flags);
+    let cli = Cli::try_parse_from(arguments).unwrap();
+    let Command::Run(args) = cli.command else {
+        panic!("not run");
+    };
+    RunConfig::new(cli.directories.into(), *args, || "Host-1.example".into())
+}
+
+fn with_source(flags: &[&str]) -> Result<RunConfig, ConfigError> {
+    config(&[&["--source", "dir:/manifests"], flags].concat())
+}
+
+#[test]
+fn defaults_are_those_of_the_design() {
+    let config = with_source(&[]).unwrap();
+    assert_eq!(config.source, Path::new("/manifests"));
+    assert_eq!(config.node_name, "host-1.example");
+    assert_eq!(
+        config.directories.bpffs,
+        Path::new("/sys/fs/bpf/mesh-agent")
+    );
+    assert_eq!(
+        config.servers.socket(),
+        Path::new("/run/mesh-agent/agent.sock")
+    );
+    assert_eq!(
+        config.servers.healthz,
+        Some("0.0.0.0:10256".parse().unwrap())
+    );
+    assert_eq!(
+        config.servers.metrics,
+        Some("127.0.0.1:10249".parse().unwrap())
+    );
+    let capacities = Capacities {
+        services: 65_536,
+        backends: 262_144,
+        flows: 262_144,
+        affinity: 65_536,
+    };
+    assert_eq!(config.capacities, capacities);
+    assert_eq!(config.logging.format, Format::Text);
+    assert!(!config.force);
+}
+
+#[test]
+fn each_wrong_setting_names_its_flag_and_a_code() {
+    for (flags, code, flag) in [
+        (vec![], "MESH101", "--source"),
+        (vec!["--source", "kube"], "MESH101", "dir:PATH"),
+        (
+            vec!["--source", "dir:/m", "--kubeconfig", "/k"],
+            "MESH102",
+            "--kubeconfig",
+        ),
+        (
+            vec!["--source", "dir:/m", "--api-server", "https://k"],
+            "MESH102",
+            "--api-server",
+        ),
+        (vec!["--source", "dir:m"], "MESH103", "--source"),
+        (
+            vec!["--source", "dir:/m", "--bpffs", "/"],
+            "MESH103",
+            "--bpffs",
+        ),
+        (
+            vec!["--source", "dir:/m", "--cgroup", "c"],
+            "MESH103",
+            "--cgroup",
+        ),
+        (
+            vec!["--source", "dir:/m", "--bpffs", "/x", "--run-dir", "/x"],
+            "MESH104",
+            "--run-dir",
+        ),
+        (
+            vec!["--source", "dir:/m", "--node-name", "Node_1"],
+            "MESH105",
+            "--node-name",
+        ),
+        (
+            vec![
+                "--source",
+                "dir:/m",
+                "--metrics-bind-address",
+                "0.0.0.0:10256",
+            ],
+            "MESH106",
+            "--metrics-bind-address",
+        ),
+    ] {
+        let error = config(&flags).unwrap_err().to_string();
+        assert!(error.starts_with(code), "{flags:?}: {error}");
+        assert!(error.contains(flag), "{flags:?}: {error}");
+    }
+}
+
+#[test]
+fn addresses_are_taken_as_kube_proxy_takes_them() {
+    for (text, address) in [
+        ("", None),
+        ("0.0.0.0", Some("0.0.0.0:7")),
+        ("::1", Some("[::1]:7")),
+        ("[::]:80", Some("[::]:80")),
+        ("10.0.0.1:80", Some("10.0.0.1:80")),
+    ] {
+        let bind: Bind<7> = text.parse().unwrap();
+        assert_eq!(bind.0, address.map(|it| it.parse().unwrap()), "{text}");
+    }
+    for wrong in ["nonsense", "localhost:80", "1.2.3.4:99999", ":80"] {
+        let error = wrong.parse::<Bind<7>>().unwrap_err();
+        assert!(error.contains("IP:PORT"), "{error}");
+    }
+}
+
+#[test]
+fn node_names_are_dns_names() {
+    for (name, fit) in [
+        ("a", true),
+        ("node-1.zone.example", true),
+        ("", false),
+        ("-a", false),
+        ("a.", false),
+        ("A", false),
+        ("a b", false),
+    ] {
+        assert_eq!(is_node_name(name), fit, "{name:?}");
+    }
+    assert!(!is_node_name(&"a".repeat(254)));
+}

@@ -1,0 +1,104 @@
+//! This host, as the commands see it: the daemon, the probes, the pinned maps, the cleanup.
+
+use std::path::{Path, PathBuf};
+
+use crate::{
+    agent,
+    cli::{CheckTarget, Fault, Host},
+    config::{Directories, RunConfig},
+    datapath::{self, DatapathError, Options, Reader, Sizes, probe},
+    telemetry::{
+        dump::Live,
+        log::LogHandle,
+        view::{CheckView, RemovedView},
+    },
+};
+
+/// The kernel that this process runs on.
+#[derive(Clone, Copy, Debug)]
+pub struct KernelHost;
+
+impl Host for KernelHost {
+    fn run(&self, config: RunConfig, log: LogHandle) -> Result<(), Fault> {
+        let options = options(
+            &config.directories,
+            config.cgroup.as_deref(),
+            Sizes::from(&config.capacities),
+        );
+        let checks = probe::all(&options);
+        let mut refusals = checks.iter().filter(|check| check.refuses(config.force));
+        if let Some(first) = refusals.next() {
+            for other in refusals {
+                tracing::error!("{other}");
+            }
+            return Err(Fault {
+                code: first.code.code.to_owned(),
+                what: format!("{}: {}", first.code.name, first.what),
+                fix: first.fix().to_owned(),
+            });
+        }
+        for check in checks
+            .iter()
+            .filter(|check| check.level == probe::Level::Warning)
+        {
+            tracing::warn!("{check}");
+        }
+        agent::run(&config, options.cgroup, log).map_err(Fault::of)
+    }
+
+    fn check(&self, target: &CheckTarget<'_>) -> Vec<CheckView> {
+        let options = options(target.directories, target.cgroup, Sizes::default());
+        probe::all(&options)
+            .iter()
+            .map(probe::CheckResult::view)
+            .collect()
+    }
+
+    fn live(&self, directories: &Directories) -> Result<Live, Fault> {
+        live(directories).map_err(Fault::of)
+    }
+
+    fn cleanup(&self, directories: &Directories, dry_run: bool) -> Result<Vec<RemovedView>, Fault> {
+        let removed = datapath::cleanup(&directories.bpffs, &directories.run_dir, dry_run)
+            .map_err(Fault::of)?;
+        let kind = |path: &Path| match path
+            .parent()
+            .and_then(Path::file_name)
+            .and_then(|name| name.to_str())
+        {
+            Some("links") => "link",
+            Some("programs") => "program",
+            _ if path == directories.bpffs || path == directories.run_dir => "directory",
+            _ if path.starts_with(&directories.run_dir) => "file",
+            _ if path.ends_with("links") || path.ends_with("programs") => "directory",
+            _ => "map",
+        };
+        let view = |path: PathBuf| RemovedView {
+            what: kind(&path).to_owned(),
+            name: path.display().to_string(),
+        };
+        Ok(removed.into_iter().map(view).collect())
+    }
+}
+
+fn live(directories: &Directories) -> Result<Live, DatapathError> {
+    let reader = Reader::of_pins(&directories.bpffs);
+    Ok(Live {
+        tables: reader.tables()?,
+        affinity: reader.affinity()?,
+        peers: reader.peers()?,
+        sockets: reader.sockets()?,
+        counters: reader.counters()?,
+        now: datapath::monotonic_nanoseconds(),
+    })
+}
+
+/// What a datapath would be made of: the cgroup2 directory that was named, or the mount.
+fn options(directories: &Directories, cgroup: Option<&Path>, sizes: Sizes) -> Options {
+    let mount = || probe::cgroup_mount().unwrap_or_else(|| PathBuf::from("/sys/fs/cgroup"));
+    Options {
+        cgroup: cgroup.map_or_else(mount, Path::to_owned),
+        bpffs: directories.bpffs.clone(),
+        sizes,
+    }
+}

@@ -1,0 +1,150 @@
+//! EndpointSlice.
+
+use k8s_openapi::api::discovery::v1::{
+    Endpoint as ManifestEndpoint, EndpointPort, EndpointSlice as Manifest,
+};
+
+use super::{
+    address,
+    field::{self, Rejected},
+    metadata::{self, Interner},
+    service::protocol,
+};
+use crate::model::{Endpoint, EndpointSlice, SlicePort};
+
+/// The API's own bound.
+const MOST_ENDPOINTS: usize = 1000;
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+const HEADLESS: &str = "service.kubernetes.io/headless";
+
+pub(super) fn convert(
+    manifest: &Manifest,
+    interner: &mut Interner,
+    notes: &mut Vec<Rejected>,
+) -> Result<Option<EndpointSlice>, Rejected> {
+    let name = metadata::name(&manifest.metadata, interner)?;
+    let label = |key: &str| {
+        manifest
+            .metadata
+            .labels
+            .as_ref()
+            .and_then(|labels| labels.get(key))
+    };
+    if label(HEADLESS).is_some() {
+        return Ok(None);
+    }
+    let v6 = match manifest.address_type.as_str() {
+        "IPv4" => false,
+        "IPv6" => true,
+        "FQDN" => {
+            notes.push(Rejected::new(
+                "addressType",
+                "names are not served",
+                "use IPv4 or IPv6",
+            ));
+            return Ok(None);
+        }
+        other => {
+            let reason = format!("{other:?} is no type of address");
+            return Err(Rejected::new("addressType", reason, "give IPv4 or IPv6"));
+        }
+    };
+    let manifests = manifest.endpoints.as_deref().unwrap_or_default();
+    if manifests.len() > MOST_ENDPOINTS {
+        let reason = format!(
+            "{} endpoints are more than {MOST_ENDPOINTS}",
+            manifests.len()
+        );
+        return Err(Rejected::new("endpoints", reason, "split the slice"));
+    }
+    let mut endpoints = Vec::with_capacity(manifests.len());
+    for (index, manifest) in manifests.iter().enumerate() {
+        endpoints.push(endpoint(index, manifest, v6, interner)?);
+    }
+    Ok(Some(EndpointSlice {
+        name,
+        service: label(SERVICE_NAME).map(|service| service.as_str().into()),
+        ports: ports(
+            manifest.ports.as_deref().unwrap_or_default(),
+            interner,
+            notes,
+        )?,
+        endpoints,
+    }))
+}
+
+fn ports(
+    manifests: &[EndpointPort],
+    interner: &mut Interner,
+    notes: &mut Vec<Rejected>,
+) -> Result<Vec<SlicePort>, Rejected> {
+    let mut ports = Vec::with_capacity(manifests.len());
+    for (index, manifest) in manifests.iter().enumerate() {
+        let protocol = protocol(
+            || format!("ports[{index}].protocol"),
+            manifest.protocol.as_deref(),
+            notes,
+        )?;
+        let Some(number) = manifest.port else {
+            notes.push(Rejected::new(
+                format!("ports[{index}].port"),
+                "a port without a number is not used",
+                "give it one",
+            ));
+            continue;
+        };
+        let port = field::port(|| format!("ports[{index}].port"), number)?;
+        if let Some(protocol) = protocol {
+            let name = interner.share(manifest.name.as_deref().unwrap_or_default());
+            ports.push(SlicePort {
+                name,
+                protocol,
+                port,
+            });
+        }
+    }
+    Ok(ports)
+}
+
+fn endpoint(
+    index: usize,
+    manifest: &ManifestEndpoint,
+    v6: bool,
+    interner: &mut Interner,
+) -> Result<Endpoint, Rejected> {
+    let field = || format!("endpoints[{index}].addresses[0]");
+    let Some(text) = manifest.addresses.first() else {
+        return Err(Rejected::new(
+            format!("endpoints[{index}].addresses"),
+            "there is none",
+            "give one address",
+        ));
+    };
+    let address = address::parse(field, text)?;
+    if address.is_ipv6() != v6 {
+        let reason = format!("{address} is not of the slice's addressType");
+        return Err(Rejected::new(
+            field(),
+            reason,
+            "put each family into slices of its own",
+        ));
+    }
+    let conditions = manifest.conditions.as_ref();
+    let ready = conditions
+        .and_then(|conditions| conditions.ready)
+        .unwrap_or(true);
+    Ok(Endpoint {
+        address,
+        ready,
+        serving: conditions
+            .and_then(|conditions| conditions.serving)
+            .unwrap_or(ready),
+        terminating: conditions
+            .and_then(|conditions| conditions.terminating)
+            .unwrap_or(false),
+        node: manifest
+            .node_name
+            .as_deref()
+            .map(|node| interner.share(node)),
+    })
+}

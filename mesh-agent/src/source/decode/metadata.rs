@@ -1,0 +1,102 @@
+//! Names, labels and shared strings.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::field::Rejected;
+use crate::model::ObjectName;
+
+/// Each string once: ten thousand slices name the same few nodes, namespaces and ports.
+#[derive(Debug, Default)]
+pub struct Interner(BTreeSet<Arc<str>>);
+
+impl Interner {
+    /// More than a cluster has of what is worth sharing.
+    const MOST: usize = 100_000;
+
+    /// The string, shared with everybody who asked for the same.
+    pub fn share(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(text) {
+            return Arc::clone(known);
+        }
+        let shared: Arc<str> = text.into();
+        if self.0.len() < Self::MOST {
+            self.0.insert(Arc::clone(&shared));
+        }
+        shared
+    }
+}
+
+/// Labels or a selector.
+pub(super) fn labels(
+    map: Option<&BTreeMap<String, String>>,
+    interner: &mut Interner,
+) -> BTreeMap<Arc<str>, Arc<str>> {
+    map.into_iter()
+        .flatten()
+        .map(|(key, value)| (interner.share(key), interner.share(value)))
+        .collect()
+}
+
+/// Namespace and name; without a namespace it is `default`, as kubectl has it.
+pub(super) fn name(metadata: &ObjectMeta, interner: &mut Interner) -> Result<ObjectName, Rejected> {
+    let namespace = metadata
+        .namespace
+        .as_deref()
+        .filter(|namespace| !namespace.is_empty())
+        .unwrap_or("default");
+    check("metadata.namespace", namespace)?;
+    Ok(ObjectName {
+        namespace: interner.share(namespace),
+        name: own_name(metadata)?.into(),
+    })
+}
+
+/// The name of a cluster-wide object.
+pub(super) fn cluster_name(
+    metadata: &ObjectMeta,
+    interner: &mut Interner,
+) -> Result<ObjectName, Rejected> {
+    Ok(ObjectName {
+        namespace: interner.share(""),
+        name: own_name(metadata)?.into(),
+    })
+}
+
+fn own_name(metadata: &ObjectMeta) -> Result<&str, Rejected> {
+    let name = metadata.name.as_deref().unwrap_or_default();
+    check("metadata.name", name)?;
+    Ok(name)
+}
+
+/// A DNS subdomain (RFC 1123), which is what every kind here asks of names.
+fn check(field: &str, name: &str) -> Result<(), Rejected> {
+    let fits = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.'
+    };
+    let edge = |byte: Option<u8>| {
+        byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    };
+    let bytes = name.as_bytes();
+    if name.len() <= 253
+        && bytes.iter().copied().all(fits)
+        && edge(bytes.first().copied())
+        && edge(bytes.last().copied())
+    {
+        return Ok(());
+    }
+    let reason = if name.is_empty() {
+        "there is none".to_owned()
+    } else {
+        format!("{name:?} is no name")
+    };
+    Err(Rejected::new(
+        field,
+        reason,
+        "give lower case letters, digits, '-' and '.'",
+    ))
+}

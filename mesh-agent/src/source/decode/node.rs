@@ -1,0 +1,48 @@
+//! Node.
+
+use k8s_openapi::api::core::v1::Node as Manifest;
+
+use super::{
+    address,
+    field::Rejected,
+    metadata::{self, Interner},
+};
+use crate::model::Node;
+
+const ZONE: &str = "topology.kubernetes.io/zone";
+
+pub(super) fn convert(
+    manifest: &Manifest,
+    interner: &mut Interner,
+    notes: &mut Vec<Rejected>,
+) -> Result<Node, Rejected> {
+    let name = metadata::cluster_name(&manifest.metadata, interner)?;
+    let mut addresses = Vec::new();
+    let all = manifest
+        .status
+        .as_ref()
+        .and_then(|status| status.addresses.as_deref())
+        .unwrap_or_default();
+    for (index, entry) in all.iter().enumerate() {
+        if matches!(entry.type_.as_str(), "InternalIP" | "ExternalIP") {
+            match address::parse(
+                || format!("status.addresses[{index}].address"),
+                &entry.address,
+            ) {
+                Ok(address) => addresses.push(address),
+                // The node's other addresses are good all the same.
+                Err(rejected) => notes.push(rejected),
+            }
+        }
+    }
+    let zone = manifest
+        .metadata
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get(ZONE));
+    Ok(Node {
+        name,
+        addresses,
+        zone: zone.map(|zone| interner.share(zone)),
+    })
+}

@@ -1,0 +1,225 @@
+//! Bad input, line by line, and that no bytes make the decoder panic.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{Kind, TargetPort};
+
+fn yaml(text: &str) -> Decoded {
+    decode(
+        "a.yaml",
+        text.as_bytes(),
+        &Options::default(),
+        &mut Interner::default(),
+    )
+}
+
+fn service(spec: &str) -> String {
+    format!("apiVersion: v1\nkind: Service\nmetadata: {{name: web}}\nspec: {spec}\n")
+}
+
+fn slice(rest: &str) -> String {
+    format!(
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: web-1, labels: \
+         {{kubernetes.io/service-name: web}}}}\n{rest}\n"
+    )
+}
+
+#[test]
+fn each_mistake_is_one_line_that_names_it() {
+    let at = "a.yaml:1: Service default/web: ";
+    let cases = [
+        (service("{clusterIP: 10.96.0.1, colour: red}"), format!("{at}spec.colour: there is no such field; correct its name or remove it")),
+        (service("{ports: [{port: eighty}]}"), format!("{at}spec.ports[0].port: invalid type: string \"eighty\", expected i32; give the type that the API has")),
+        (service("{clusterIP: 10.96.0.300}"), format!("{at}spec.clusterIP: \"10.96.0.300\" is no IP address; give an IPv4 or IPv6 address")),
+        (service("{ports: [{port: 0}]}"), format!("{at}spec.ports[0].port: 0 is no port; give 1 to 65535")),
+        (service("{ports: [{name: a, port: 1}, {name: a, port: 2}]}"), format!("{at}spec.ports[1].name: two ports are called \"a\"; give each port its own name")),
+        (service("{ports: [{name: a, port: 1}, {name: b, port: 1}]}"), format!("{at}spec.ports[1].port: TCP 1 is there twice; give each port its own number")),
+        (service("{sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {timeoutSeconds: 0}}}"), format!("{at}spec.sessionAffinityConfig.clientIP.timeoutSeconds: 0 is out of range; give 1 to 86400")),
+        (slice("addressType: IPv4\nendpoints: [{addresses: ['fd00::1']}]"), "a.yaml:1: EndpointSlice default/web-1: endpoints[0].addresses[0]: fd00::1 is not of the slice's addressType; put each family into slices of its own".to_owned()),
+        ("apiVersion: v1\nkind: Service\nmetadata: {name: Web}\nspec: {}\n".to_owned(), "a.yaml:1: Service default/Web: metadata.name: \"Web\" is no name; give lower case letters, digits, '-' and '.'".to_owned()),
+        ("kind: Service\n".to_owned(), "a.yaml:1: Service default/without a name: kind: a manifest has apiVersion and kind; add what is missing".to_owned()),
+    ];
+    for (text, line) in cases {
+        let decoded = yaml(&text);
+        assert_eq!(
+            decoded
+                .problems
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>(),
+            [line]
+        );
+        assert!(decoded.objects.is_empty() && !decoded.unreadable);
+    }
+}
+
+#[test]
+fn ten_thousand_ports_are_refused() {
+    let ports: Vec<String> = (1..=10_000)
+        .map(|port| format!("{{name: p{port}, port: {port}}}"))
+        .collect();
+    let decoded = yaml(&service(&format!("{{ports: [{}]}}", ports.join(", "))));
+    assert!(
+        decoded.problems[0]
+            .to_string()
+            .contains("spec.ports: 10000 ports are more than 4096")
+    );
+    assert_eq!(decoded.bad.len(), 1);
+}
+
+#[test]
+fn a_bad_object_leaves_its_neighbours_alone() {
+    let text = format!(
+        "{}---\n{}---\n{}",
+        service("{clusterIP: 10.96.0.1}"),
+        service("{clusterIP: x}"),
+        slice("addressType: IPv4")
+    );
+    let text = text.replacen("name: web}", "name: first}", 1);
+    let decoded = yaml(&text);
+    assert_eq!(
+        decoded
+            .objects
+            .iter()
+            .map(|object| object.id().kind)
+            .collect::<Vec<_>>(),
+        [Kind::Service, Kind::EndpointSlice]
+    );
+    assert_eq!(
+        decoded
+            .bad
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>(),
+        ["Service default/web"]
+    );
+    assert_eq!(decoded.problems[0].line, Some(5));
+}
+
+#[test]
+fn a_syntax_error_names_the_line_and_spoils_the_file_alone() {
+    let decoded = yaml("apiVersion: v1\nkind: Service\nmetadata: {name: web\n");
+    assert!(decoded.unreadable);
+    assert!(
+        decoded.problems[0].line.is_some_and(|line| line >= 3),
+        "{:?}",
+        decoded.problems
+    );
+    let json = decode(
+        "a.json",
+        b"{\n\"kind\": }",
+        &Options::default(),
+        &mut Interner::default(),
+    );
+    assert!(json.unreadable);
+    assert_eq!(json.problems[0].line, Some(2));
+}
+
+#[test]
+fn lists_and_json_are_taken_apart() {
+    let text = r#"{"apiVersion":"v1","kind":"List","items":[
+        {"apiVersion":"v1","kind":"Service","metadata":{"name":"a","namespace":"n"},"spec":{"clusterIP":"10.96.0.1","ports":[{"port":80,"targetPort":"http"}]}},
+        {"apiVersion":"v1","kind":"Service","metadata":{"name":"b"},"spec":{"clusterIP":7}},
+        {"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"c"},"spec":{"anything":1}}]}"#;
+    let decoded = decode(
+        "a.json",
+        text.as_bytes(),
+        &Options::default(),
+        &mut Interner::default(),
+    );
+    assert_eq!(decoded.objects.len(), 1);
+    let Object::Service(service) = &decoded.objects[0] else {
+        panic!("no Service")
+    };
+    assert_eq!(service.name.to_string(), "n/a");
+    assert_eq!(service.ports[0].target, TargetPort::Name("http".into()));
+    assert!(
+        decoded.problems[0]
+            .to_string()
+            .starts_with("a.json: Service default/b: spec.clusterIP: invalid type"),
+        "{}",
+        decoded.problems[0]
+    );
+    assert_eq!(decoded.problems.len(), 1);
+}
+
+#[test]
+fn defaults_are_the_apis() {
+    let text = slice(
+        "addressType: IPv4\nports: [{port: 80}]\nendpoints: [{addresses: [10.1.1.1]}, {addresses: [10.1.1.2], conditions: {ready: false, terminating: true}}]",
+    );
+    let Some(Object::EndpointSlice(slice)) = yaml(&text).objects.pop() else {
+        panic!("no slice")
+    };
+    let conditions: Vec<_> = slice
+        .endpoints
+        .iter()
+        .map(|it| (it.ready, it.serving, it.terminating))
+        .collect();
+    assert_eq!(conditions, [(true, true, false), (false, false, true)]);
+    let text = service(
+        "{clusterIP: 10.96.0.1, sessionAffinity: ClientIP, ports: [{port: 53, protocol: SCTP}, {name: b, port: 80}]}",
+    );
+    let decoded = yaml(&text);
+    let Object::Service(service) = &decoded.objects[0] else {
+        panic!("no Service")
+    };
+    assert_eq!(service.affinity_seconds, Some(10_800));
+    assert_eq!(service.ports.len(), 1);
+    assert!(
+        decoded.problems[0]
+            .to_string()
+            .contains("SCTP is not served")
+    );
+}
+
+#[test]
+fn what_is_not_ours_is_left_alone() {
+    assert_eq!(yaml(&slice("addressType: FQDN")).objects.len(), 0);
+    let labelled = service("{clusterIP: 10.96.0.1}").replace(
+        "name: web",
+        "name: web, labels: {service.kubernetes.io/service-proxy-name: other}",
+    );
+    assert_eq!(yaml(&labelled), Decoded::default());
+    let options = Options {
+        proxy_name: Some("other".to_owned()),
+    };
+    assert_eq!(
+        decode(
+            "a.yaml",
+            labelled.as_bytes(),
+            &options,
+            &mut Interner::default()
+        )
+        .objects
+        .len(),
+        1
+    );
+    let Some(Object::Service(headless)) = yaml(&service("{clusterIP: None, clusterIPs: [None]}"))
+        .objects
+        .pop()
+    else {
+        panic!("no Service")
+    };
+    assert!(headless.cluster_ips.is_empty());
+}
+
+proptest! {
+    /// Any bytes, and any bytes in the middle of a good manifest.
+    #[test]
+    fn nothing_panics(json: bool, at in 0_usize..400, bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+        let file = if json { "a.json" } else { "a.yaml" };
+        let mut text = if json {
+            br#"{"apiVersion":"v1","kind":"Service","metadata":{"name":"a"},"spec":{"clusterIP":"10.96.0.1","ports":[{"port":80}]}}"#.to_vec()
+        } else {
+            slice("addressType: IPv4\nports: [{port: 80}]\nendpoints: [{addresses: [10.1.1.1]}]").into_bytes()
+        };
+        let at = at.min(text.len());
+        text.splice(at..(at + bytes.len()).min(text.len()), bytes.iter().copied());
+        for input in [&text, &bytes] {
+            let decoded = decode(file, input, &Options::default(), &mut Interner::default());
+            prop_assert!(!decoded.unreadable || decoded.objects.is_empty());
+        }
+    }
+}
