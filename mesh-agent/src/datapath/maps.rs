@@ -12,7 +12,6 @@ use super::{
 use crate::{
     apply::{MapWriter, WriteError},
     plan::Write,
-    telemetry::MapOperations,
 };
 
 /// What was done to a map, as `mesh_agent_map_operations_total` names it.
@@ -85,20 +84,6 @@ impl Maps {
     #[must_use]
     pub const fn operations(&self) -> &Operations {
         &self.operations
-    }
-
-    /// What was done so far, as the metric has it.
-    #[must_use]
-    pub fn operations_view(&self) -> Vec<MapOperations> {
-        let view = |((map, operation, worked), count): (&(&'static str, Operation, bool), &u64)| {
-            MapOperations {
-                map,
-                op: operation.name(),
-                outcome: if *worked { "ok" } else { "error" },
-                count: *count,
-            }
-        };
-        self.operations.iter().map(view).collect()
     }
 
     fn count(&mut self, map: &'static str, operation: Operation, worked: bool) {
