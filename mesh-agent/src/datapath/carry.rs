@@ -20,6 +20,10 @@ pub(super) struct Carried(BTreeSet<SocketKey>);
 
 /// Carries over what older versions hold and was not carried before.
 pub(super) fn sockets(datapath: &Datapath, carried: &mut Carried) -> Result<(), DatapathError> {
+    // Ids that are given out anew must not be mistaken for those that these entries hold.
+    if !datapath.keeps_ids {
+        return Ok(());
+    }
     let new = datapath
         .maps
         .raw(MAP)

@@ -86,7 +86,7 @@ impl Maps {
         &self.operations
     }
 
-    pub(super) fn count(&mut self, map: &'static str, operation: Operation, worked: bool) {
+    fn count(&mut self, map: &'static str, operation: Operation, worked: bool) {
         *self.operations.entry((map, operation, worked)).or_default() += 1;
     }
 

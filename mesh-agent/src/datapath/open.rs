@@ -17,6 +17,7 @@ use super::{
     load::load,
     maps::Maps,
     pins::Pins,
+    probe,
     shape::{Fit, fit},
     sys,
 };
@@ -37,8 +38,9 @@ pub(super) fn open(options: &Options) -> Result<Opened, DatapathError> {
     if !keeps_ids {
         forget_ids(&mut taken, &mut findings);
     }
-    // Before Linux 5.11 maps count against the limit; later the kernel does not look at it.
-    if let Err(error) = sys::raise_memlock() {
+    if probe::counts_memlock()
+        && let Err(error) = sys::raise_memlock()
+    {
         findings.push(Finding::Memlock(error.to_string()));
     }
     let loaded = load(&options.sizes, &taken)?;

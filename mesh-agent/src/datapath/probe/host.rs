@@ -145,8 +145,13 @@ pub(super) fn host_bpffs(path: &Path) -> CheckResult {
     CheckResult::error(codes::HOST_BPFFS, "no bpffs is mounted in this container")
 }
 
+/// Whether maps count against RLIMIT_MEMLOCK: before Linux 5.11, and when the version is not known.
+pub(in super::super) fn counts_memlock() -> bool {
+    version(&release()).is_none_or(|version| version < (5, 11))
+}
+
 pub(super) fn memlock() -> CheckResult {
-    if version(&release()).is_some_and(|version| version >= (5, 11)) {
+    if !counts_memlock() {
         return CheckResult::ok(codes::MEMLOCK, "this kernel counts maps elsewhere");
     }
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();

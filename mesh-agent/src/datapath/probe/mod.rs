@@ -9,6 +9,7 @@ mod nftables;
 use super::{Options, codes::Code};
 use crate::telemetry::view::{CheckLevel, CheckView};
 
+pub(super) use host::counts_memlock;
 pub(super) use kernel::has_set_retval;
 
 /// How bad a finding is.
