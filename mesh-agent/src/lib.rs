@@ -12,6 +12,7 @@ pub mod engine;
 pub mod host;
 pub mod model;
 pub mod plan;
+#[cfg(not(feature = "layout-next"))]
 mod schema;
 pub mod source;
 pub mod store;

@@ -25,6 +25,8 @@ pub enum MapKind {
 pub enum MapShape {
     /// BPF_MAP_TYPE_HASH, preallocated.
     Hash,
+    /// BPF_MAP_TYPE_HASH with BPF_F_NO_PREALLOC: takes memory for the entries that there are.
+    SparseHash,
     /// BPF_MAP_TYPE_LRU_HASH.
     LruHash,
     /// BPF_MAP_TYPE_ARRAY with BPF_F_MMAPABLE: the agent maps it into its memory.
@@ -142,10 +144,10 @@ pub const MAPS: [MapSpec; 11] = [
         name: "sockets",
         version: NEXT,
         kind: MapKind::Flow,
-        shape: MapShape::Hash,
+        shape: MapShape::SparseHash,
         key: SocketKey::LAYOUT,
         value: SocketValue::LAYOUT,
-        default_entries: 131_072,
+        default_entries: 262_144,
     },
     MapSpec {
         name: "counters",

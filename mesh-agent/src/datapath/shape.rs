@@ -40,7 +40,7 @@ impl Default for Sizes {
         Self {
             services: 65_536,
             backends: 262_144,
-            sockets: 131_072,
+            sockets: 262_144,
             affinity: 65_536,
         }
     }
@@ -112,8 +112,10 @@ pub(super) fn fit(spec: &MapSpec, entries: u32, info: &MapInfo) -> Fit {
 
 /// A map of this specification as the kernel would describe it; the id is the kernel's to give.
 pub(super) fn wanted(spec: &MapSpec, entries: u32) -> MapInfo {
+    // BPF_MAP_TYPE_* and BPF_F_*, as linux/bpf.h numbers them: NO_PREALLOC is 1, MMAPABLE 1 << 10.
     let (kind, flags) = match spec.shape {
         MapShape::Hash => (1, 0),
+        MapShape::SparseHash => (1, 1),
         MapShape::LruHash => (9, 0),
         MapShape::MappedArray => (2, 1 << 10),
         MapShape::PerCpuArray => (6, 0),

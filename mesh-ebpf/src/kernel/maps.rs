@@ -13,6 +13,10 @@ use mesh_common::{
 /// BPF_F_MMAPABLE: the agent stores words into the array without a system call.
 const MMAPABLE: u32 = 1 << 10;
 
+/// BPF_F_NO_PREALLOC: takes memory for the entries that there are. Few nodes have many unconnected sockets that talk to
+/// Services, and room for all of them would be half of all maps' memory.
+const NO_PREALLOC: u32 = 1;
+
 /// The agent sets the sizes when it loads the object; these let the object be loaded by itself.
 const SMALL: u32 = 1024;
 
@@ -37,6 +41,7 @@ pub(crate) static PEER_PLACES: Array<Peer> = Array::with_max_entries(PEERS, MMAP
 #[map(name = "displaced")]
 pub(crate) static DISPLACED: Array<u64> = Array::with_max_entries(1, MMAPABLE);
 #[map(name = "sockets")]
-pub(crate) static SOCKETS: HashMap<SocketKey, SocketValue> = HashMap::with_max_entries(SMALL, 0);
+pub(crate) static SOCKETS: HashMap<SocketKey, SocketValue> =
+    HashMap::with_max_entries(SMALL, NO_PREALLOC);
 #[map(name = "counters")]
 pub(crate) static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
