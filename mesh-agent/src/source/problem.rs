@@ -25,10 +25,19 @@ impl Problem {
     pub fn of_file(file: &str, reason: impl Into<String>, fix: impl Into<String>) -> Self {
         Self {
             file: Some(file.to_owned()),
-            reason: reason.into(),
+            reason: brief(&reason.into()),
             fix: fix.into(),
             ..Self::default()
         }
+    }
+}
+
+/// Text from a file, short enough for a line of a log.
+pub(super) fn brief(text: &str) -> String {
+    const MOST: usize = 240;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
     }
 }
 

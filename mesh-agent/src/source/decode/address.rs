@@ -23,3 +23,20 @@ pub(super) fn parse(field: impl Fn() -> String, text: &str) -> Result<IpAddr, Re
     }
     Ok(address)
 }
+
+/// What an endpoint may be: other nodes have to reach it, and a loopback address would lead clients to what their own
+/// host meant for itself. The API refuses these too.
+pub(super) fn reachable(field: impl Fn() -> String, address: IpAddr) -> Result<(), Rejected> {
+    let link_local = match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    if address.is_loopback() || link_local {
+        return Err(Rejected::new(
+            field(),
+            format!("{address} means another place on each node"),
+            "give an address that every node reaches",
+        ));
+    }
+    Ok(())
+}

@@ -1,5 +1,7 @@
 //! EndpointSlice.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::discovery::v1::{
     Endpoint as ManifestEndpoint, EndpointPort, EndpointSlice as Manifest,
 };
@@ -78,6 +80,7 @@ fn ports(
     interner: &mut Interner,
     notes: &mut Vec<Rejected>,
 ) -> Result<Vec<SlicePort>, Rejected> {
+    let mut names = BTreeSet::new();
     let mut ports = Vec::with_capacity(manifests.len());
     for (index, manifest) in manifests.iter().enumerate() {
         let protocol = protocol(
@@ -94,10 +97,16 @@ fn ports(
             continue;
         };
         let port = field::port(|| format!("ports[{index}].port"), number)?;
+        let field = || format!("ports[{index}].name");
+        let name = field::port_name(field, manifest.name.as_deref())?;
+        if !names.insert(name) {
+            let reason = format!("two ports are called {name:?}");
+            let fix = "give each port its own name";
+            return Err(Rejected::new(field(), reason, fix));
+        }
         if let Some(protocol) = protocol {
-            let name = interner.share(manifest.name.as_deref().unwrap_or_default());
             ports.push(SlicePort {
-                name,
+                name: interner.share(name),
                 protocol,
                 port,
             });
@@ -121,6 +130,7 @@ fn endpoint(
         ));
     };
     let address = address::parse(field, text)?;
+    address::reachable(field, address)?;
     if address.is_ipv6() != v6 {
         let reason = format!("{address} is not of the slice's addressType");
         return Err(Rejected::new(

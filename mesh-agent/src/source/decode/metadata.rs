@@ -7,7 +7,7 @@ use std::{
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::field::Rejected;
+use super::field::{Rejected, is_label};
 use crate::model::ObjectName;
 
 /// Each string once: ten thousand slices name the same few nodes, namespaces and ports.
@@ -49,11 +49,23 @@ pub(super) fn name(metadata: &ObjectMeta, interner: &mut Interner) -> Result<Obj
         .as_deref()
         .filter(|namespace| !namespace.is_empty())
         .unwrap_or("default");
-    check("metadata.namespace", namespace)?;
+    label("metadata.namespace", namespace)?;
     Ok(ObjectName {
         namespace: interner.share(namespace),
         name: own_name(metadata)?.into(),
     })
+}
+
+/// The same of kinds whose names are DNS labels, since they become parts of host names.
+pub(super) fn label_name(
+    metadata: &ObjectMeta,
+    interner: &mut Interner,
+) -> Result<ObjectName, Rejected> {
+    label(
+        "metadata.name",
+        metadata.name.as_deref().unwrap_or_default(),
+    )?;
+    name(metadata, interner)
 }
 
 /// The name of a cluster-wide object.
@@ -67,36 +79,32 @@ pub(super) fn cluster_name(
     })
 }
 
+/// A DNS subdomain (RFC 1123), which is what most kinds ask of names.
 fn own_name(metadata: &ObjectMeta) -> Result<&str, Rejected> {
     let name = metadata.name.as_deref().unwrap_or_default();
-    check("metadata.name", name)?;
-    Ok(name)
+    if name.len() <= 253 && !name.is_empty() && name.split('.').all(is_label) {
+        return Ok(name);
+    }
+    Err(no_name(
+        "metadata.name",
+        name,
+        "give lower case letters, digits, '-' and '.'",
+    ))
 }
 
-/// A DNS subdomain (RFC 1123), which is what every kind here asks of names.
-fn check(field: &str, name: &str) -> Result<(), Rejected> {
-    let fits = |byte: u8| {
-        byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.'
-    };
-    let edge = |byte: Option<u8>| {
-        byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-    };
-    let bytes = name.as_bytes();
-    if name.len() <= 253
-        && bytes.iter().copied().all(fits)
-        && edge(bytes.first().copied())
-        && edge(bytes.last().copied())
-    {
+fn label(field: &str, name: &str) -> Result<(), Rejected> {
+    if is_label(name) {
         return Ok(());
     }
+    let fix = "give lower case letters, digits and '-', 63 at most";
+    Err(no_name(field, name, fix))
+}
+
+fn no_name(field: &str, name: &str, fix: &'static str) -> Rejected {
     let reason = if name.is_empty() {
         "there is none".to_owned()
     } else {
         format!("{name:?} is no name")
     };
-    Err(Rejected::new(
-        field,
-        reason,
-        "give lower case letters, digits, '-' and '.'",
-    ))
+    Rejected::new(field, reason, fix)
 }

@@ -5,21 +5,27 @@ mod address;
 mod document;
 mod endpoint_slice;
 mod field;
+mod head;
+mod json;
 mod metadata;
 mod node;
 mod pod;
 mod service;
 #[cfg(test)]
 mod tests;
+mod typed;
+mod yaml;
 
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::{core::v1, discovery::v1 as discovery};
 
-use super::Problem;
+use super::{Problem, problem::brief};
 use crate::model::{Object, ObjectId};
-use document::{Item, typed};
+use document::{Body, Item};
 use field::Rejected;
+use head::Head;
+use typed::typed;
 
 pub use metadata::Interner;
 
@@ -37,105 +43,163 @@ pub struct Decoded {
     pub objects: Vec<Object>,
     /// Objects that are there but bad: their last good version stays.
     pub bad: BTreeSet<ObjectId>,
-    /// What is wrong.
+    /// What is wrong; of very much, the first and how much more there is.
     pub problems: Vec<Problem>,
+    /// Kinds of objects that are there but not for us.
+    pub unused: BTreeSet<String>,
     /// The file as a whole could not be read: all its last good objects stay.
     pub unreadable: bool,
 }
 
+/// A file that is wrong all over is not worth more lines.
+const MOST_PROBLEMS: usize = 100;
+
 /// Decodes a file. The name decides between JSON (`.json`) and YAML.
 #[must_use]
 pub fn decode(file: &str, bytes: &[u8], options: &Options, interner: &mut Interner) -> Decoded {
-    let mut decoded = Decoded::default();
-    let mut seen = BTreeSet::new();
-    let result = document::for_each_item(file, bytes, &mut |item| {
-        one(file, &item, options, interner, &mut decoded, &mut seen);
-    });
-    if let Err(problem) = result {
-        return Decoded {
+    let mut collector = Collector {
+        file,
+        options,
+        interner,
+        seen: BTreeSet::new(),
+        found: 0,
+        decoded: Decoded::default(),
+    };
+    match document::for_each_item(file, bytes, &mut |item| collector.take(&item)) {
+        Ok(()) => collector.finish(),
+        Err(problem) => Decoded {
             problems: vec![problem],
             unreadable: true,
             ..Decoded::default()
-        };
+        },
     }
-    decoded
 }
 
-fn one(
-    file: &str,
-    item: &Item<'_>,
-    options: &Options,
-    interner: &mut Interner,
-    decoded: &mut Decoded,
-    seen: &mut BTreeSet<ObjectId>,
-) {
-    let head = &item.head;
-    let mut notes = Vec::new();
-    let result = convert(item, options, interner, &mut notes);
-    let label = head.label();
-    let problem = |rejected: Rejected| Problem {
-        file: Some(file.to_owned()),
-        line: item.line,
-        object: Some(label.clone()),
-        field: (!rejected.field.is_empty()).then_some(rejected.field),
-        reason: rejected.reason,
-        fix: rejected.fix.to_owned(),
-    };
-    decoded.problems.extend(notes.into_iter().map(&problem));
-    match result {
-        Ok(Some(object)) => {
-            if seen.insert(object.id()) {
-                decoded.objects.push(object);
-            } else {
-                decoded.problems.push(problem(Rejected::new(
-                    "metadata.name",
-                    "this file has the object twice: the first one counts",
-                    "remove one of them",
-                )));
+struct Collector<'a> {
+    file: &'a str,
+    options: &'a Options,
+    interner: &'a mut Interner,
+    seen: BTreeSet<ObjectId>,
+    /// Problems, the untold ones included.
+    found: usize,
+    decoded: Decoded,
+}
+
+impl Collector<'_> {
+    fn take(&mut self, item: &Item<'_>) {
+        let nameless = Head::default();
+        let (head, result) = match &item.head {
+            Ok(head) => {
+                let mut notes = Vec::new();
+                let result = self.convert(head, &item.body, &mut notes);
+                for note in notes {
+                    self.problem(head, &item.body, note);
+                }
+                (head, result)
+            }
+            Err(rejected) => (&nameless, Err(rejected.clone())),
+        };
+        match result {
+            Ok(Some(object)) if self.seen.insert(object.id()) => self.decoded.objects.push(object),
+            Ok(Some(_)) => {
+                let reason = "this file has the object twice: the first one counts";
+                let twice = Rejected::new("metadata.name", reason, "remove one of them");
+                self.problem(head, &item.body, twice);
+            }
+            Ok(None) => {}
+            Err(rejected) => {
+                self.decoded.bad.extend(head.id());
+                self.problem(head, &item.body, rejected);
             }
         }
-        Ok(None) => {}
-        Err(rejected) => {
-            decoded.bad.extend(head.id());
-            decoded.problems.push(problem(rejected));
+    }
+
+    fn problem(&mut self, head: &Head, body: &Body<'_>, rejected: Rejected) {
+        self.found += 1;
+        if self.found > MOST_PROBLEMS {
+            return;
         }
+        self.decoded.problems.push(Problem {
+            file: Some(self.file.to_owned()),
+            line: body.line().map(|line| line + rejected.lines_below),
+            object: Some(head.label()),
+            field: (!rejected.field.is_empty()).then(|| brief(&rejected.field)),
+            reason: brief(&rejected.reason),
+            fix: rejected.fix.to_owned(),
+        });
+    }
+
+    fn finish(mut self) -> Decoded {
+        if let more @ 1.. = self.found.saturating_sub(MOST_PROBLEMS) {
+            let reason = format!("{more} more problems");
+            let problem = Problem::of_file(self.file, reason, "mend the others first");
+            self.decoded.problems.push(problem);
+        }
+        self.decoded
+    }
+
+    /// The object, or None for one that is not ours.
+    fn convert(
+        &mut self,
+        head: &Head,
+        body: &Body<'_>,
+        notes: &mut Vec<Rejected>,
+    ) -> Result<Option<Object>, Rejected> {
+        let interner = &mut *self.interner;
+        match (head.api_version.as_str(), head.kind.as_str()) {
+            ("v1", "Service") => {
+                let manifest = typed::<v1::Service>(body)?;
+                let service = service::convert(&manifest, self.options, interner, notes)?;
+                Ok(service.map(Object::Service))
+            }
+            ("discovery.k8s.io/v1", "EndpointSlice") => {
+                let manifest = typed::<discovery::EndpointSlice>(body)?;
+                let slice = endpoint_slice::convert(&manifest, interner, notes)?;
+                Ok(slice.map(Object::EndpointSlice))
+            }
+            ("v1", "Pod") => {
+                let pod = pod::convert(&typed::<v1::Pod>(body)?, interner)?;
+                Ok(Some(Object::Pod(pod)))
+            }
+            ("v1", "Node") => {
+                let node = node::convert(&typed::<v1::Node>(body)?, interner, notes)?;
+                Ok(Some(Object::Node(node)))
+            }
+            ("v1", "Namespace") => {
+                let manifest = typed::<v1::Namespace>(body)?;
+                let name = metadata::cluster_name(&manifest.metadata, interner)?;
+                Ok(Some(Object::Namespace(name)))
+            }
+            ("", _) => Err(incomplete("apiVersion")),
+            (_, "") => Err(incomplete("kind")),
+            (version, kind) => {
+                self.unused(version, kind);
+                Ok(None)
+            }
+        }
+    }
+
+    fn unused(&mut self, version: &str, kind: &str) {
+        let group = version.split_once('/').map_or("", |(group, _)| group);
+        let is_policy = matches!(
+            (group, kind),
+            ("networking.k8s.io", "NetworkPolicy")
+                | ("policy.networking.k8s.io", "ClusterNetworkPolicy")
+        );
+        let is_list = kind.ends_with("List");
+        if is_policy || is_list || group == "mesh-agent.io" || self.decoded.unused.len() > 100 {
+            return;
+        }
+        self.decoded
+            .unused
+            .insert(brief(&format!("{kind} ({version})")));
     }
 }
 
-/// The object, or None for one that is not ours.
-fn convert(
-    item: &Item<'_>,
-    options: &Options,
-    interner: &mut Interner,
-    notes: &mut Vec<Rejected>,
-) -> Result<Option<Object>, Rejected> {
-    let head = &item.head;
-    match (head.api_version.as_str(), head.kind.as_str()) {
-        ("v1", "Service") => {
-            service::convert(&typed::<v1::Service>(item)?, options, interner, notes)
-                .map(|service| service.map(Object::Service))
-        }
-        ("discovery.k8s.io/v1", "EndpointSlice") => {
-            endpoint_slice::convert(&typed::<discovery::EndpointSlice>(item)?, interner, notes)
-                .map(|slice| slice.map(Object::EndpointSlice))
-        }
-        ("v1", "Pod") => pod::convert(&typed::<v1::Pod>(item)?, interner, notes)
-            .map(|pod| Some(Object::Pod(pod))),
-        ("v1", "Node") => node::convert(&typed::<v1::Node>(item)?, interner, notes)
-            .map(|node| Some(Object::Node(node))),
-        ("v1", "Namespace") => {
-            let namespace = typed::<v1::Namespace>(item)?;
-            metadata::cluster_name(&namespace.metadata, interner)
-                .map(|name| Some(Object::Namespace(name)))
-        }
-        ("", _) | (_, "") => Err(Rejected::new(
-            "kind",
-            "a manifest has apiVersion and kind",
-            "add what is missing",
-        )),
-        (version, kind) => {
-            tracing::debug!(version, kind, "objects of this kind are not used");
-            Ok(None)
-        }
-    }
+fn incomplete(field: &str) -> Rejected {
+    Rejected::new(
+        field,
+        "a manifest has apiVersion and kind",
+        "add what is missing",
+    )
 }

@@ -12,50 +12,52 @@ use super::{
 };
 use crate::model::{ContainerPort, Pod, PodPhase};
 
-pub(super) fn convert(
-    manifest: &Manifest,
-    interner: &mut Interner,
-    notes: &mut Vec<Rejected>,
-) -> Result<Pod, Rejected> {
+pub(super) fn convert(manifest: &Manifest, interner: &mut Interner) -> Result<Pod, Rejected> {
     let name = metadata::name(&manifest.metadata, interner)?;
     let spec = manifest.spec.as_ref();
     let status = manifest.status.as_ref();
+    let host_network = spec.is_some_and(|spec| spec.host_network == Some(true));
     let containers = spec.map_or(&[][..], |spec| &spec.containers);
     Ok(Pod {
         name,
         labels: metadata::labels(manifest.metadata.labels.as_ref(), interner),
-        addresses: status.map_or_else(|| Ok(Vec::new()), addresses)?,
+        addresses: status
+            .map_or_else(|| Ok(Vec::new()), |status| addresses(status, host_network))?,
         phase: phase(status)?,
         ready: status.is_some_and(is_ready),
         terminating: manifest.metadata.deletion_timestamp.is_some(),
         node: spec
             .and_then(|spec| spec.node_name.as_deref())
             .map(|node| interner.share(node)),
-        ports: ports(containers, interner, notes)?,
+        ports: ports(containers, interner)?,
     })
 }
 
-/// status.podIPs, or status.podIP alone.
-fn addresses(status: &PodStatus) -> Result<Vec<IpAddr>, Rejected> {
-    let all = status.pod_ips.as_deref().unwrap_or_default();
-    if all.is_empty() {
-        let first = status
-            .pod_ip
-            .as_deref()
-            .filter(|address| !address.is_empty());
-        return first
-            .map(|text| address::parse(|| "status.podIP".to_owned(), text))
-            .into_iter()
-            .collect();
+/// status.podIPs, or status.podIP alone; a Pod in the host's network has the host's addresses, also before the kubelet
+/// writes them down as its own.
+fn addresses(status: &PodStatus, host_network: bool) -> Result<Vec<IpAddr>, Rejected> {
+    let pod_ips = status.pod_ips.iter().flatten().map(|it| it.ip.as_str());
+    let own = parse_all("status.podIP", status.pod_ip.as_deref(), pod_ips)?;
+    if !own.is_empty() || !host_network {
+        return Ok(own);
     }
-    let parse = |(index, text): (usize, &str)| {
-        address::parse(|| format!("status.podIPs[{index}].ip"), text)
-    };
-    all.iter()
-        .map(|address| address.ip.as_str())
-        .enumerate()
-        .map(parse)
-        .collect()
+    let host_ips = status.host_ips.iter().flatten().map(|it| it.ip.as_str());
+    parse_all("status.hostIP", status.host_ip.as_deref(), host_ips)
+}
+
+fn parse_all<'a>(
+    field: &str,
+    first: Option<&str>,
+    all: impl Iterator<Item = &'a str>,
+) -> Result<Vec<IpAddr>, Rejected> {
+    let parse = |(index, text)| address::parse(|| format!("{field}s[{index}].ip"), text);
+    let addresses: Vec<IpAddr> = all.enumerate().map(parse).collect::<Result<_, _>>()?;
+    match first.filter(|first| !first.is_empty()) {
+        Some(first) if addresses.is_empty() => {
+            Ok(vec![address::parse(|| field.to_owned(), first)?])
+        }
+        Some(_) | None => Ok(addresses),
+    }
 }
 
 fn phase(status: Option<&PodStatus>) -> Result<PodPhase, Rejected> {
@@ -80,21 +82,25 @@ fn is_ready(status: &PodStatus) -> bool {
         .any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
+/// Ports of protocols that are not served are no mistake here: the Service that wants them is told.
 fn ports(
     containers: &[Container],
     interner: &mut Interner,
-    notes: &mut Vec<Rejected>,
 ) -> Result<Vec<ContainerPort>, Rejected> {
     let mut ports = Vec::new();
     for (container, manifest) in containers.iter().enumerate() {
         for (index, port) in manifest.ports.iter().flatten().enumerate() {
             let path = |field: &str| format!("spec.containers[{container}].ports[{index}].{field}");
             let number = field::port(|| path("containerPort"), port.container_port)?;
-            let name = interner.share(port.name.as_deref().unwrap_or_default());
-            if let Some(protocol) = protocol(|| path("protocol"), port.protocol.as_deref(), notes)?
-            {
+            let name = field::port_name(|| path("name"), port.name.as_deref())?;
+            let served = protocol(
+                || path("protocol"),
+                port.protocol.as_deref(),
+                &mut Vec::new(),
+            )?;
+            if let Some(protocol) = served {
                 ports.push(ContainerPort {
-                    name,
+                    name: interner.share(name),
                     protocol,
                     port: number,
                 });

@@ -27,7 +27,7 @@ pub(super) fn convert(
     interner: &mut Interner,
     notes: &mut Vec<Rejected>,
 ) -> Result<Option<Service>, Rejected> {
-    let name = metadata::name(&manifest.metadata, interner)?;
+    let name = metadata::label_name(&manifest.metadata, interner)?;
     let proxy_name = manifest
         .metadata
         .labels
@@ -127,7 +127,8 @@ fn ports(
     let (mut names, mut numbers) = (BTreeSet::new(), BTreeSet::new());
     let mut ports = Vec::with_capacity(manifests.len());
     for (index, manifest) in manifests.iter().enumerate() {
-        let name = manifest.name.as_deref().unwrap_or_default();
+        let field = || format!("spec.ports[{index}].name");
+        let name = field::port_name(field, manifest.name.as_deref())?;
         if !names.insert(name) {
             let reason = if name.is_empty() {
                 "two ports have no name".to_owned()
@@ -135,7 +136,7 @@ fn ports(
                 format!("two ports are called {name:?}")
             };
             return Err(Rejected::new(
-                format!("spec.ports[{index}].name"),
+                field(),
                 reason,
                 "give each port its own name",
             ));
@@ -176,8 +177,10 @@ fn port(
     let target = match &manifest.target_port {
         None | Some(IntOrString::Int(0)) => TargetPort::Number(number),
         Some(IntOrString::Int(target)) => TargetPort::Number(field::port(field, *target)?),
-        Some(IntOrString::String(name)) if name.is_empty() => TargetPort::Number(number),
-        Some(IntOrString::String(name)) => TargetPort::Name(interner.share(name)),
+        Some(IntOrString::String(name)) => match field::port_name(field, Some(name))? {
+            "" => TargetPort::Number(number),
+            name => TargetPort::Name(interner.share(name)),
+        },
     };
     let name = interner.share(manifest.name.as_deref().unwrap_or_default());
     Ok(Some(ServicePort {

@@ -28,6 +28,7 @@ fn slice(rest: &str) -> String {
 #[test]
 fn each_mistake_is_one_line_that_names_it() {
     let at = "a.yaml:1: Service default/web: ";
+    let slice_at = "a.yaml:1: EndpointSlice default/web-1: ";
     let cases = [
         (service("{clusterIP: 10.96.0.1, colour: red}"), format!("{at}spec.colour: there is no such field; correct its name or remove it")),
         (service("{ports: [{port: eighty}]}"), format!("{at}spec.ports[0].port: invalid type: string \"eighty\", expected i32; give the type that the API has")),
@@ -36,9 +37,27 @@ fn each_mistake_is_one_line_that_names_it() {
         (service("{ports: [{name: a, port: 1}, {name: a, port: 2}]}"), format!("{at}spec.ports[1].name: two ports are called \"a\"; give each port its own name")),
         (service("{ports: [{name: a, port: 1}, {name: b, port: 1}]}"), format!("{at}spec.ports[1].port: TCP 1 is there twice; give each port its own number")),
         (service("{sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {timeoutSeconds: 0}}}"), format!("{at}spec.sessionAffinityConfig.clientIP.timeoutSeconds: 0 is out of range; give 1 to 86400")),
-        (slice("addressType: IPv4\nendpoints: [{addresses: ['fd00::1']}]"), "a.yaml:1: EndpointSlice default/web-1: endpoints[0].addresses[0]: fd00::1 is not of the slice's addressType; put each family into slices of its own".to_owned()),
-        ("apiVersion: v1\nkind: Service\nmetadata: {name: Web}\nspec: {}\n".to_owned(), "a.yaml:1: Service default/Web: metadata.name: \"Web\" is no name; give lower case letters, digits, '-' and '.'".to_owned()),
-        ("kind: Service\n".to_owned(), "a.yaml:1: Service default/without a name: kind: a manifest has apiVersion and kind; add what is missing".to_owned()),
+        (slice("addressType: IPv4\nendpoints: [{addresses: ['fd00::1']}]"), format!("{slice_at}endpoints[0].addresses[0]: fd00::1 is not of the slice's addressType; put each family into slices of its own")),
+        ("apiVersion: v1\nkind: Service\nmetadata: {name: Web}\nspec: {}\n".to_owned(), "a.yaml:1: Service default/Web: metadata.name: \"Web\" is no name; give lower case letters, digits and '-', 63 at most".to_owned()),
+        ("kind: Service\n".to_owned(), "a.yaml:1: Service without a name: apiVersion: a manifest has apiVersion and kind; add what is missing".to_owned()),
+        ("- 1\n".to_owned(), "a.yaml:1: object without a name: apiVersion: a manifest has apiVersion and kind; add what is missing".to_owned()),
+        ("words\n".to_owned(), "a.yaml:1: object without a name: invalid type: string \"words\", expected an object with apiVersion and kind; write it as kubectl prints it".to_owned()),
+        ("kind: List\nitems: 7\n".to_owned(), "a.yaml:1: object without a name: items: it is no array; give an array of objects".to_owned()),
+        ("apiVersion: v1\nkind: Node\nmetadata: {name: 7}\n".to_owned(), "a.yaml:1: Node without a name: metadata.name: invalid type: integer `7`, expected a string; give the type that the API has".to_owned()),
+        ("apiVersion: v1\nkind: Node\nmetadata: {name: a..b}\n".to_owned(), "a.yaml:1: Node a..b: metadata.name: \"a..b\" is no name; give lower case letters, digits, '-' and '.'".to_owned()),
+        (service("{ports: [{port: 65536}]}"), format!("{at}spec.ports[0].port: 65536 is no port; give 1 to 65535")),
+        (service("{ports: [{name: 'A_', port: 1}]}"), format!("{at}spec.ports[0].name: \"A_\" is no name of a port; give lower case letters, digits and '-', 63 at most")),
+        (service("{ports: [{port: 1, protocol: tcp}]}"), format!("{at}spec.ports[0].protocol: \"tcp\" is no protocol; give TCP or UDP")),
+        (service("{ports: [{port: 1, targetPort: 0x10000}]}"), format!("{at}spec.ports[0].targetPort: 65536 is no port; give 1 to 65535")),
+        (service("{clusterIP: 10.96.0.1, clusterIPs: [10.96.0.2]}"), format!("{at}spec.clusterIPs[0]: \"10.96.0.2\" is not spec.clusterIP, which is \"10.96.0.1\"; give both the same")),
+        (service("{clusterIPs: [10.96.0.1, 10.96.0.2]}"), format!("{at}spec.clusterIPs[1]: 10.96.0.2 is the second address of its family; give at most one address of each family")),
+        (service("{clusterIP: '::'}"), format!("{at}spec.clusterIP: :: can be nobody's address; give a unicast address")),
+        (service("{type: clusterip}"), format!("{at}spec.type: \"clusterip\" is no type of Service; give ClusterIP, NodePort, LoadBalancer or ExternalName")),
+        (service("{sessionAffinity: yes}"), format!("{at}spec.sessionAffinity: \"yes\" is no session affinity; give None or ClientIP")),
+        (slice("addressType: IPv5"), format!("{slice_at}addressType: \"IPv5\" is no type of address; give IPv4 or IPv6")),
+        (slice("addressType: IPv4\nendpoints: [{addresses: []}]"), format!("{slice_at}endpoints[0].addresses: there is none; give one address")),
+        (slice("addressType: IPv4\nendpoints: [{addresses: [127.0.0.1]}]"), format!("{slice_at}endpoints[0].addresses[0]: 127.0.0.1 means another place on each node; give an address that every node reaches")),
+        (slice("addressType: IPv4\nports: [{name: a, port: 1}, {name: a, port: 2}]"), format!("{slice_at}ports[1].name: two ports are called \"a\"; give each port its own name")),
     ];
     for (text, line) in cases {
         let decoded = yaml(&text);
@@ -94,7 +113,7 @@ fn a_bad_object_leaves_its_neighbours_alone() {
             .collect::<Vec<_>>(),
         ["Service default/web"]
     );
-    assert_eq!(decoded.problems[0].line, Some(5));
+    assert_eq!(decoded.problems[0].line, Some(6));
 }
 
 #[test]
@@ -137,11 +156,13 @@ fn lists_and_json_are_taken_apart() {
     assert!(
         decoded.problems[0]
             .to_string()
-            .starts_with("a.json: Service default/b: spec.clusterIP: invalid type"),
+            .starts_with("a.json:3: Service default/b: spec.clusterIP: invalid type"),
         "{}",
         decoded.problems[0]
     );
     assert_eq!(decoded.problems.len(), 1);
+    let unused: Vec<_> = decoded.unused.into_iter().collect();
+    assert_eq!(unused, ["Deployment (apps/v1)"]);
 }
 
 #[test]
@@ -222,4 +243,97 @@ proptest! {
             prop_assert!(!decoded.unreadable || decoded.objects.is_empty());
         }
     }
+}
+
+fn json(text: &str) -> Decoded {
+    decode(
+        "a.json",
+        text.as_bytes(),
+        &Options::default(),
+        &mut Interner::default(),
+    )
+}
+
+/// Each level of nesting costs stack, each alias may multiply what is in memory.
+#[test]
+fn files_that_nest_or_multiply_without_end_are_refused() {
+    let indented: String = (0..3000)
+        .map(|n| format!("{}a:\n", " ".repeat(n)))
+        .collect();
+    let ten = |of: usize| vec![format!("*a{of}"); 10].join(",");
+    let multiplied: String = (1..12)
+        .map(|n| format!("a{n}: &a{n} [{}]\n", ten(n - 1)))
+        .collect();
+    for text in [
+        "[".repeat(100_000),
+        format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)),
+        "- ".repeat(100_000),
+        indented,
+        format!("a0: &a0 [x]\n{multiplied}"),
+    ] {
+        let decoded = yaml(&text);
+        assert!(decoded.unreadable && decoded.problems.len() == 1);
+    }
+    let lists = |depth| {
+        let open = r#"{"apiVersion":"v1","kind":"List","items":["#;
+        format!("{}{}", open.repeat(depth), "]}".repeat(depth))
+    };
+    assert_eq!(json(&lists(3)), Decoded::default());
+    assert_eq!(
+        json(&lists(20_000)).problems[0].to_string(),
+        "a.json:1: object without a name: items: lists within lists without end; unfold them"
+    );
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let service = format!(
+        r#"{{"apiVersion":"v1","kind":"Service","metadata":{{"name":"a"}},"spec":{deep}}}"#
+    );
+    for text in [deep, service] {
+        assert_eq!(json(&text).problems.len(), 1);
+    }
+}
+
+#[test]
+fn lines_are_short_and_few_however_wrong_the_file_is() {
+    let long = yaml(&service(&format!(
+        "{{clusterIP: {}}}",
+        "x".repeat(1_000_000)
+    )));
+    assert!(long.problems[0].to_string().len() < 500);
+    let items = vec!["7"; 5000].join(",");
+    let many = json(&format!(r#"{{"kind":"List","items":[{items}]}}"#));
+    assert_eq!(many.problems.len(), MOST_PROBLEMS + 1);
+    assert_eq!(
+        many.problems[MOST_PROBLEMS].to_string(),
+        "a.json: 4900 more problems; mend the others first"
+    );
+}
+
+/// As `kubectl get -o yaml` and `kubectl get --raw` print them.
+#[test]
+fn what_kubectl_prints_is_taken_as_it_is() {
+    let text = "apiVersion: v1\nitems:\n- apiVersion: v1\n  kind: Pod\n  metadata:\n    creationTimestamp: \"2026-01-01T00:00:00Z\"\n    \
+        generateName: web-\n    labels:\n      app: web\n    managedFields:\n    - apiVersion: v1\n      fieldsType: FieldsV1\n      fieldsV1:\n        \
+        f:metadata:\n          f:labels:\n            .: {}\n      manager: kubelet\n      operation: Update\n      subresource: status\n      \
+        time: \"2026-01-01T00:00:00Z\"\n    name: web-0\n    namespace: shop\n    ownerReferences:\n    - apiVersion: apps/v1\n      \
+        blockOwnerDeletion: true\n      controller: true\n      kind: ReplicaSet\n      name: web\n      uid: x\n  spec:\n    containers:\n    \
+        - image: web\n      name: web\n      ports:\n      - containerPort: 8080\n        name: http\n        protocol: TCP\n      \
+        - containerPort: 9\n        protocol: SCTP\n      resources: {}\n    hostNetwork: true\n    nodeName: one\n  status:\n    conditions:\n    \
+        - lastProbeTime: null\n      status: \"True\"\n      type: Ready\n    hostIP: 192.0.2.7\n    hostIPs:\n    - ip: 192.0.2.7\n    - ip: 2001:db8::7\n    \
+        phase: Running\nkind: List\nmetadata:\n  resourceVersion: \"\"\n";
+    let mut decoded = yaml(text);
+    assert!(decoded.problems.is_empty(), "{:?}", decoded.problems);
+    let Some(Object::Pod(pod)) = decoded.objects.pop() else {
+        panic!("no Pod")
+    };
+    assert_eq!(pod.name.to_string(), "shop/web-0");
+    assert!(pod.ready && !pod.terminating);
+    assert_eq!(pod.addresses.len(), 2);
+    assert_eq!(pod.ports.len(), 1);
+    let raw = r#"{"kind":"NodeList","apiVersion":"v1","metadata":{},"items":[{"metadata":{"name":"one","labels":
+        {"topology.kubernetes.io/zone":"a"}},"status":{"addresses":[{"type":"InternalIP","address":"192.0.2.7"},{"type":"Hostname","address":"one"}]}}]}"#;
+    let Some(Object::Node(node)) = json(raw).objects.pop() else {
+        panic!("no Node")
+    };
+    assert_eq!(node.addresses.len(), 1);
+    assert_eq!(node.zone.as_deref(), Some("a"));
 }
