@@ -192,7 +192,7 @@ fn first_load(
     let mut synced = 0;
     loop {
         let (at, batch) = batches.recv()?;
-        for problem in batch.problems.into_iter().flatten() {
+        if let Some(problem) = batch.problems.iter().flatten().next() {
             bail!("{problem}");
         }
         for change in batch.changes {

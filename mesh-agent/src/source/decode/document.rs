@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Problem, field::Rejected, head::Head, json, yaml};
+use super::{field::Rejected, head::Head, json, yaml};
 
 /// Lists in lists are allowed, without end they are not: each level costs stack.
 pub(super) const MOST_LISTS: usize = 8;
@@ -44,33 +44,31 @@ impl Body<'_> {
     }
 }
 
+/// What keeps a file from being read as a whole.
+pub(super) struct Malformed {
+    pub(super) line: Option<u64>,
+    pub(super) reason: String,
+}
+
 /// Hands each object of a file to `each`. A file that is no JSON or YAML is a problem as a whole; what was handed over
 /// before that was found is void.
 pub(super) fn for_each_item(
     file: &str,
     bytes: &[u8],
     each: &mut dyn FnMut(Item<'_>),
-) -> Result<(), Problem> {
+) -> Result<(), Malformed> {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
         Err(error) => {
             let reason = format!("byte {} is no UTF-8", error.valid_up_to());
-            return Err(Problem::of_file(file, reason, "save the file as UTF-8"));
+            return Err(Malformed { line: None, reason });
         }
     };
-    let parsed = if file.ends_with(".json") {
+    if file.ends_with(".json") {
         json::for_each_item(text, each)
     } else {
         yaml::for_each_item(text, each)
-    };
-    parsed.map_err(|(line, reason)| Problem {
-        line,
-        ..Problem::of_file(
-            file,
-            reason,
-            "mend the syntax; what the file said before stays",
-        )
-    })
+    }
 }
 
 /// What is said of lists in lists in lists.

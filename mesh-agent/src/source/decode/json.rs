@@ -5,14 +5,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    document::{Body, Item, MOST_LISTS, no_items, too_many_lists},
+    document::{Body, Item, MOST_LISTS, Malformed, no_items, too_many_lists},
     field::Rejected,
     head::Head,
     typed::without_place,
 };
-
-/// Line and reason of a syntax error.
-type Malformed = (Option<u64>, String);
 
 #[derive(Deserialize)]
 #[serde(expecting = "a list")]
@@ -24,7 +21,8 @@ struct Items<'a> {
 pub(super) fn for_each_item(text: &str, each: &mut dyn FnMut(Item<'_>)) -> Result<(), Malformed> {
     let whole: &RawValue = serde_json::from_str(text).map_err(|error| {
         let line = u64::try_from(error.line()).ok().filter(|line| *line > 0);
-        (line, format!("no JSON: {error}"))
+        let reason = format!("no JSON: {error}");
+        Malformed { line, reason }
     })?;
     object(whole.get(), text, None, 0, each);
     Ok(())

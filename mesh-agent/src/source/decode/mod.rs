@@ -51,6 +51,18 @@ pub struct Decoded {
     pub unreadable: bool,
 }
 
+impl Decoded {
+    /// Of a file of which nothing can be read.
+    #[must_use]
+    pub fn unreadable(problem: Problem) -> Self {
+        Self {
+            problems: vec![problem],
+            unreadable: true,
+            ..Self::default()
+        }
+    }
+}
+
 /// A file that is wrong all over is not worth more lines.
 const MOST_PROBLEMS: usize = 100;
 
@@ -67,11 +79,14 @@ pub fn decode(file: &str, bytes: &[u8], options: &Options, interner: &mut Intern
     };
     match document::for_each_item(file, bytes, &mut |item| collector.take(&item)) {
         Ok(()) => collector.finish(),
-        Err(problem) => Decoded {
-            problems: vec![problem],
-            unreadable: true,
-            ..Decoded::default()
-        },
+        Err(malformed) => Decoded::unreadable(Problem {
+            line: malformed.line,
+            ..Problem::of_file(
+                file,
+                malformed.reason,
+                "mend the syntax; what the file said before stays",
+            )
+        }),
     }
 }
 

@@ -337,3 +337,18 @@ fn what_kubectl_prints_is_taken_as_it_is() {
     assert_eq!(node.addresses.len(), 1);
     assert_eq!(node.zone.as_deref(), Some("a"));
 }
+
+#[test]
+fn the_examples_are_good() {
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/demo");
+    for entry in std::fs::read_dir(examples).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if !name.ends_with(".yaml") {
+            continue;
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        let decoded = decode(name, &bytes, &Options::default(), &mut Interner::default());
+        assert!(!decoded.objects.is_empty() && decoded.problems.is_empty());
+    }
+}

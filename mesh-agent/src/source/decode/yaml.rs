@@ -5,13 +5,10 @@ use serde_json::Value;
 use serde_saphyr::{Budget, Options};
 
 use super::{
-    document::{Body, Item, MOST_LISTS, no_items, too_many_lists},
+    document::{Body, Item, MOST_LISTS, Malformed, no_items, too_many_lists},
     field::Rejected,
     head::Head,
 };
-
-/// Line and reason of a syntax error.
-type Malformed = (Option<u64>, String);
 
 /// Objects of the API are less than half as deep. Each level costs stack.
 const MOST_DEPTH: usize = 64;
@@ -24,7 +21,10 @@ pub(super) fn for_each_item(text: &str, each: &mut dyn FnMut(Item<'_>)) -> Resul
     for (line, document) in documents(text) {
         let value = parse(document).map_err(|(inner, reason)| {
             let line = line + inner.saturating_sub(1);
-            (Some(line), reason)
+            Malformed {
+                line: Some(line),
+                reason,
+            }
         })?;
         if !value.is_null() {
             object(value, line, None, 0, each);

@@ -1,10 +1,15 @@
 //! The source `dir:PATH`: a directory of manifests. Watches it, reads what changed, tells what came of it.
 
+mod hops;
 mod read;
+mod stamps;
 mod table;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::{
+    collections::BTreeSet,
     io::{self, Write},
     ops::ControlFlow,
     os::unix::net::UnixStream,
@@ -12,10 +17,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Batch, Problem, decode};
+use super::{
+    Batch, Problem,
+    decode::{self, Decoded},
+};
 use crate::model::{Change, Kind};
+use stamps::{Scan, Stamps};
 use table::FileTable;
-use watch::{Scan, Watch, Woken};
+use watch::{Watch, Woken};
 
 /// How often every file is looked at, whatever inotify said: some file systems tell it nothing.
 const RESCAN: Duration = Duration::from_secs(2);
@@ -41,11 +50,14 @@ pub struct DirSource {
     path: PathBuf,
     options: decode::Options,
     watch: Watch,
+    stamps: Stamps,
     table: FileTable,
     interner: decode::Interner,
     told: Vec<Problem>,
     /// What is wrong with the directory itself.
     trouble: Option<Problem>,
+    /// Kinds that are not used, each told once.
+    unused: BTreeSet<String>,
 }
 
 /// Ends the source from another thread.
@@ -73,14 +85,18 @@ impl DirSource {
             source,
         };
         let (stop, stopped) = UnixStream::pair().map_err(unwatchable)?;
+        let mut watch = Watch::new(path, stopped).map_err(unwatchable)?;
+        watch.arm(std::iter::empty()).map_err(unwatchable)?;
         let source = Self {
             path: path.to_owned(),
             options,
-            watch: Watch::new(path, stopped).map_err(unwatchable)?,
+            watch,
+            stamps: Stamps::default(),
             table: FileTable::default(),
             interner: decode::Interner::default(),
             told: Vec::new(),
             trouble: None,
+            unused: BTreeSet::new(),
         };
         Ok((source, Stop(stop)))
     }
@@ -92,10 +108,8 @@ impl DirSource {
         }
         let mut rescan = Instant::now() + RESCAN;
         loop {
-            let until = self
-                .table
-                .deadline()
-                .map_or(rescan, |deadline| deadline.min(rescan));
+            let deadline = self.table.deadline();
+            let until = deadline.map_or(rescan, |deadline| deadline.min(rescan));
             let woken = self.watch.wait(until).unwrap_or_else(|error| {
                 tracing::warn!(%error, "inotify failed: looking at every file instead");
                 std::thread::sleep(RESCAN);
@@ -105,13 +119,14 @@ impl DirSource {
             let mut changes = match woken {
                 Woken::Stop => return,
                 Woken::Files(files) => self.take(files, received),
-                Woken::Anything => self.scan(received),
-                Woken::Timeout if received >= rescan => {
-                    rescan = received + RESCAN;
-                    self.scan(received)
-                }
+                Woken::Links => self.scan(true, received),
+                Woken::Anything => self.scan(false, received),
                 Woken::Timeout => Vec::new(),
             };
+            if received >= rescan {
+                rescan = received + RESCAN;
+                changes.extend(self.scan(true, received));
+            }
             changes.extend(self.table.settle(Instant::now()));
             if self.tell(changes, received, &mut sink).is_break() {
                 return;
@@ -122,9 +137,10 @@ impl DirSource {
     /// The first full list of every kind, file by file.
     fn first(&mut self, sink: &mut impl FnMut(Batch) -> ControlFlow<()>) -> ControlFlow<()> {
         let received = Instant::now();
-        let scan = self.look();
+        let scan = self.look(false);
         let (path, options) = (self.path.clone(), self.options.clone());
         read::all(&path, &scan.changed, &options, &mut |name, decoded| {
+            self.note_unused(&decoded);
             let changes = self.table.put(name, decoded, received);
             sink(Batch {
                 changes,
@@ -137,30 +153,30 @@ impl DirSource {
     }
 
     /// A scan; a directory that cannot be read is a problem, and nothing else changes.
-    fn look(&mut self) -> Scan {
-        match self.watch.scan() {
-            Ok(scan) => {
-                self.trouble = None;
-                scan
+    fn look(&mut self, wait_for_writers: bool) -> Scan {
+        let result = self.watch.arm(self.stamps.names()).and_then(|another| {
+            // What was written before the watch began had no event.
+            let wait_for_writers = wait_for_writers && !another;
+            let scan = self.stamps.scan(&self.path, wait_for_writers)?;
+            if !scan.changed.is_empty() {
+                self.watch.arm(self.stamps.names())?;
             }
-            Err(error) => {
-                let fix = "make the directory anew; what its files said before stays in force";
-                self.trouble = Some(Problem::of_file(
-                    &self.path.display().to_string(),
-                    error.to_string(),
-                    fix,
-                ));
-                Scan::default()
-            }
-        }
+            Ok(scan)
+        });
+        let fix = "make the directory anew; what its files said before stays in force";
+        let path = self.path.display();
+        let problem =
+            |error: &io::Error| Problem::of_file(&path.to_string(), error.to_string(), fix);
+        self.trouble = result.as_ref().err().map(problem);
+        result.unwrap_or_default()
     }
 
-    fn scan(&mut self, now: Instant) -> Vec<Change> {
-        let scan = self.look();
+    fn scan(&mut self, wait_for_writers: bool, now: Instant) -> Vec<Change> {
+        let scan = self.look(wait_for_writers);
         let mut changes: Vec<Change> = scan
             .gone
             .iter()
-            .flat_map(|name| self.table.remove(name, now))
+            .flat_map(|name| self.read(name, now))
             .collect();
         for name in &scan.changed {
             changes.extend(self.read(name, now));
@@ -168,20 +184,44 @@ impl DirSource {
         changes
     }
 
-    fn take(&mut self, files: impl IntoIterator<Item = String>, now: Instant) -> Vec<Change> {
-        files
+    /// Files that are told to have changed. Those that left come first: they may be back under another name.
+    fn take(&mut self, files: BTreeSet<String>, now: Instant) -> Vec<Change> {
+        let (here, gone): (Vec<String>, Vec<String>) = files
             .into_iter()
-            .flat_map(|name| {
-                self.watch.stamp(&name);
-                self.read(&name, now)
-            })
-            .collect()
+            .partition(|name| self.path.join(name).symlink_metadata().is_ok());
+        let mut changes = Vec::new();
+        for name in gone.iter().chain(&here) {
+            self.stamps.note(&self.path, name);
+            changes.extend(self.read(name, now));
+        }
+        if here.iter().any(|name| self.path.join(name).is_symlink()) {
+            // Where new links lead has to be watched too, and may have changed before it was.
+            changes.extend(self.scan(true, now));
+        }
+        changes
     }
 
     fn read(&mut self, name: &str, now: Instant) -> Vec<Change> {
         match read::one(&self.path, name, &self.options, &mut self.interner) {
-            Some(decoded) => self.table.put(name, decoded, now),
-            None => self.table.remove(name, now),
+            Some(decoded) => {
+                self.note_unused(&decoded);
+                self.table.put(name, decoded, now)
+            }
+            None => {
+                tracing::info!(
+                    file = name,
+                    "the file is gone, and what it said soon will be"
+                );
+                self.table.remove(name, now)
+            }
+        }
+    }
+
+    fn note_unused(&mut self, decoded: &Decoded) {
+        for kind in &decoded.unused {
+            if self.unused.insert(kind.clone()) {
+                tracing::info!(kind, "objects of this kind are not used");
+            }
         }
     }
 

@@ -1,9 +1,10 @@
 //! Reading files: one, or all of a directory on all processors.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Metadata, OpenOptions},
     io::{self, Read},
     ops::ControlFlow,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::Path,
     sync::{
         atomic::{AtomicUsize, Ordering},
@@ -19,6 +20,36 @@ use super::super::{
 /// A manifest of this size holds tens of thousands of objects; one larger is a mistake.
 const MOST_BYTES: u64 = 32 << 20;
 
+/// Why a file that is there cannot be read.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error("it is empty")]
+    Empty,
+    #[error("it is no file")]
+    NoFile,
+    #[error("its {0} MiB are more than {most} MiB", most = MOST_BYTES >> 20)]
+    Large(u64),
+    #[error("it changed while it was read")]
+    Torn,
+    #[error("it is a link that leads nowhere")]
+    Dangling,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl Unreadable {
+    const fn fix(&self) -> &'static str {
+        match self {
+            Self::Empty => "write it; what it said before stays",
+            Self::NoFile => "make it a file, or give it another ending",
+            Self::Large(_) => "split it; what it said before stays",
+            Self::Torn => "nothing, it is read again; what it said before stays",
+            Self::Dangling => "mend or remove the link; what it said before stays",
+            Self::Io(_) => "make it readable; what it said before stays",
+        }
+    }
+}
+
 /// What a file says; None if there is no such file.
 pub(super) fn one(
     directory: &Path,
@@ -26,45 +57,51 @@ pub(super) fn one(
     options: &decode::Options,
     interner: &mut Interner,
 ) -> Option<Decoded> {
-    match contents(&directory.join(name)) {
-        Ok(bytes) if bytes.iter().all(u8::is_ascii_whitespace) => {
-            Some(unreadable(name, "it is empty", "write it"))
+    let path = directory.join(name);
+    let error = match contents(&path) {
+        Ok(bytes) => return Some(decode(name, &bytes, options, interner)),
+        Err(Unreadable::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+            // Of a link the name is there all the same.
+            fs::symlink_metadata(&path).ok()?;
+            Unreadable::Dangling
         }
-        Ok(bytes) => Some(decode(name, &bytes, options, interner)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => Some(unreadable(
-            name,
-            error.to_string(),
-            "make it a readable file; what it said before stays",
-        )),
-    }
+        Err(error) => error,
+    };
+    let problem = Problem::of_file(name, error.to_string(), error.fix());
+    Some(Decoded::unreadable(problem))
 }
 
-fn contents(path: &Path) -> io::Result<Vec<u8>> {
-    // A pipe or a device in the directory must not hold up everything else.
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is no file"));
+fn contents(path: &Path) -> Result<Vec<u8>, Unreadable> {
+    // A pipe in the directory must not hold up everything else: opening one waits for its other end.
+    let mut file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)?;
+    let before = file.metadata()?;
+    if !before.is_file() {
+        return Err(Unreadable::NoFile);
     }
-    let file = File::open(path)?;
-    let size = file.metadata()?.len();
-    if size > MOST_BYTES {
-        return Err(io::Error::other(format!(
-            "its {} MiB are more than {} MiB",
-            size >> 20,
-            MOST_BYTES >> 20
-        )));
+    if before.len() > MOST_BYTES {
+        return Err(Unreadable::Large(before.len() >> 20));
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
-    file.take(MOST_BYTES).read_to_end(&mut bytes)?;
+    let bytes = whole(&mut file, &before)?;
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Err(Unreadable::Empty);
+    }
     Ok(bytes)
 }
 
-fn unreadable(name: &str, reason: impl Into<String>, fix: &str) -> Decoded {
-    Decoded {
-        unreadable: true,
-        problems: vec![Problem::of_file(name, reason, fix)],
-        ..Decoded::default()
+/// The contents, if they are those of one moment.
+fn whole(file: &mut File, before: &Metadata) -> Result<Vec<u8>, Unreadable> {
+    let size = usize::try_from(before.len()).unwrap_or_default();
+    let mut bytes = Vec::with_capacity(size);
+    file.take(MOST_BYTES).read_to_end(&mut bytes)?;
+    let after = file.metadata()?;
+    let written = |metadata: &Metadata| (metadata.mtime(), metadata.mtime_nsec(), metadata.len());
+    if written(before) != written(&after) || bytes.len() != size {
+        return Err(Unreadable::Torn);
     }
+    Ok(bytes)
 }
 
 /// Reads all files, a thread for each processor, and hands them over as they are done. At most a few wait, so that

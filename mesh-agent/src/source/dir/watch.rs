@@ -1,13 +1,11 @@
-//! What happened in a directory: inotify as hints, stat as the truth.
+//! What happened in a directory, as inotify tells: hints, of which scans make the truth. Watched are the directory
+//! itself and every directory in which a name decides where its path, or a link in it, leads.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ffi::OsStr,
-    fs, io,
-    os::{
-        fd::AsFd,
-        unix::{fs::MetadataExt, net::UnixStream},
-    },
+    ffi::{OsStr, OsString},
+    io,
+    os::{fd::AsFd, unix::net::UnixStream},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -15,39 +13,27 @@ use std::{
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent},
+    sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor},
 };
 
-/// Files that cannot have changed since, as far as stat can tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
+use super::{
+    hops::{Hop, hops},
+    stamps::is_manifest,
+};
 
 /// What a wait ended with.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Woken {
-    /// These files were written or moved in or out.
+    /// These files were written, or moved in or out.
     Files(BTreeSet<String>),
-    /// Anything may have changed.
+    /// Links may lead elsewhere.
+    Links,
+    /// Anything may have happened unseen.
     Anything,
     /// Time is up.
     Timeout,
     /// The source is to end.
     Stop,
-}
-
-/// What a scan found.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Scan {
-    /// New files, and those that changed.
-    pub(super) changed: Vec<String>,
-    /// Files that are gone.
-    pub(super) gone: Vec<String>,
 }
 
 /// A directory that is watched.
@@ -56,55 +42,98 @@ pub(super) struct Watch {
     path: PathBuf,
     inotify: Inotify,
     stop: UnixStream,
-    stamps: BTreeMap<String, Stamp>,
-    /// Inode of the directory that the watch is on.
-    armed: Option<u64>,
+    places: BTreeMap<WatchDescriptor, Place>,
 }
 
-/// Whether a file of this name is a manifest.
-pub(super) fn is_manifest(name: &str) -> bool {
-    !name.starts_with('.')
-        && [".yaml", ".yml", ".json"]
-            .iter()
-            .any(|ending| name.ends_with(ending))
+/// What is of interest in a directory.
+#[derive(Debug, Default)]
+struct Place {
+    path: PathBuf,
+    /// Manifests: it is the directory itself.
+    manifests: bool,
+    /// Names that paths and links lead through.
+    names: BTreeSet<OsString>,
 }
+
+const ARRIVED: AddWatchFlags = AddWatchFlags::IN_CLOSE_WRITE.union(AddWatchFlags::IN_MOVED_TO);
+const LEFT: AddWatchFlags = AddWatchFlags::IN_MOVED_FROM.union(AddWatchFlags::IN_DELETE);
+/// The watch itself is over, or the directory is no longer where it was.
+const OVER: AddWatchFlags = AddWatchFlags::IN_DELETE_SELF
+    .union(AddWatchFlags::IN_MOVE_SELF)
+    .union(AddWatchFlags::IN_IGNORED)
+    .union(AddWatchFlags::IN_UNMOUNT);
 
 impl Watch {
     pub(super) fn new(path: &Path, stop: UnixStream) -> io::Result<Self> {
-        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-        let mut watch = Self {
+        Ok(Self {
             path: path.to_owned(),
-            inotify,
+            inotify: Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?,
             stop,
-            stamps: BTreeMap::new(),
-            armed: None,
-        };
-        watch.arm()?;
-        Ok(watch)
+            places: BTreeMap::new(),
+        })
     }
 
-    /// Watches the directory that is at the path now, and its parent, which tells when another takes its place.
-    fn arm(&mut self) -> io::Result<()> {
-        let inode = fs::metadata(&self.path)?.ino();
-        if self.armed == Some(inode) {
-            return Ok(());
+    /// Watches what the path and these files lead through now; whether it is another directory than before, in which
+    /// things may have happened unseen.
+    pub(super) fn arm<'a>(&mut self, files: impl Iterator<Item = &'a str>) -> io::Result<bool> {
+        let mut places = BTreeMap::new();
+        let flags = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CREATE;
+        for hop in hops(&self.path)? {
+            self.follow(hop, flags, &mut places);
         }
-        let directory = AddWatchFlags::IN_CLOSE_WRITE
-            | AddWatchFlags::IN_MOVED_TO
-            | AddWatchFlags::IN_MOVED_FROM
-            | AddWatchFlags::IN_CREATE
-            | AddWatchFlags::IN_DELETE
-            | AddWatchFlags::IN_DELETE_SELF
-            | AddWatchFlags::IN_MOVE_SELF
-            | AddWatchFlags::IN_ONLYDIR;
-        self.inotify.add_watch(&self.path, directory)?;
-        if let Some(parent) = self.path.canonicalize()?.parent() {
-            let parent_flags =
-                AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_ONLYDIR;
-            self.inotify.add_watch(parent, parent_flags)?;
+        let flags = ARRIVED | LEFT | AddWatchFlags::IN_CREATE;
+        let own = AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF;
+        let armed = self.inotify.add_watch(&self.path, mask(flags | own));
+        if let Ok(descriptor) = armed {
+            let place: &mut Place = places.entry(descriptor).or_default();
+            place.path.clone_from(&self.path);
+            place.manifests = true;
+            for file in files.map(|file| self.path.join(file)) {
+                let way = if file.is_symlink() {
+                    hops(&file)?
+                } else {
+                    Vec::new()
+                };
+                for hop in way {
+                    self.follow(hop, flags, &mut places);
+                }
+            }
         }
-        self.armed = Some(inode);
-        Ok(())
+        let is_new = |descriptor| {
+            let before = self.places.get(&descriptor);
+            before.is_none_or(|place| !place.manifests)
+        };
+        let another = armed.map(is_new).map_err(io::Error::from);
+        self.forget_all_but(places);
+        another
+    }
+
+    /// A directory that cannot be watched is looked at by the rescans all the same.
+    fn follow(
+        &self,
+        hop: Hop,
+        flags: AddWatchFlags,
+        places: &mut BTreeMap<WatchDescriptor, Place>,
+    ) {
+        match self.inotify.add_watch(&hop.directory, mask(flags)) {
+            Ok(descriptor) => {
+                let place = places.entry(descriptor).or_default();
+                place.names.insert(hop.name);
+                place.path = hop.directory;
+            }
+            Err(error) => tracing::debug!(%error, directory = ?hop.directory, "not watched"),
+        }
+    }
+
+    fn forget_all_but(&mut self, places: BTreeMap<WatchDescriptor, Place>) {
+        for descriptor in self.places.keys() {
+            if !places.contains_key(descriptor)
+                && let Err(error) = self.inotify.rm_watch(*descriptor)
+            {
+                tracing::debug!(%error, "the watch went with its directory");
+            }
+        }
+        self.places = places;
     }
 
     /// Waits for something to happen, at most until then.
@@ -133,80 +162,48 @@ impl Watch {
 
     fn interpret(&self, events: &[InotifyEvent]) -> Woken {
         let mut files = BTreeSet::new();
-        let own_name = self.path.file_name();
+        let mut links = false;
         for event in events {
-            let name = event
-                .name
-                .as_deref()
-                .and_then(OsStr::to_str)
-                .unwrap_or_default();
-            let written = AddWatchFlags::IN_CLOSE_WRITE
-                | AddWatchFlags::IN_MOVED_TO
-                | AddWatchFlags::IN_MOVED_FROM
-                | AddWatchFlags::IN_DELETE;
-            if is_manifest(name) {
-                // A new file is read when its writer closes it; a new link has no writer.
-                let is_link = event.mask.contains(AddWatchFlags::IN_CREATE)
-                    && self.path.join(name).is_symlink();
-                if event.mask.intersects(written) || is_link {
-                    files.insert(name.to_owned());
-                }
-                continue;
-            }
-            let of_parent = event.name.as_deref() == own_name;
-            // A name that begins with two dots is a ConfigMap's link or directory. No name: the directory itself.
-            if name.starts_with("..") || of_parent || event.name.is_none() {
+            if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
                 return Woken::Anything;
             }
+            // Events of watches that were given up come late.
+            let Some(place) = self.places.get(&event.wd) else {
+                continue;
+            };
+            match &event.name {
+                None if event.mask.intersects(OVER) => return Woken::Anything,
+                None => {}
+                Some(name) if !place.is_complete(event.mask, name) => {}
+                Some(name) => {
+                    links |= place.names.contains(name);
+                    let name = name.to_str().filter(|name| is_manifest(name));
+                    files.extend(name.filter(|_| place.manifests).map(str::to_owned));
+                }
+            }
+        }
+        if links {
+            return Woken::Links;
         }
         Woken::Files(files)
     }
+}
 
-    /// Looks at every file. Only stat is called, so this may be done often.
-    pub(super) fn scan(&mut self) -> io::Result<Scan> {
-        self.arm()?;
-        let mut found = BTreeSet::new();
-        let mut scan = Scan::default();
-        for entry in fs::read_dir(&self.path)? {
-            let Ok(name) = entry?.file_name().into_string() else {
-                continue;
-            };
-            if is_manifest(&name) {
-                found.insert(name);
-            }
+impl Place {
+    /// A new file is read when its writer closes it; new links and directories, and second names of files, have no
+    /// writer.
+    fn is_complete(&self, mask: AddWatchFlags, name: &OsStr) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        if mask.intersects(ARRIVED | LEFT | AddWatchFlags::IN_ISDIR) {
+            return true;
         }
-        for name in &found {
-            if self.stamp(name) {
-                scan.changed.push(name.clone());
-            }
-        }
-        let gone = self
-            .stamps
-            .keys()
-            .filter(|name| !found.contains(*name))
-            .cloned();
-        scan.gone = gone.collect();
-        for name in &scan.gone {
-            self.stamps.remove(name);
-        }
-        Ok(scan)
+        std::fs::symlink_metadata(self.path.join(name))
+            .is_ok_and(|metadata| !metadata.is_file() || metadata.nlink() > 1)
     }
+}
 
-    /// Notes a file's stamp; whether it is another than before.
-    pub(super) fn stamp(&mut self, name: &str) -> bool {
-        let stamp = fs::metadata(self.path.join(name))
-            .ok()
-            .filter(fs::Metadata::is_file)
-            .map(|metadata| Stamp {
-                device: metadata.dev(),
-                inode: metadata.ino(),
-                size: metadata.size(),
-                modified: (metadata.mtime(), metadata.mtime_nsec()),
-                changed: (metadata.ctime(), metadata.ctime_nsec()),
-            });
-        match stamp {
-            Some(stamp) => self.stamps.insert(name.to_owned(), stamp) != Some(stamp),
-            None => self.stamps.remove(name).is_some(),
-        }
-    }
+/// Flags add up where one directory has several roles.
+fn mask(flags: AddWatchFlags) -> AddWatchFlags {
+    let add = AddWatchFlags::from_bits_retain(libc::IN_MASK_ADD);
+    flags | AddWatchFlags::IN_ONLYDIR | add
 }
