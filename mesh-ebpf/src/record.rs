@@ -27,15 +27,13 @@ pub(crate) fn connected<E: Env, S: Socket>(env: &E, socket: &S, state: &State) -
     Step::Next(Stage::Rewrite)
 }
 
-/// Stage Reuse: an unconnected socket keeps its backend per frontend until the backend is gone.
+/// Stage Reuse: an unconnected socket keeps its backend per frontend until the backend is gone. Where two frontends
+/// lead to one backend, its replies show the one that was asked last.
 #[inline(always)]
 pub(crate) fn reuse<E: Env, S: Socket>(env: &E, socket: &S, state: &mut State) -> Step {
     let cookie = socket.cookie();
-    let Some(value) = known(
-        env,
-        cookie,
-        &SocketKey::chosen(cookie, state.asked.0, state.asked.1),
-    ) else {
+    let chosen = SocketKey::chosen(cookie, state.asked.0, state.asked.1);
+    let Some(value) = known(env, cookie, &chosen) else {
         return Step::Next(Stage::Backend);
     };
     let entry = value.entry();
@@ -46,10 +44,15 @@ pub(crate) fn reuse<E: Env, S: Socket>(env: &E, socket: &S, state: &mut State) -
     if word.generation() != entry.generation || word.state() == BackendState::Gone {
         return Step::Next(Stage::Backend);
     }
+    let reply = SocketKey::reply(cookie, entry.other.0, entry.other.1);
+    let shown = known(env, cookie, &reply).map(|value| value.entry().other);
     state.backend = entry.id;
     state.generation = entry.generation;
     state.target = entry.other;
-    Step::Next(Stage::Rewrite)
+    if shown == Some(state.asked) || remember_reply(env, cookie, state).is_ok() {
+        return Step::Next(Stage::Rewrite);
+    }
+    Step::Done(Verdict::Refuse(Reason::SocketsFull))
 }
 
 /// Stage RecordReply: without the entries the reply would come from a stranger, so the datagram is refused instead.
@@ -67,15 +70,7 @@ pub(crate) fn reply<E: Env, S: Socket>(env: &E, socket: &S, state: &State) -> St
 /// The way back first, the choice last: who finds a choice finds the way back too.
 #[inline(always)]
 fn remember<E: Env>(env: &E, cookie: u64, state: &State) -> Result<(), Full> {
-    let reply = SocketEntry {
-        other: state.asked,
-        ..SocketEntry::EMPTY
-    };
-    put(
-        env,
-        &SocketKey::reply(cookie, state.target.0, state.target.1),
-        &mut SocketValue::new(cookie, reply),
-    )?;
+    remember_reply(env, cookie, state)?;
     let chosen = SocketEntry {
         other: state.target,
         id: state.backend,
@@ -86,6 +81,19 @@ fn remember<E: Env>(env: &E, cookie: u64, state: &State) -> Result<(), Full> {
         env,
         &SocketKey::chosen(cookie, state.asked.0, state.asked.1),
         &mut SocketValue::new(cookie, chosen),
+    )
+}
+
+#[inline(always)]
+fn remember_reply<E: Env>(env: &E, cookie: u64, state: &State) -> Result<(), Full> {
+    let entry = SocketEntry {
+        other: state.asked,
+        ..SocketEntry::EMPTY
+    };
+    put(
+        env,
+        &SocketKey::reply(cookie, state.target.0, state.target.1),
+        &mut SocketValue::new(cookie, entry),
     )
 }
 

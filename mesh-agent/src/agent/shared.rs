@@ -174,9 +174,10 @@ impl Shared {
 
 impl Introspect for Shared {
     fn health(&self) -> Health {
+        let last_updated = self.progress().updated;
         Health {
             healthy: true,
-            last_updated: self.progress().updated,
+            last_updated,
             node_eligible: true,
             not_ready: self.not_ready(),
         }
