@@ -86,25 +86,33 @@ pub(super) fn for_each_item(
     file: &str,
     bytes: &[u8],
     each: &mut dyn FnMut(Item<'_>),
-) -> Result<(), Problem> {
+) -> Result<(), Box<Problem>> {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
         Err(error) => {
             let reason = format!("byte {} is no UTF-8", error.valid_up_to());
-            return Err(Problem::of_file(file, reason, "save the file as UTF-8"));
+            return Err(Box::new(Problem::of_file(
+                file,
+                reason,
+                "save the file as UTF-8",
+            )));
         }
     };
     if file.ends_with(".json") {
-        return json(text, each).map_err(|error| Problem {
-            line: u64::try_from(error.line()).ok().filter(|line| *line > 0),
-            ..Problem::of_file(
-                file,
-                format!("no JSON: {error}"),
-                "mend the syntax; what the file said before stays",
-            )
+        return json(text, each).map_err(|error| {
+            let line = u64::try_from(error.line()).ok().filter(|line| *line > 0);
+            syntax(file, line, format!("no JSON: {error}"))
         });
     }
     yaml(file, text, each)
+}
+
+fn syntax(file: &str, line: Option<u64>, reason: String) -> Box<Problem> {
+    let fix = "mend the syntax; what the file said before stays";
+    Box::new(Problem {
+        line,
+        ..Problem::of_file(file, reason, fix)
+    })
 }
 
 #[derive(Deserialize)]
@@ -137,7 +145,7 @@ fn json_object(text: &str, each: &mut dyn FnMut(Item<'_>)) {
     }
 }
 
-fn yaml(file: &str, text: &str, each: &mut dyn FnMut(Item<'_>)) -> Result<(), Problem> {
+fn yaml(file: &str, text: &str, each: &mut dyn FnMut(Item<'_>)) -> Result<(), Box<Problem>> {
     let documents = documents(text);
     let mut values = Vec::with_capacity(documents.len());
     for (first_line, document) in documents {
@@ -145,14 +153,8 @@ fn yaml(file: &str, text: &str, each: &mut dyn FnMut(Item<'_>)) -> Result<(), Pr
             Ok(Value::Null) => {}
             Ok(value) => values.push((first_line, value)),
             Err((line, reason)) => {
-                return Err(Problem {
-                    line: Some(first_line + line.saturating_sub(1)),
-                    ..Problem::of_file(
-                        file,
-                        reason,
-                        "mend the syntax; what the file said before stays",
-                    )
-                });
+                let line = first_line + line.saturating_sub(1);
+                return Err(syntax(file, Some(line), reason));
             }
         }
     }

@@ -53,7 +53,7 @@ pub fn decode(file: &str, bytes: &[u8], options: &Options, interner: &mut Intern
     });
     if let Err(problem) = result {
         return Decoded {
-            problems: vec![problem],
+            problems: vec![*problem],
             unreadable: true,
             ..Decoded::default()
         };

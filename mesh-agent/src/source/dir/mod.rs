@@ -180,8 +180,14 @@ impl DirSource {
 
     fn read(&mut self, name: &str, now: Instant) -> Vec<Change> {
         match read::one(&self.path, name, &self.options, &mut self.interner) {
-            Some(decoded) => self.table.put(name, decoded, now),
-            None => self.table.remove(name, now),
+            Some(decoded) => {
+                tracing::debug!(file = name, objects = decoded.objects.len(), "read");
+                self.table.put(name, decoded, now)
+            }
+            None => {
+                tracing::debug!(file = name, "gone");
+                self.table.remove(name, now)
+            }
         }
     }
 
