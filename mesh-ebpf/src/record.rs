@@ -103,9 +103,10 @@ fn known<E: Env>(env: &E, cookie: u64, key: &SocketKey) -> Option<SocketValue> {
     env.socket(key).filter(|value| value.cookie() == cookie)
 }
 
-/// Writes an entry; a new one becomes the first of the socket's list.
+/// Writes an entry; a new one becomes the first of the socket's list. The value is used up.
 ///
-/// Not in line: keys and values of 88 bytes each would overflow the stack of the hook, 512 bytes at most.
+/// Not in line, and the head is made where the entry was: keys and values would overflow the stack of the hook, which
+/// with what it calls has 512 bytes.
 #[inline(never)]
 fn put<E: Env>(env: &E, key: &SocketKey, value: &mut SocketValue) -> Result<(), Full> {
     let cookie = value.cookie();
@@ -113,13 +114,12 @@ fn put<E: Env>(env: &E, key: &SocketKey, value: &mut SocketValue) -> Result<(), 
         value.set_next(old.next());
         return env.set_socket(key, value);
     }
-    let head_key = SocketKey::head(cookie);
-    let mut head =
-        known(env, cookie, &head_key).unwrap_or(SocketValue::new(cookie, SocketEntry::EMPTY));
-    value.set_next(head.next());
+    let head = SocketKey::head(cookie);
+    value.set_next(known(env, cookie, &head).and_then(|head| head.next()));
     env.set_socket(key, value)?;
-    head.set_next(Some(*key));
-    env.set_socket(&head_key, &head)
+    *value = SocketValue::new(cookie, SocketEntry::EMPTY);
+    value.set_next(Some(*key));
+    env.set_socket(&head, value)
 }
 
 /// Takes the list off a socket that is closed.
