@@ -192,7 +192,10 @@ fn source(args: &RunArgs) -> Result<PathBuf, ConfigError> {
             source_given: args.source.to_string(),
         });
     }
-    absolute("--source", path.clone())
+    absolute(
+        "--source",
+        std::path::absolute(path).unwrap_or_else(|_| path.clone()),
+    )
 }
 
 /// A Node's name is the host's in lower case, as the kubelet makes it, unless it is given.

@@ -21,7 +21,7 @@ pub use affinity::{AffinityKey, AffinityValue};
 pub use backend::{Backend, BackendId, BackendState, BackendWord};
 pub use client::Client;
 pub use fingerprint::fingerprint;
-pub use maps::{MAPS, MapKind, MapShape, MapSpec};
+pub use maps::{BEFORE, Before, MAPS, MapKind, MapShape, MapSpec};
 pub use peer::{PEER_WAYS, PEERS, Peer, peer_place};
 pub use plain::{Layout, Plain, bytes_of, from_bytes};
 pub use reason::{COUNTERS, Counter, Reason};

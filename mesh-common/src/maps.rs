@@ -159,3 +159,30 @@ pub const MAPS: [MapSpec; 11] = [
         default_entries: COUNTERS,
     },
 ];
+
+/// A flow map's version before, which readers look into second for one release: what is under way when programs are
+/// switched was remembered there.
+#[derive(Clone, Copy, Debug)]
+pub struct Before {
+    /// Its name in the eBPF object.
+    pub name: &'static str,
+    /// The map of whose earlier version it is.
+    pub map: &'static str,
+    /// That version.
+    pub version: u32,
+    /// Bytes of a value there. The key is the same.
+    pub value_size: usize,
+}
+
+/// None in the first release.
+#[cfg(not(feature = "layout-next"))]
+pub const BEFORE: Option<Before> = None;
+
+/// The second layout's.
+#[cfg(feature = "layout-next")]
+pub const BEFORE: Option<Before> = Some(Before {
+    name: "sockets_before",
+    map: "sockets",
+    version: 1,
+    value_size: size_of::<crate::SocketValueV1>(),
+});

@@ -27,15 +27,13 @@ pub(crate) fn connected<E: Env, S: Socket>(env: &E, socket: &S, state: &State) -
     Step::Next(Stage::Rewrite)
 }
 
-/// Stage Reuse: an unconnected socket keeps its backend per frontend until the backend is gone.
+/// Stage Reuse: an unconnected socket keeps its backend per frontend until the backend is gone. Where two frontends
+/// lead to one backend, its replies show the one that was asked last.
 #[inline(always)]
 pub(crate) fn reuse<E: Env, S: Socket>(env: &E, socket: &S, state: &mut State) -> Step {
     let cookie = socket.cookie();
-    let Some(value) = known(
-        env,
-        cookie,
-        &SocketKey::chosen(cookie, state.asked.0, state.asked.1),
-    ) else {
+    let chosen = SocketKey::chosen(cookie, state.asked.0, state.asked.1);
+    let Some(value) = known(env, cookie, &chosen) else {
         return Step::Next(Stage::Backend);
     };
     let entry = value.entry();
@@ -46,10 +44,15 @@ pub(crate) fn reuse<E: Env, S: Socket>(env: &E, socket: &S, state: &mut State) -
     if word.generation() != entry.generation || word.state() == BackendState::Gone {
         return Step::Next(Stage::Backend);
     }
+    let reply = SocketKey::reply(cookie, entry.other.0, entry.other.1);
+    let shown = known(env, cookie, &reply).map(|value| value.entry().other);
     state.backend = entry.id;
     state.generation = entry.generation;
     state.target = entry.other;
-    Step::Next(Stage::Rewrite)
+    if shown == Some(state.asked) || remember_reply(env, cookie, state).is_ok() {
+        return Step::Next(Stage::Rewrite);
+    }
+    Step::Done(Verdict::Refuse(Reason::SocketsFull))
 }
 
 /// Stage RecordReply: without the entries the reply would come from a stranger, so the datagram is refused instead.
@@ -67,15 +70,7 @@ pub(crate) fn reply<E: Env, S: Socket>(env: &E, socket: &S, state: &State) -> St
 /// The way back first, the choice last: who finds a choice finds the way back too.
 #[inline(always)]
 fn remember<E: Env>(env: &E, cookie: u64, state: &State) -> Result<(), Full> {
-    let reply = SocketEntry {
-        other: state.asked,
-        ..SocketEntry::EMPTY
-    };
-    put(
-        env,
-        &SocketKey::reply(cookie, state.target.0, state.target.1),
-        &mut SocketValue::new(cookie, reply),
-    )?;
+    remember_reply(env, cookie, state)?;
     let chosen = SocketEntry {
         other: state.target,
         id: state.backend,
@@ -89,15 +84,29 @@ fn remember<E: Env>(env: &E, cookie: u64, state: &State) -> Result<(), Full> {
     )
 }
 
+#[inline(always)]
+fn remember_reply<E: Env>(env: &E, cookie: u64, state: &State) -> Result<(), Full> {
+    let entry = SocketEntry {
+        other: state.asked,
+        ..SocketEntry::EMPTY
+    };
+    put(
+        env,
+        &SocketKey::reply(cookie, state.target.0, state.target.1),
+        &mut SocketValue::new(cookie, entry),
+    )
+}
+
 /// The socket's own entry; an element that was reused while it was read is nobody's.
 #[inline(always)]
 fn known<E: Env>(env: &E, cookie: u64, key: &SocketKey) -> Option<SocketValue> {
     env.socket(key).filter(|value| value.cookie() == cookie)
 }
 
-/// Writes an entry; a new one becomes the first of the socket's list.
+/// Writes an entry; a new one becomes the first of the socket's list. The value is used up.
 ///
-/// Not in line: keys and values of 88 bytes each would overflow the stack of the hook, 512 bytes at most.
+/// Not in line, and the head is made where the entry was: keys and values would overflow the stack of the hook, which
+/// with what it calls has 512 bytes.
 #[inline(never)]
 fn put<E: Env>(env: &E, key: &SocketKey, value: &mut SocketValue) -> Result<(), Full> {
     let cookie = value.cookie();
@@ -105,13 +114,12 @@ fn put<E: Env>(env: &E, key: &SocketKey, value: &mut SocketValue) -> Result<(), 
         value.set_next(old.next());
         return env.set_socket(key, value);
     }
-    let head_key = SocketKey::head(cookie);
-    let mut head =
-        known(env, cookie, &head_key).unwrap_or(SocketValue::new(cookie, SocketEntry::EMPTY));
-    value.set_next(head.next());
+    let head = SocketKey::head(cookie);
+    value.set_next(known(env, cookie, &head).and_then(|head| head.next()));
     env.set_socket(key, value)?;
-    head.set_next(Some(*key));
-    env.set_socket(&head_key, &head)
+    *value = SocketValue::new(cookie, SocketEntry::EMPTY);
+    value.set_next(Some(*key));
+    env.set_socket(&head, value)
 }
 
 /// Takes the list off a socket that is closed.

@@ -332,6 +332,24 @@ proptest! {
     }
 }
 
+/// Two Services before one backend: each reply shows the Service that was asked last.
+#[test]
+fn shared_backends_show_who_was_asked() {
+    let mut world = World::new(false, 1, 1, 0);
+    world.add_service(2, 1, 0);
+    world.sim.slots.insert(2000, 1001);
+    for service in [1, 2, 1, 1, 2, 1] {
+        let mut socket = world.socket(Protocol::Udp, service, 5);
+        let asked = socket.peer;
+        assert_eq!(sendmsg(&world.sim, &mut socket), Verdict::Forward);
+        assert_eq!(world.backend_of(&socket), 1001);
+        recvmsg(&world.sim, &mut socket);
+        assert_eq!(socket.peer, asked);
+    }
+    release(&world.sim, 5, Some(Protocol::Udp));
+    assert!(world.sim.sockets.borrow().is_empty());
+}
+
 /// Each backend gets its share: chi-square over 10 backends, 9 degrees of freedom, p below 1e-9.
 #[test]
 fn choice_is_uniform() {

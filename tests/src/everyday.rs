@@ -17,6 +17,15 @@ pub struct Everyday {
 impl Everyday {
     /// Starts it; the connections that stay are open when this returns.
     pub fn start(scene: &Scene) -> Result<Self> {
+        Self::with(scene, true)
+    }
+
+    /// The same without unconnected sockets that insist on the backend they chose: a downgrade lets them choose anew.
+    pub fn without_choices(scene: &Scene) -> Result<Self> {
+        Self::with(scene, false)
+    }
+
+    fn with(scene: &Scene, choices: bool) -> Result<Self> {
         let mut loads = Vec::new();
         for (tcp, udp) in scene.all("http").into_iter().zip(scene.all("dns")) {
             let new = [
@@ -29,11 +38,10 @@ impl Everyday {
                 let call = call.expect("web-").rate(500);
                 loads.push((format!("{call:?}"), scene.client.place().load(&call)?));
             }
-            let held = [
-                Call::hold(tcp),
-                Call::hold(udp).udp(),
-                Call::hold(udp).unconnected(),
-            ];
+            let mut held = vec![Call::hold(tcp), Call::hold(udp).udp()];
+            if choices {
+                held.push(Call::hold(udp).unconnected());
+            }
             for call in held {
                 let call = call.expect("web-").option("--connections", 20);
                 let load = scene.client.place().load(&call)?.holding()?;

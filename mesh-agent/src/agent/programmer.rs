@@ -64,6 +64,7 @@ impl Programmer<'_> {
                 tracing::warn!("{problem}");
             }
         }
+        tracing::debug!(changes = batch.changes.len(), "objects changed");
         self.shared.engine().submit(batch.changes);
         self.step(Some(batch.received))
     }
@@ -72,6 +73,14 @@ impl Programmer<'_> {
     fn step(&mut self, received: Option<Instant>) -> Duration {
         let mut engine = self.shared.engine();
         let report = engine.step();
+        if report.writes > 0 || report.failures > 0 {
+            tracing::debug!(
+                stores = report.stores,
+                operations = report.map_ops,
+                failures = report.failures,
+                "written"
+            );
+        }
         let programmed = engine.is_programmed();
         let findings = engine.findings();
         let failures = engine.write_failures().clone();

@@ -15,7 +15,7 @@ use super::views;
 use crate::{
     apply::Clock,
     config::RunConfig,
-    datapath::{self, Datapath, DatapathError, Opened, Reader, Sizes},
+    datapath::{self, Datapath, DatapathError, Opened, Operation, Reader, Sizes},
     engine::{Engine, Random},
     model::{Kind, ObjectName},
     plan::{Applied, Time},
@@ -28,6 +28,17 @@ use crate::{
         view::{ExplainView, MapView, ServiceView, StatusView},
     },
 };
+
+/// The operations that the engine does.
+const OPERATIONS: [(&str, Operation); 7] = [
+    ("frontends", Operation::Update),
+    ("frontends", Operation::Delete),
+    ("services", Operation::Store),
+    ("sets", Operation::Store),
+    ("slots", Operation::Store),
+    ("backends", Operation::Update),
+    ("backends", Operation::Store),
+];
 
 /// The engine over the kernel's maps.
 pub(super) type KernelEngine = Engine<Datapath, Monotonic, SplitMix>;
@@ -174,9 +185,10 @@ impl Shared {
 
 impl Introspect for Shared {
     fn health(&self) -> Health {
+        let last_updated = self.progress().updated;
         Health {
             healthy: true,
-            last_updated: self.progress().updated,
+            last_updated,
             node_eligible: true,
             not_ready: self.not_ready(),
         }
@@ -247,14 +259,28 @@ impl Readings for Shared {
 
     fn operations(&self) -> Vec<Operations> {
         let mut engine = self.engine();
-        let operations = engine.writer().maps.operations().iter();
-        operations
-            .map(|((map, operation, worked), count)| Operations {
+        let counted = engine.writer().maps.operations().clone();
+        drop(engine);
+        let row = |((map, operation, worked), count): (&(&'static str, Operation, bool), &u64)| {
+            Operations {
                 map,
                 op: operation.name(),
                 outcome: if *worked { "ok" } else { "error" },
                 count: *count,
-            })
+            }
+        };
+        // What was never done is shown too: a series that comes and goes cannot be counted by.
+        let never = OPERATIONS
+            .iter()
+            .map(|(map, operation)| (*map, *operation, true));
+        let never: Vec<_> = never
+            .filter(|key| !counted.contains_key(key))
+            .map(|key| (key, 0))
+            .collect();
+        counted
+            .iter()
+            .map(row)
+            .chain(never.iter().map(|(key, count)| row((key, count))))
             .collect()
     }
 

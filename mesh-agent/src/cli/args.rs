@@ -276,7 +276,7 @@ pub struct TraceArgs {
     #[arg(long, value_name = "IP:PORT")]
     pub to: SocketAddr,
     /// tcp or udp
-    #[arg(long, visible_alias = "proto", value_name = "PROTOCOL", value_parser = protocol)]
+    #[arg(long, visible_alias = "proto", value_name = "PROTOCOL", default_value = "tcp", value_parser = protocol)]
     pub protocol: Protocol,
     /// A datagram of an unconnected UDP socket
     #[arg(long)]

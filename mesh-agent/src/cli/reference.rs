@@ -60,11 +60,19 @@ fn command(command: &mut clap::Command, text: &mut String) {
 fn codes() -> String {
     let mut text = "# Codes\n\nA code is never given to anything else.\n\n| code | says | what to do |\n|---|---|---|\n"
         .to_owned();
-    for code in CODES {
-        text.push_str(&format!(
-            "| {} | {} | {} |\n",
-            code.code, code.meaning, code.fix
-        ));
+    let probes = crate::datapath::codes::CODES.iter();
+    let probes = probes.map(|code| {
+        (
+            code.code,
+            format!("`check`, {}: {}", code.name, code.meaning),
+            code.fix,
+        )
+    });
+    let others = CODES
+        .iter()
+        .map(|code| (code.code, code.meaning.to_owned(), code.fix));
+    for (code, meaning, fix) in probes.chain(others) {
+        text.push_str(&format!("| {code} | {meaning} | {fix} |\n"));
     }
     text
 }

@@ -63,7 +63,7 @@ fn each_wrong_setting_names_its_flag_and_a_code() {
             "MESH102",
             "--api-server",
         ),
-        (vec!["--source", "dir:m"], "MESH103", "--source"),
+        (vec!["--source", "dir:/"], "MESH103", "--source"),
         (
             vec!["--source", "dir:/m", "--bpffs", "/"],
             "MESH103",
@@ -99,6 +99,12 @@ fn each_wrong_setting_names_its_flag_and_a_code() {
         assert!(error.starts_with(code), "{flags:?}: {error}");
         assert!(error.contains(flag), "{flags:?}: {error}");
     }
+}
+
+#[test]
+fn a_source_may_be_named_from_where_the_user_stands() {
+    let config = config(&["--source", "dir:m"]).unwrap();
+    assert_eq!(config.source, std::env::current_dir().unwrap().join("m"));
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub fn cleanup(bpffs: &Path, run_dir: &Path, dry_run: bool) -> Result<Vec<PathBu
         add(bpffs, is_map, &mut found)?;
         found.extend([pins.links(), pins.programs(), bpffs.to_owned()]);
     }
-    for name in ["agent.sock", "agent.lock"] {
+    for name in ["agent.sock", "agent.sock.new", "agent.lock"] {
         found.push(run_dir.join(name));
     }
     found.push(run_dir.to_owned());

@@ -5,15 +5,18 @@
 
 use std::{fs, os::fd::AsFd, path::PathBuf};
 
-use mesh_common::{MAPS, MapKind, MapSpec};
+use mesh_common::{BEFORE, MAPS, MapKind, MapSpec, SocketKey};
 
 use super::{
-    Datapath, DatapathError, carry,
-    hooks::HOOKS,
+    Datapath, DatapathError,
+    hooks::{HOOKS, READERS},
     links,
     pins::{self, temporary},
     sys,
 };
+
+/// A datagram's reply that takes longer is not waited for.
+const UNDER_WAY: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl Datapath {
     /// Puts what was loaded and filled in force. May be called again after an error, and when it was called before.
@@ -22,23 +25,47 @@ impl Datapath {
     /// If the kernel refuses a pin or a hook; hooks that were not reached keep their old program.
     pub fn commit(&mut self) -> Result<(), DatapathError> {
         let new_tables = self.pin_new_maps()?;
-        let mut carried = carry::Carried::default();
-        carry::sockets(self, &mut carried)?;
-        for hook in &HOOKS {
-            let program = self.program(hook)?;
-            links::attach(&self.pins, hook, program, &self.cgroup)?;
+        if std::mem::take(&mut self.forgets_choices) {
+            self.forget_choices()?;
         }
+        self.switch()?;
         for (from, to) in &new_tables {
             pins::replace(from, to)?;
         }
-        // What the old programs remembered while hooks were being switched.
-        carry::sockets(self, &mut carried)?;
         for hook in &HOOKS {
             links::pin_program(&self.pins, hook, self.program(hook)?)?;
         }
         self.remove_old_pins()?;
         self.taken = MAPS.iter().map(|spec| spec.name).collect();
         Ok(())
+    }
+
+    /// Readers first: they look into the flow map of the version before too. After a downgrade it is the programs in
+    /// force that look into ours, so the writers come first, and the readers once what was under way has arrived.
+    fn switch(&self) -> Result<(), DatapathError> {
+        let attach = |hook| -> Result<(), DatapathError> {
+            links::attach(&self.pins, hook, self.program(hook)?, &self.cgroup).map(drop)
+        };
+        if !self.is_downgrade {
+            return HOOKS.iter().try_for_each(attach);
+        }
+        let (readers, writers) = HOOKS.split_at(READERS);
+        writers.iter().rev().try_for_each(attach)?;
+        std::thread::sleep(UNDER_WAY);
+        readers.iter().rev().try_for_each(attach)
+    }
+
+    /// Deletes which backends unconnected sockets chose; whose replies are still to come stays.
+    fn forget_choices(&mut self) -> Result<(), DatapathError> {
+        let sockets = self.reader()?.sockets()?;
+        let chosen = sockets
+            .into_iter()
+            .map(|(key, _)| key)
+            .filter(|key| key.kind() == SocketKey::CHOSEN);
+        let chosen: Vec<SocketKey> = chosen.collect();
+        self.maps.delete_sockets(&chosen).map_err(|error| {
+            DatapathError::map("empty", "sockets")(std::io::Error::other(error.to_string()))
+        })
     }
 
     /// Pins what is not pinned yet. Flow maps and counters take their names at once; tables when they are in force.
@@ -67,12 +94,16 @@ impl Datapath {
     fn remove_old_pins(&self) -> Result<(), DatapathError> {
         for spec in &MAPS {
             for version in self.pins.versions(spec.name)? {
-                if version != spec.version {
+                let is_before =
+                    BEFORE.is_some_and(|it| it.map == spec.name && it.version == version);
+                if version != spec.version && !is_before {
                     pins::remove(&self.pins.version(spec.name, version))?;
                 }
             }
         }
-        let known = |name: &str| MAPS.iter().any(|spec| is_pin_of(spec, name));
+        let is_before =
+            |name: &str| BEFORE.is_some_and(|it| name == format!("{}_v{}", it.map, it.version));
+        let known = |name: &str| is_before(name) || MAPS.iter().any(|spec| is_pin_of(spec, name));
         for name in pins::list(self.pins.root())? {
             let path = self.pins.root().join(&name);
             if !known(&name) && !path.is_dir() {

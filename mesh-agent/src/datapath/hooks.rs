@@ -27,6 +27,9 @@ pub const HOOKS: [Hook; 9] = [
     hook("connect4", 10),
 ];
 
+/// How many of the hooks only read what was remembered, or forget it.
+pub(super) const READERS: usize = 5;
+
 /// The hook whose program is replaced last: the maps that it uses are those in force.
 pub(super) const LAST: Hook = HOOKS[HOOKS.len() - 1];
 

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     os::fd::{AsFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use aya::{
@@ -12,7 +12,7 @@ use aya::{
     maps::{Map, MapData},
     programs::{Program, ProgramFd},
 };
-use mesh_common::MAPS;
+use mesh_common::{BEFORE, MAPS};
 
 use super::{
     DatapathError, Sizes,
@@ -30,10 +30,12 @@ pub(super) struct Loaded {
     pub(super) programs: BTreeMap<&'static str, OwnedFd>,
 }
 
-/// Loads the object. `taken` are pins that have been found to fit; every other map is made anew.
+/// Loads the object. `taken` are pins that have been found to fit, `before` the one of a flow map's version before;
+/// every other map is made anew.
 pub(super) fn load(
     sizes: &Sizes,
     taken: &BTreeMap<&'static str, PathBuf>,
+    before: Option<&Path>,
 ) -> Result<Loaded, DatapathError> {
     let has_set_retval = u32::from(probe::has_set_retval());
     let mut loader = EbpfLoader::new();
@@ -43,6 +45,9 @@ pub(super) fn load(
         if let Some(pin) = taken.get(spec.name) {
             loader.map_pin_path(spec.name, pin.as_path());
         }
+    }
+    if let (Some(spec), Some(pin)) = (BEFORE, before) {
+        loader.map_pin_path(spec.name, pin);
     }
     let mut object = loader
         .load(object::BYTES)

@@ -3,7 +3,6 @@
 //! `Datapath::open` measures and loads and touches nothing that is in force; the engine fills the maps for the first
 //! full state; `Datapath::commit` puts it in force, hook by hook.
 
-mod carry;
 mod cleanup;
 pub mod codes;
 mod commit;
@@ -121,8 +120,10 @@ pub struct Datapath {
     pub maps: Maps,
     /// Maps that are pinned under their names.
     taken: Vec<&'static str>,
-    /// Whether ids mean what they meant to the programs in force.
-    keeps_ids: bool,
+    /// The programs in force are of a later version, whose readers look into our flow map too.
+    is_downgrade: bool,
+    /// Choices of backends in `sockets` go by ids that mean nothing any more.
+    forgets_choices: bool,
 }
 
 impl Datapath {

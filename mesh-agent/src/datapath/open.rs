@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use mesh_common::{MAPS, MapKind, MapSpec};
+use mesh_common::{BEFORE, MAPS, MapKind, MapSpec};
 
 use super::{
     Datapath, DatapathError, Finding, Opened, Options,
@@ -18,7 +18,7 @@ use super::{
     maps::Maps,
     pins::Pins,
     probe,
-    shape::{Fit, fit},
+    shape::{Fit, fit, wanted},
     sys,
 };
 
@@ -35,22 +35,25 @@ pub(super) fn open(options: &Options) -> Result<Opened, DatapathError> {
         _ => None,
     };
     let keeps_ids = keeps_tables || inherited.is_some();
+    let is_downgrade = is_downgrade(&pins)?;
     if !keeps_ids {
-        forget_ids(&mut taken, &mut findings);
+        forget_ids(&mut taken, is_downgrade, &mut findings);
     }
+    let before = if keeps_ids { before(&pins)? } else { None };
     if probe::counts_memlock()
         && let Err(error) = sys::raise_memlock()
     {
         findings.push(Finding::Memlock(error.to_string()));
     }
-    let loaded = load(&options.sizes, &taken)?;
+    let loaded = load(&options.sizes, &taken, before.as_deref())?;
     let mut datapath = Datapath {
         pins,
         cgroup,
         programs: loaded.programs,
         maps: Maps::new(loaded.maps)?,
         taken: taken.into_keys().collect(),
-        keeps_ids,
+        is_downgrade,
+        forgets_choices: !keeps_ids,
     };
     let dump = match inherited {
         Some(dump) => {
@@ -71,13 +74,53 @@ pub(super) fn open(options: &Options) -> Result<Opened, DatapathError> {
 const TABLE: &str = "sets";
 
 /// New tables give out ids anew: what remembers the old ones must start empty, or it would lead to the endpoints of
-/// other Services. `peers` may stay, because its ids lead nowhere.
-fn forget_ids(taken: &mut BTreeMap<&'static str, PathBuf>, findings: &mut Vec<Finding>) {
+/// other Services. `peers` may stay, because its ids lead nowhere. So may `sockets` after a downgrade: the programs in
+/// force write into their own version, and the choices in ours are deleted before ours are switched on.
+fn forget_ids(
+    taken: &mut BTreeMap<&'static str, PathBuf>,
+    is_downgrade: bool,
+    findings: &mut Vec<Finding>,
+) {
     for map in ["affinity", "sockets"] {
+        if map == "sockets" && is_downgrade {
+            continue;
+        }
         if taken.remove(map).is_some() {
             findings.push(Finding::Forgotten { map });
         }
     }
+}
+
+/// Whether a later version of a flow map is pinned than this binary has.
+fn is_downgrade(pins: &Pins) -> Result<bool, DatapathError> {
+    for spec in MAPS.iter().filter(|spec| spec.kind == MapKind::Flow) {
+        if pins
+            .versions(spec.name)?
+            .into_iter()
+            .any(|version| version > spec.version)
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The pin of the flow map's version before, if it has the shape that version had.
+fn before(pins: &Pins) -> Result<Option<PathBuf>, DatapathError> {
+    let Some(before) = BEFORE else {
+        return Ok(None);
+    };
+    let path = pins.version(before.map, before.version);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let spec = MAPS.iter().find(|spec| spec.name == before.map);
+    let fits = measure(&path)?.zip(spec).is_some_and(|(info, spec)| {
+        let wanted = wanted(spec, info.max_entries);
+        (info.kind, info.flags, info.key_size) == (wanted.kind, wanted.flags, wanted.key_size)
+            && info.value_size as usize == before.value_size
+    });
+    Ok(fits.then_some(path))
 }
 
 /// Which pins are taken over.

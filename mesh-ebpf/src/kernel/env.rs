@@ -114,7 +114,9 @@ impl Tables for KernelEnv {
     #[inline(always)]
     fn socket(&self, key: &SocketKey) -> Option<SocketValue> {
         // SAFETY: copied out at once; that an element may be reused meanwhile is what the value's cookie tells.
-        unsafe { SOCKETS.get(key) }.copied()
+        unsafe { SOCKETS.get(key) }
+            .copied()
+            .or_else(|| before::socket(key))
     }
 
     #[inline(always)]
@@ -126,7 +128,41 @@ impl Tables for KernelEnv {
     fn remove_socket(&self, key: &SocketKey) {
         // That there is nothing to remove is the common case.
         SOCKETS.remove(key).ok();
+        before::remove_socket(key);
     }
+}
+
+/// What was remembered in the version before.
+#[cfg(feature = "layout-next")]
+mod before {
+    use mesh_common::{SocketKey, SocketValue};
+
+    use super::super::maps::SOCKETS_BEFORE;
+
+    #[inline(always)]
+    pub(super) fn socket(key: &SocketKey) -> Option<SocketValue> {
+        // SAFETY: as for SOCKETS.
+        unsafe { SOCKETS_BEFORE.get(key) }.map(|value| SocketValue::from(*value))
+    }
+
+    #[inline(always)]
+    pub(super) fn remove_socket(key: &SocketKey) {
+        SOCKETS_BEFORE.remove(key).ok();
+    }
+}
+
+/// There is no version before the first.
+#[cfg(not(feature = "layout-next"))]
+mod before {
+    use mesh_common::{SocketKey, SocketValue};
+
+    #[inline(always)]
+    pub(super) const fn socket(_: &SocketKey) -> Option<SocketValue> {
+        None
+    }
+
+    #[inline(always)]
+    pub(super) const fn remove_socket(_: &SocketKey) {}
 }
 
 impl Clock for KernelEnv {

@@ -45,3 +45,9 @@ pub(crate) static SOCKETS: HashMap<SocketKey, SocketValue> =
     HashMap::with_max_entries(SMALL, NO_PREALLOC);
 #[map(name = "counters")]
 pub(crate) static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
+
+/// `sockets` in its version before.
+#[cfg(feature = "layout-next")]
+#[map(name = "sockets_before")]
+pub(crate) static SOCKETS_BEFORE: HashMap<SocketKey, mesh_common::SocketValueV1> =
+    HashMap::with_max_entries(SMALL, NO_PREALLOC);

@@ -32,7 +32,7 @@ const KINDS: [Kind; 4] = [
     Kind {
         title: "bulk, MB a second",
         of: megabytes,
-        call: Call::stream,
+        call: bulk,
     },
     Kind {
         title: "datagram there and back, median ns",
@@ -40,6 +40,11 @@ const KINDS: [Kind; 4] = [
         call: datagrams,
     },
 ];
+
+/// In writes of 64 KiB, as bulk is sent.
+fn bulk(to: std::net::SocketAddr) -> Call {
+    Call::stream(to).option("--size", 65_536)
+}
 
 fn datagrams(to: std::net::SocketAddr) -> Call {
     Call::connect(to).unconnected().flag("--keep-socket")
@@ -111,7 +116,7 @@ fn still(world: &World) -> Result<String> {
     let statistics = Statistics::on()?;
     let to = world.service(world.services, false);
     let mut words = Vec::new();
-    for (title, call) in [("requests", Call::rr(to)), ("bulk", Call::stream(to))] {
+    for (title, call) in [("requests", Call::rr(to)), ("bulk", bulk(to))] {
         let before = Counts::read(&world.agent)?;
         let report = run(&world.hooked(), call)?;
         let after = Counts::read(&world.agent)?;

@@ -44,7 +44,7 @@ impl Counts {
             let name = program["name"].as_str()?.to_owned();
             Some((
                 name,
-                (number(program, "run_count"), number(program, "run_time_ns")),
+                (number(program, "runCount"), number(program, "runTimeNs")),
             ))
         });
         Ok(Self(counts.collect()))

@@ -188,6 +188,15 @@ pub(super) fn pins(path: &Path) -> CheckResult {
     }
 }
 
+/// Where cgroup2 is mounted. On hosts with both hierarchies that is not the root of /sys/fs/cgroup.
+pub(super) fn cgroup_mount(mounts: &str) -> Option<std::path::PathBuf> {
+    mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let (place, kind) = (fields.next()?, fields.next()?);
+        (kind == "cgroup2").then(|| place.into())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,13 +218,4 @@ mod tests {
         );
         assert_eq!(missing_capabilities(""), None);
     }
-}
-
-/// Where cgroup2 is mounted. On hosts with both hierarchies that is not the root of /sys/fs/cgroup.
-pub(super) fn cgroup_mount(mounts: &str) -> Option<std::path::PathBuf> {
-    mounts.lines().find_map(|line| {
-        let mut fields = line.split(' ').skip(1);
-        let (place, kind) = (fields.next()?, fields.next()?);
-        (kind == "cgroup2").then(|| place.into())
-    })
 }

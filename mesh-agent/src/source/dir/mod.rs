@@ -204,6 +204,7 @@ impl DirSource {
     fn read(&mut self, name: &str, now: Instant) -> Vec<Change> {
         match read::one(&self.path, name, &self.options, &mut self.interner) {
             Some(decoded) => {
+                tracing::debug!(file = name, objects = decoded.objects.len(), "read");
                 self.note_unused(&decoded);
                 self.table.put(name, decoded, now)
             }
