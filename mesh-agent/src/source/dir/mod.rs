@@ -24,7 +24,7 @@ use super::{
 use crate::model::{Change, Kind};
 use stamps::{Scan, Stamps};
 use table::FileTable;
-use watch::{Watch, Woken};
+use watch::{Hints, Watch, Woken};
 
 /// How often every file is looked at, whatever inotify said: some file systems tell it nothing.
 const RESCAN: Duration = Duration::from_secs(2);
@@ -110,16 +110,11 @@ impl DirSource {
         loop {
             let deadline = self.table.deadline();
             let until = deadline.map_or(rescan, |deadline| deadline.min(rescan));
-            let woken = self.watch.wait(until).unwrap_or_else(|error| {
-                tracing::warn!(%error, "inotify failed: looking at every file instead");
-                std::thread::sleep(RESCAN);
-                Woken::Anything
-            });
+            let woken = self.wait(until);
             let received = Instant::now();
             let mut changes = match woken {
                 Woken::Stop => return,
-                Woken::Files(files) => self.take(files, received),
-                Woken::Links => self.scan(true, received),
+                Woken::Hints(hints) => self.take(hints, received),
                 Woken::Anything => self.scan(false, received),
                 Woken::Timeout => Vec::new(),
             };
@@ -134,10 +129,27 @@ impl DirSource {
         }
     }
 
-    /// The first full list of every kind, file by file.
+    fn wait(&mut self, until: Instant) -> Woken {
+        self.watch.wait(until).unwrap_or_else(|error| {
+            tracing::warn!(%error, "inotify failed: looking at every file instead");
+            std::thread::sleep(RESCAN);
+            Woken::Anything
+        })
+    }
+
+    /// The first full list of every kind, file by file. A directory that cannot be read has no list, and is not empty:
+    /// what others were told to delete would be in use.
     fn first(&mut self, sink: &mut impl FnMut(Batch) -> ControlFlow<()>) -> ControlFlow<()> {
-        let received = Instant::now();
-        let scan = self.look(false);
+        let mut received = Instant::now();
+        let mut scan = self.look(false);
+        while self.trouble.is_some() {
+            self.tell(Vec::new(), received, sink)?;
+            if self.wait(received + RESCAN) == Woken::Stop {
+                return ControlFlow::Break(());
+            }
+            received = Instant::now();
+            scan = self.look(false);
+        }
         let (path, options) = (self.path.clone(), self.options.clone());
         read::all(&path, &scan.changed, &options, &mut |name, decoded| {
             self.note_unused(&decoded);
@@ -185,8 +197,9 @@ impl DirSource {
     }
 
     /// Files that are told to have changed. Those that left come first: they may be back under another name.
-    fn take(&mut self, files: BTreeSet<String>, now: Instant) -> Vec<Change> {
-        let (here, gone): (Vec<String>, Vec<String>) = files
+    fn take(&mut self, hints: Hints, now: Instant) -> Vec<Change> {
+        let (here, gone): (Vec<String>, Vec<String>) = hints
+            .files
             .into_iter()
             .partition(|name| self.path.join(name).symlink_metadata().is_ok());
         let mut changes = Vec::new();
@@ -194,7 +207,8 @@ impl DirSource {
             self.stamps.note(&self.path, name);
             changes.extend(self.read(name, now));
         }
-        if here.iter().any(|name| self.path.join(name).is_symlink()) {
+        let is_link = |name: &String| self.path.join(name).is_symlink();
+        if hints.links || here.iter().any(is_link) {
             // Where new links lead has to be watched too, and may have changed before it was.
             changes.extend(self.scan(true, now));
         }

@@ -58,7 +58,13 @@ struct Reader {
 
 impl Reader {
     fn of(path: &Path) -> Self {
-        let (source, stop) = DirSource::open(path, decode::Options::default()).unwrap();
+        let opened = DirSource::open(path, decode::Options::default()).unwrap();
+        let mut reader = Self::run(opened);
+        reader.until("everything is read once", |it| it.synced == Kind::ALL.len());
+        reader
+    }
+
+    fn run((source, stop): (DirSource, Stop)) -> Self {
         let (sender, batches) = mpsc::channel();
         let run = move || {
             source.run(|batch| match sender.send(batch) {
@@ -66,7 +72,7 @@ impl Reader {
                 Err(_) => ControlFlow::Break(()),
             });
         };
-        let mut reader = Self {
+        Self {
             batches,
             stop,
             thread: Some(std::thread::spawn(run)),
@@ -74,9 +80,7 @@ impl Reader {
             synced: 0,
             removed: 0,
             problems: Vec::new(),
-        };
-        reader.until("everything is read once", |it| it.synced == Kind::ALL.len());
-        reader
+        }
     }
 
     fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
@@ -183,6 +187,21 @@ fn a_missing_directory_is_told_with_what_to_do() {
         text.contains("missing") && text.contains("Make it"),
         "{text}"
     );
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_not_an_empty_one() {
+    let place = Place::new();
+    place.write("d/a.json", &node("a", 1));
+    let opened = DirSource::open(&place.at("d"), decode::Options::default()).unwrap();
+    fs::rename(place.at("d"), place.at("aside")).unwrap();
+    let mut reader = Reader::run(opened);
+    reader.until("the directory is missed", |it| !it.problems.is_empty());
+    assert_eq!(reader.synced, 0);
+    fs::rename(place.at("aside"), place.at("d")).unwrap();
+    reader.until("it is read", |it| it.synced == Kind::ALL.len());
+    assert!(reader.has(&["a=10.0.0.1"]));
+    reader.until_well();
 }
 
 #[test]

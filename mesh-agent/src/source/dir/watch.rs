@@ -24,16 +24,23 @@ use super::{
 /// What a wait ended with.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Woken {
-    /// These files were written, or moved in or out.
-    Files(BTreeSet<String>),
-    /// Links may lead elsewhere.
-    Links,
+    /// Some of it.
+    Hints(Hints),
     /// Anything may have happened unseen.
     Anything,
     /// Time is up.
     Timeout,
     /// The source is to end.
     Stop,
+}
+
+/// What may have changed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Hints {
+    /// These files were written, or moved in or out.
+    pub(super) files: BTreeSet<String>,
+    /// Links may lead elsewhere.
+    pub(super) links: bool,
 }
 
 /// A directory that is watched.
@@ -145,7 +152,7 @@ impl Watch {
             PollFd::new(self.stop.as_fd(), PollFlags::POLLIN),
         ];
         match poll(&mut fds, timeout) {
-            Err(Errno::EINTR) => return Ok(Woken::Files(BTreeSet::new())),
+            Err(Errno::EINTR) => return Ok(Woken::Hints(Hints::default())),
             Err(error) => return Err(error.into()),
             Ok(0) => return Ok(Woken::Timeout),
             Ok(_) => {}
@@ -155,14 +162,13 @@ impl Watch {
         }
         match self.inotify.read_events() {
             Ok(events) => Ok(self.interpret(&events)),
-            Err(Errno::EAGAIN) => Ok(Woken::Files(BTreeSet::new())),
+            Err(Errno::EAGAIN) => Ok(Woken::Hints(Hints::default())),
             Err(error) => Err(error.into()),
         }
     }
 
     fn interpret(&self, events: &[InotifyEvent]) -> Woken {
-        let mut files = BTreeSet::new();
-        let mut links = false;
+        let mut hints = Hints::default();
         for event in events {
             if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
                 return Woken::Anything;
@@ -176,16 +182,14 @@ impl Watch {
                 None => {}
                 Some(name) if !place.is_complete(event.mask, name) => {}
                 Some(name) => {
-                    links |= place.names.contains(name);
+                    hints.links |= place.names.contains(name);
                     let name = name.to_str().filter(|name| is_manifest(name));
+                    let files = &mut hints.files;
                     files.extend(name.filter(|_| place.manifests).map(str::to_owned));
                 }
             }
         }
-        if links {
-            return Woken::Links;
-        }
-        Woken::Files(files)
+        Woken::Hints(hints)
     }
 }
 
