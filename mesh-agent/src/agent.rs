@@ -45,7 +45,7 @@ pub enum AgentError {
     #[error(transparent)]
     Server(#[from] ServeError),
     /// The operating system gives no thread or no signals.
-    #[error("MESH060: {what}: {source}")]
+    #[error("MESH060 {what}: {source}; look at the limits on processes and open files")]
     System {
         /// What was tried.
         what: &'static str,

@@ -89,10 +89,6 @@ macro_rules! plain {
             const fn is_plain<T: $crate::plain::FieldOfPlain>() {}
             $(is_plain::<$type>();)+
         };
-
-        #[cfg(feature = "aya")]
-        // SAFETY: as for Plain.
-        unsafe impl aya::Pod for $name {}
     };
 }
 pub(crate) use plain;

@@ -50,7 +50,9 @@ pub(crate) fn demo(arguments: &Arguments) -> Result<()> {
     if !run::is_root() {
         return again_as_root(arguments);
     }
+    let signals = stage::hold_signals()?;
     let stage = Stage::build(&agent)?;
+    stage.clean_up_on(signals)?;
     // The play may fail half way: the manifest is put back and the nodes are taken down either way.
     let outcome = play(&stage);
     if outcome.is_err() {

@@ -16,7 +16,17 @@ const fn code(code: &'static str, meaning: &'static str, fix: &'static str) -> C
 }
 
 /// All of them, by number.
-pub const CODES: [Code; 17] = [
+pub const CODES: [Code; 19] = [
+    code(
+        "MESH050",
+        "the directory of `--source dir:PATH` cannot be watched",
+        "make it, or name another",
+    ),
+    code(
+        "MESH060",
+        "the operating system gives no thread or no signals",
+        "look at the limits on processes and open files",
+    ),
     code(
         "MESH101",
         "`--source kube`: objects cannot be read from an API server",
@@ -118,6 +128,8 @@ mod tests {
             include_str!("../admin/lock.rs"),
             include_str!("../admin/servers.rs"),
             include_str!("check.rs"),
+            include_str!("../agent.rs"),
+            include_str!("../source/dir/mod.rs"),
         ];
         let used = sources
             .iter()

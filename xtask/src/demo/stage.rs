@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use mesh_lab::{Agent, AgentOptions, Families, Lab, Node, Pod, Process};
+use nix::sys::signal::{SigSet, Signal};
 
 use crate::{place, run};
 
@@ -54,6 +55,24 @@ impl Stage {
             stage.clients.push(node.pod("client")?);
         }
         Ok(stage)
+    }
+
+    /// Whoever interrupts the demo finds everything as it was, too.
+    pub(super) fn clean_up_on(&self, signals: SigSet) -> Result<()> {
+        let (name, manifest) = (self.lab.name().to_owned(), Manifest::open()?);
+        std::thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || {
+                if signals.wait().is_err() {
+                    return;
+                }
+                drop(manifest);
+                if let Err(error) = mesh_lab::remove_run(&name) {
+                    eprintln!("{name}: {error:#}");
+                }
+                std::process::exit(130);
+            })?;
+        Ok(())
     }
 
     pub(super) fn start_agents(&self) -> Result<Vec<Agent>> {
@@ -113,6 +132,13 @@ impl Stage {
         println!("and when you have seen enough: cargo xtask demo --clean {name}");
         Ok(())
     }
+}
+
+/// Keeps SIGINT and SIGTERM for the thread that waits for them. Programs that are started do not inherit this.
+pub(super) fn hold_signals() -> Result<SigSet> {
+    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
+    signals.thread_block()?;
+    Ok(signals)
 }
 
 /// The traffic tool's command line up to the verb, in a pod.
