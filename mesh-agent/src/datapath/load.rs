@@ -36,10 +36,13 @@ pub(super) fn load(
     sizes: &Sizes,
     taken: &BTreeMap<&'static str, PathBuf>,
     before: Option<&Path>,
+    keeps_ids: bool,
 ) -> Result<Loaded, DatapathError> {
     let has_set_retval = u32::from(probe::has_set_retval());
     let mut loader = EbpfLoader::new();
     loader.override_global("HAS_SET_RETVAL", &has_set_retval, true);
+    let before_has_ids = u32::from(keeps_ids);
+    loader.override_global("BEFORE_HAS_IDS", &before_has_ids, false);
     for spec in &MAPS {
         loader.map_max_entries(spec.name, sizes.entries(spec));
         if let Some(pin) = taken.get(spec.name) {

@@ -39,13 +39,13 @@ pub(super) fn open(options: &Options) -> Result<Opened, DatapathError> {
     if !keeps_ids {
         forget_ids(&mut taken, is_downgrade, &mut findings);
     }
-    let before = if keeps_ids { before(&pins)? } else { None };
+    let before = before(&pins)?;
     if probe::counts_memlock()
         && let Err(error) = sys::raise_memlock()
     {
         findings.push(Finding::Memlock(error.to_string()));
     }
-    let loaded = load(&options.sizes, &taken, before.as_deref())?;
+    let loaded = load(&options.sizes, &taken, before.as_deref(), keeps_ids)?;
     let mut datapath = Datapath {
         pins,
         cgroup,

@@ -139,8 +139,17 @@ mod before {
 
     use super::super::maps::SOCKETS_BEFORE;
 
+    /// 1 if the ids there are ids of today's tables too; the agent sets it when it loads the object.
+    #[unsafe(no_mangle)]
+    static BEFORE_HAS_IDS: u32 = 0;
+
     #[inline(always)]
     pub(super) fn socket(key: &SocketKey) -> Option<SocketValue> {
+        // SAFETY: the static is initialised and never written by the program; read as the agent left it.
+        let has_ids = unsafe { (&raw const BEFORE_HAS_IDS).read_volatile() } != 0;
+        if key.kind() == SocketKey::CHOSEN && !has_ids {
+            return None;
+        }
         // SAFETY: as for SOCKETS.
         unsafe { SOCKETS_BEFORE.get(key) }.map(|value| SocketValue::from(*value))
     }
