@@ -52,9 +52,10 @@ impl Protocol {
 pub const SCOPE_ANY: u8 = 0;
 
 plain! {
-    /// Key of `frontends`: what a client asks for.
-    #[derive(Debug, Hash, PartialOrd, Ord)]
-    pub struct FrontendKey { address: Address, port: Port, protocol: u8, scope: u8 }
+    /// Key of `frontends`: what a client asks for. What is beside the address is one word: port (network order),
+    /// protocol and scope, from the low end. Stored as parts and hashed as a word it would wait for the stores.
+    #[derive(Hash)]
+    pub struct FrontendKey { address: Address, rest: u32 }
 }
 
 impl FrontendKey {
@@ -64,9 +65,7 @@ impl FrontendKey {
     pub const fn new(address: Address, port: Port, protocol: u8) -> Self {
         Self {
             address,
-            port,
-            protocol,
-            scope: SCOPE_ANY,
+            rest: (port.to_be() as u32 | (protocol as u32) << 16 | (SCOPE_ANY as u32) << 24),
         }
     }
 
@@ -74,18 +73,13 @@ impl FrontendKey {
     #[must_use]
     #[inline(always)]
     pub const fn whole_address(address: Address) -> Self {
-        Self {
-            address,
-            port: Port::new(0),
-            protocol: 0,
-            scope: SCOPE_ANY,
-        }
+        Self::new(address, Port::from_be(0), 0)
     }
 
     /// Whether this key stands for the whole address.
     #[must_use]
     pub const fn is_whole_address(self) -> bool {
-        self.protocol == 0
+        self.protocol() == 0
     }
 
     /// The address asked for.
@@ -99,20 +93,48 @@ impl FrontendKey {
     #[must_use]
     #[inline(always)]
     pub const fn port(self) -> Port {
-        self.port
+        Port::from_be(self.rest as u16)
     }
 
     /// The IP protocol number, 0 for the whole address.
     #[must_use]
     #[inline(always)]
     pub const fn protocol(self) -> u8 {
-        self.protocol
+        (self.rest >> 16) as u8
     }
 
     /// Which clients the frontend is for.
     #[must_use]
     pub const fn scope(self) -> u8 {
-        self.scope
+        (self.rest >> 24) as u8
+    }
+
+    /// As people sort frontends: by address, port, protocol, scope.
+    const fn parts(self) -> (Address, Port, u8, u8) {
+        (self.address, self.port(), self.protocol(), self.scope())
+    }
+}
+
+impl Ord for FrontendKey {
+    fn cmp(&self, other: &Self) -> core::cmp::Ordering {
+        self.parts().cmp(&other.parts())
+    }
+}
+
+impl PartialOrd for FrontendKey {
+    fn partial_cmp(&self, other: &Self) -> Option<core::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl core::fmt::Debug for FrontendKey {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("FrontendKey")
+            .field("address", &self.address)
+            .field("port", &self.port())
+            .field("protocol", &self.protocol())
+            .field("scope", &self.scope())
+            .finish()
     }
 }
 

@@ -1,52 +1,52 @@
 //! Session affinity ClientIP: a client's connections to a service port go where the last one went, as long as that is
-//! at most the timeout ago and the backend takes new connections.
+//! at most the timeout ago and the backend takes new connections. Each new connection starts the timeout anew.
 
-use mesh_common::{
-    AffinityKey, AffinityValue, Backend, BackendId, BackendState, Client, FrontendValue, Reason,
-};
+use mesh_common::{AffinityKey, AffinityValue, Backend, BackendId, BackendState, ServiceId};
 
-use crate::{Env, backend};
+use crate::{Env, Socket};
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
-/// The backend of the client's last connection, else any; either way the timeout starts anew.
-#[inline(always)]
-pub(crate) fn choose<E: Env>(
-    env: &E,
-    client: Client,
-    frontend: &FrontendValue,
+/// A client of a service port that has affinity, at this moment.
+pub(crate) struct Affinity {
+    key: AffinityKey,
     seconds: u32,
-) -> Result<(BackendId, Backend), Reason> {
-    let key = AffinityKey::new(client, frontend.service());
-    let now = env.now();
-    let (id, chosen) = match last(env, &key, now, seconds) {
-        Some(last) => last,
-        None => backend::random(env, frontend.cluster())?,
-    };
-    env.set_affinity(
-        &key,
-        &AffinityValue::new(frontend.service(), id, chosen.word().generation(), now),
-    );
-    Ok((id, chosen))
+    now: u64,
 }
 
-#[inline(always)]
-fn last<E: Env>(
-    env: &E,
-    key: &AffinityKey,
-    now: u64,
-    seconds: u32,
-) -> Option<(BackendId, Backend)> {
-    let value = env.affinity(key)?;
-    // Another service's entry is an element that was reused while it was read.
-    if value.service() != key.service() {
-        return None;
+impl Affinity {
+    /// None for a service port without affinity.
+    #[inline(always)]
+    pub(crate) fn of<E: Env, S: Socket>(env: &E, socket: &S, service: ServiceId) -> Option<Self> {
+        let seconds = env.service(service).affinity_seconds();
+        (seconds != 0).then(|| Self {
+            key: AffinityKey::new(socket.client(), service),
+            seconds,
+            now: env.now(),
+        })
     }
-    if now.saturating_sub(value.stamp()) >= u64::from(seconds) * NANOS_PER_SECOND {
-        return None;
+
+    /// The backend of the client's last connection, while it counts.
+    #[inline(always)]
+    pub(crate) fn last<E: Env>(&self, env: &E) -> Option<(BackendId, Backend)> {
+        let value = env.affinity(&self.key)?;
+        // Another service's entry is an element that was reused while it was read.
+        if value.service() != self.key.service() {
+            return None;
+        }
+        if self.now.saturating_sub(value.stamp()) >= u64::from(self.seconds) * NANOS_PER_SECOND {
+            return None;
+        }
+        let backend = env.backend(value.backend())?;
+        let word = backend.word();
+        let usable = word.generation() == value.generation() && word.state() == BackendState::Ready;
+        usable.then_some((value.backend(), backend))
     }
-    let backend = env.backend(value.backend())?;
-    let word = backend.word();
-    let usable = word.generation() == value.generation() && word.state() == BackendState::Ready;
-    usable.then_some((value.backend(), backend))
+
+    /// This connection's backend is the last one now.
+    #[inline(always)]
+    pub(crate) fn remember<E: Env>(&self, env: &E, id: BackendId, generation: u32) {
+        let value = AffinityValue::new(self.key.service(), id, generation, self.now);
+        env.set_affinity(&self.key, &value);
+    }
 }

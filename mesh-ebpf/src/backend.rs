@@ -3,7 +3,8 @@
 use mesh_common::{Backend, BackendId, BackendState, Reason, SetId};
 
 use crate::{
-    Env, Socket, affinity,
+    Env, Socket,
+    affinity::Affinity,
     stage::{Hook, Stage, State, Step, Verdict},
 };
 
@@ -12,16 +13,18 @@ const TRIES: u32 = 4;
 
 #[inline(always)]
 pub(crate) fn stage<E: Env, S: Socket>(env: &E, socket: &S, state: &mut State) -> Step {
-    let seconds = env.service(state.frontend.service()).affinity_seconds();
-    let chosen = if seconds == 0 {
-        random(env, state.frontend.cluster())
-    } else {
-        affinity::choose(env, socket.client(), &state.frontend, seconds)
+    let affinity = Affinity::of(env, socket, state.frontend.service());
+    let last = affinity.as_ref().and_then(|affinity| affinity.last(env));
+    let (id, backend) = match last {
+        Some(last) => last,
+        None => match random(env, state.frontend.cluster()) {
+            Ok(chosen) => chosen,
+            Err(reason) => return Step::Done(Verdict::Refuse(reason)),
+        },
     };
-    let (id, backend) = match chosen {
-        Ok(chosen) => chosen,
-        Err(reason) => return Step::Done(Verdict::Refuse(reason)),
-    };
+    if let Some(affinity) = affinity {
+        affinity.remember(env, id, backend.word().generation());
+    }
     let word = backend.word();
     state.backend = id;
     state.generation = word.generation();
@@ -37,9 +40,9 @@ pub(crate) fn stage<E: Env, S: Socket>(env: &E, socket: &S, state: &mut State) -
 
 /// Any backend of the set, each as likely (to within 2^-32 of its share).
 ///
-/// Not in line: with and without affinity it is the same code, and a small program stays in the cache.
-#[inline(never)]
-pub(crate) fn random<E: Env>(env: &E, set: SetId) -> Result<(BackendId, Backend), Reason> {
+/// In line, and called from one place: where the kernel guards returns, a call costs more than all of this.
+#[inline(always)]
+fn random<E: Env>(env: &E, set: SetId) -> Result<(BackendId, Backend), Reason> {
     for _ in 0..TRIES {
         let word = env.set(set);
         if word.count() == 0 {

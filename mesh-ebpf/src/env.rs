@@ -48,7 +48,7 @@ pub trait Tables {
     /// What is in a place of `peers`; nobody's when out of range.
     fn peer(&self, place: u32) -> Peer;
     /// Writes a place of `peers`.
-    fn set_peer(&self, place: u32, peer: &Peer);
+    fn set_peer(&self, place: u32, peer: Peer);
     /// Whether an entry of a connected socket ever went into `sockets` for want of a place.
     fn displaced(&self) -> bool;
     /// From now on it is so.

@@ -32,7 +32,7 @@ pub(crate) fn find<E: Env>(env: &E, cookie: u64) -> Option<Peer> {
 /// Writes the socket's entry: into the first place that is free or its own. An older entry of the same socket in a
 /// later place is hidden by it.
 #[inline(always)]
-pub(crate) fn put<E: Env>(env: &E, peer: &Peer) -> Result<(), Full> {
+pub(crate) fn put<E: Env>(env: &E, peer: Peer) -> Result<(), Full> {
     let cookie = peer.cookie();
     for way in 0..PEER_WAYS {
         let place = peer_place(cookie, way);
@@ -43,7 +43,15 @@ pub(crate) fn put<E: Env>(env: &E, peer: &Peer) -> Result<(), Full> {
             return Ok(());
         }
     }
-    displace(env, peer)
+    // Made anew: an entry whose address is taken would be put together in memory on the way that matters, too.
+    let entry = Peer::new(
+        cookie,
+        peer.frontend(),
+        peer.backend(),
+        peer.id(),
+        peer.generation(),
+    );
+    displace(env, &entry)
 }
 
 /// Not in line: it is seldom needed, and its key and value would take half the stack of a connect.

@@ -21,7 +21,7 @@ pub(crate) fn connected<E: Env, S: Socket>(env: &E, socket: &S, state: &State) -
         state.backend,
         state.generation,
     );
-    if peer::put(env, &entry).is_err() {
+    if peer::put(env, entry).is_err() {
         env.count(Counter::PeerForgotten);
     }
     Step::Next(Stage::Rewrite)

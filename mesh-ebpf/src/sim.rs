@@ -128,8 +128,8 @@ impl Tables for Sim {
             .unwrap_or(Peer::FREE)
     }
 
-    fn set_peer(&self, place: u32, peer: &Peer) {
-        self.peers.borrow_mut().insert(place, *peer);
+    fn set_peer(&self, place: u32, peer: Peer) {
+        self.peers.borrow_mut().insert(place, peer);
     }
 
     fn displaced(&self) -> bool {

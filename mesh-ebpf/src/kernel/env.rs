@@ -90,11 +90,11 @@ impl Tables for KernelEnv {
     }
 
     #[inline(always)]
-    fn set_peer(&self, place: u32, peer: &Peer) {
+    fn set_peer(&self, place: u32, peer: Peer) {
         if let Some(pointer) = PEER_PLACES.get_ptr_mut(place) {
             // SAFETY: as for `word`; whoever reads it at this moment sees another cookie in the entry, or the entry
             // of the same socket's earlier connect.
-            unsafe { pointer.write(*peer) };
+            unsafe { pointer.write(peer) };
         }
     }
 
