@@ -2,10 +2,11 @@
 //! what cannot be written now is tried again later. Owns store, mirror and writer.
 
 mod audit;
+mod findings;
 mod queue;
 mod view;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use mesh_common::Address;
 
@@ -13,11 +14,10 @@ use crate::{
     apply::{Clock, MapWriter, Tally, WriteError, execute},
     desired::{DesiredService, desired_service},
     model::{Change, Kind, ObjectId, ObjectName},
-    plan::{
-        Applied, PlanError, Time, Transaction, plan_garbage, plan_known, plan_lower, plan_raise,
-    },
+    plan::{Applied, Time, Transaction, plan_garbage, plan_known, plan_lower, plan_raise},
     store::{Store, Touched},
 };
+use findings::Findings;
 use queue::{Queue, Retry};
 
 pub use view::{BackendView, PortView, ServiceView};
@@ -54,14 +54,9 @@ pub struct Engine<W, C, R> {
     clock: C,
     random: R,
     queue: Queue,
-    /// Services that do not fit, and why.
-    unfit: BTreeMap<ObjectName, PlanError>,
+    findings: Findings,
     /// `Applied::freed` when the unfit were last tried.
     freed: u64,
-    /// Services whose last write failed, and how.
-    failing: BTreeMap<ObjectName, String>,
-    /// Services of which there is something to tell besides.
-    remarkable: BTreeSet<ObjectName>,
     /// What an earlier run left is to be looked for, and when.
     garbage: Option<Retry>,
     write_failures: BTreeMap<&'static str, u64>,
@@ -82,10 +77,8 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
             clock,
             random,
             queue,
-            unfit: BTreeMap::new(),
+            findings: Findings::default(),
             freed: 0,
-            failing: BTreeMap::new(),
-            remarkable: BTreeSet::new(),
             garbage: Some(Retry::default()),
             write_failures: BTreeMap::new(),
             programmed: false,
@@ -122,10 +115,10 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
         let mut to_lower = Vec::new();
         for (service, retry) in due {
             let (desired, findings) = desired_service(&self.store, &service);
-            self.remark(&service, !findings.is_empty());
+            self.findings.planned(&service, findings);
             match self.raise(&service, &desired, &mut tally) {
                 Ok(()) if self.lower_plan(&service, &desired).is_empty() => {
-                    self.succeeded(&service)
+                    self.findings.written(&service, None);
                 }
                 Ok(()) => to_lower.push((service, desired, retry)),
                 Err(error) => self.failed(service, retry, &error, &mut report),
@@ -134,7 +127,7 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
         for (service, desired, retry) in to_lower {
             let lower = self.lower_plan(&service, &desired);
             match self.execute(&lower, &mut tally) {
-                Ok(()) => self.succeeded(&service),
+                Ok(()) => self.findings.written(&service, None),
                 Err(error) => self.failed(service, retry, &error, &mut report),
             }
         }
@@ -160,16 +153,11 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
         desired: &DesiredService,
         tally: &mut Tally,
     ) -> Result<(), WriteError> {
-        let transaction = match plan_raise(&self.applied, service, desired) {
-            Ok(transaction) => {
-                self.unfit.remove(service);
-                transaction
-            }
-            Err(error) => {
-                self.unfit.insert(service.clone(), error);
-                plan_known(&self.applied, service, desired)
-            }
+        let (transaction, error) = match plan_raise(&self.applied, service, desired) {
+            Ok(transaction) => (transaction, None),
+            Err(error) => (plan_known(&self.applied, service, desired), Some(error)),
         };
+        self.findings.fitted(service, error);
         self.execute(&transaction, tally)
     }
 
@@ -211,13 +199,9 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
             return;
         }
         self.freed = freed;
-        for service in self.unfit.keys() {
+        for service in self.findings.unfit() {
             self.queue.add(service, now);
         }
-    }
-
-    fn succeeded(&mut self, service: &ObjectName) {
-        self.failing.remove(service);
     }
 
     fn failed(
@@ -228,7 +212,7 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
         report: &mut StepReport,
     ) {
         self.count_failure(error, report);
-        self.failing.insert(service.clone(), error.to_string());
+        self.findings.written(&service, Some(error.to_string()));
         let retry = retry.later(self.clock.now(), &mut self.random);
         self.queue.put_back(service, retry);
     }
@@ -238,20 +222,8 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
         *self.write_failures.entry(error.map()).or_default() += 1;
     }
 
-    fn remark(&mut self, service: &ObjectName, remarkable: bool) {
-        if remarkable {
-            self.remarkable.insert(service.clone());
-        } else {
-            self.remarkable.remove(service);
-        }
-        if self.store.service(service).is_none() {
-            self.unfit.remove(service);
-            self.failing.remove(service);
-        }
-    }
-
     fn finish(&self, tally: Tally, report: StepReport) -> StepReport {
-        let unfit = if self.unfit.is_empty() {
+        let unfit = if self.findings.unfit().len() == 0 {
             None
         } else if self.applied.freed() == self.freed {
             self.applied.next_rest()

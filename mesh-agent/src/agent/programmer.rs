@@ -1,13 +1,14 @@
 //! The engine's thread: batches in, writes out; programs are put in force once the first full state is in the maps.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     sync::mpsc::{Receiver, RecvTimeoutError},
     time::{Duration, Instant},
 };
 
 use super::{
     housekeeping::Housekeeping,
-    shared::{Monotonic, Shared},
+    shared::{KernelEngine, Monotonic, Shared},
 };
 use crate::{
     apply::Clock, datapath, desired::Finding, engine::StepReport, source::Batch,
@@ -22,10 +23,12 @@ const COMMIT_AGAIN: Duration = Duration::from_secs(2);
 struct Programmer<'a> {
     shared: &'a Shared,
     metrics: &'a Metrics,
-    findings: Vec<Finding>,
+    findings: BTreeSet<Finding>,
+    /// The engine's revision of them.
+    revision: u64,
     source_problems: usize,
     /// Failed writes that were counted.
-    failures: std::collections::BTreeMap<&'static str, u64>,
+    failures: BTreeMap<&'static str, u64>,
     committed: bool,
     began: Instant,
 }
@@ -35,9 +38,10 @@ pub(super) fn run(shared: &Shared, metrics: &Metrics, batches: &Receiver<Batch>)
     let mut programmer = Programmer {
         shared,
         metrics,
-        findings: Vec::new(),
+        findings: BTreeSet::new(),
+        revision: 0,
         source_problems: 0,
-        failures: std::collections::BTreeMap::new(),
+        failures: BTreeMap::new(),
         committed: false,
         began: Instant::now(),
     };
@@ -82,7 +86,7 @@ impl Programmer<'_> {
             );
         }
         let programmed = engine.is_programmed();
-        let findings = engine.findings();
+        let findings = self.new_findings(&engine);
         let failures = engine.write_failures().clone();
         self.metrics.set_dirty(engine.dirty());
         drop(engine);
@@ -90,7 +94,11 @@ impl Programmer<'_> {
         if let Some(received) = received.filter(|_| report.writes > 0) {
             self.metrics.programmed(received.elapsed());
         }
-        self.tell(findings);
+        if let Some(findings) = findings {
+            self.tell(findings);
+        }
+        self.metrics
+            .set_problems(self.source_problems + self.findings.len());
         if programmed && !self.committed && !self.commit() {
             return COMMIT_AGAIN;
         }
@@ -100,7 +108,7 @@ impl Programmer<'_> {
         until_wakeup(&report)
     }
 
-    fn count_failures(&mut self, failures: std::collections::BTreeMap<&'static str, u64>) {
+    fn count_failures(&mut self, failures: BTreeMap<&'static str, u64>) {
         for (map, count) in &failures {
             for _ in self.failures.get(map).copied().unwrap_or_default()..*count {
                 self.metrics.write_failed(map);
@@ -109,17 +117,20 @@ impl Programmer<'_> {
         self.failures = failures;
     }
 
+    /// What the engine has found; None while it is as it was.
+    fn new_findings(&mut self, engine: &KernelEngine) -> Option<BTreeSet<Finding>> {
+        let revision = engine.findings_revision();
+        let changed = revision != self.revision;
+        self.revision = revision;
+        changed.then(|| engine.findings().into_iter().collect())
+    }
+
     /// New findings are told once.
-    fn tell(&mut self, findings: Vec<Finding>) {
-        for finding in findings
-            .iter()
-            .filter(|finding| !self.findings.contains(finding))
-        {
+    fn tell(&mut self, findings: BTreeSet<Finding>) {
+        for finding in findings.difference(&self.findings) {
             self.metrics.problem_found();
             tracing::warn!("{finding}");
         }
-        self.metrics
-            .set_problems(self.source_problems + findings.len());
         self.findings = findings;
     }
 

@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use mesh_common::{FrontendKey, ServiceId, SetId};
 
-use super::{Engine, Random, service_id};
+use super::{Engine, Random};
 use crate::{
     apply::{Clock, MapWriter},
-    desired::{Finding, PortId, desired_service},
+    desired::{Finding, PortId},
     model::{ObjectName, Service, ServiceType},
-    plan::{Applied, BackendRecord, PlanError, Usage},
+    plan::{Applied, BackendRecord, Usage},
     store::Store,
 };
 
@@ -60,7 +60,7 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
     /// Services that wait to be written, those that do not fit included.
     #[must_use]
     pub fn dirty(&self) -> usize {
-        self.queue.len() + self.unfit.len()
+        self.queue.len() + self.findings.unfit().len()
     }
 
     /// How often a write failed, by map.
@@ -112,37 +112,20 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
             service_type: service.map(|service| service.service_type),
             cluster_ips: service.map_or_else(Vec::new, |service| service.cluster_ips.clone()),
             ports,
-            findings: self.findings_of(name),
+            findings: self.findings.of(name),
         })
     }
 
     /// What users should know of their Services, by name.
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
-        let mut names: Vec<&ObjectName> = self
-            .remarkable
-            .iter()
-            .chain(self.unfit.keys())
-            .chain(self.failing.keys())
-            .collect();
-        names.sort();
-        names.dedup();
-        names
-            .into_iter()
-            .flat_map(|name| self.findings_of(name))
-            .collect()
+        self.findings.all()
     }
 
-    fn findings_of(&self, name: &ObjectName) -> Vec<Finding> {
-        let (_, mut findings) = desired_service(&self.store, name);
-        findings.extend(self.unfit.get(name).map(unfit));
-        findings.extend(self.failing.get(name).map(|error| Finding {
-            object: service_id(name),
-            field: String::new(),
-            reason: error.clone(),
-            fix: "if it lasts, look at the agent's log and at `mesh-agent check`".to_owned(),
-        }));
-        findings
+    /// Another number whenever `findings` may say something else.
+    #[must_use]
+    pub fn findings_revision(&self) -> u64 {
+        self.findings.revision()
     }
 
     fn port_views(
@@ -165,20 +148,5 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
                 backends: self.applied.backends_of(set),
             }
         })
-    }
-}
-
-fn unfit(error: &PlanError) -> Finding {
-    let PlanError::Full {
-        service,
-        map,
-        capacity,
-        flag,
-    } = error;
-    Finding {
-        object: service_id(service),
-        field: String::new(),
-        reason: format!("does not fit into the map `{map}`, which holds {capacity} entries"),
-        fix: format!("raise {flag} and restart, or remove Services"),
     }
 }
