@@ -200,6 +200,7 @@ fn first_load(
                 Change::Put(_) => objects += 1,
                 Change::Remove(id) => bail!("{id} was removed"),
                 Change::Synced(_) => synced += 1,
+                Change::Incomplete(_) => {}
             }
         }
         if synced == Kind::ALL.len() {

@@ -15,7 +15,7 @@ use crate::{
     desired::{DesiredService, desired_service},
     model::{Change, Kind, ObjectId, ObjectName},
     plan::{Applied, Time, Transaction, plan_garbage, plan_known, plan_lower, plan_raise},
-    store::{Store, Touched},
+    store::{Store, Touched, served_ports},
 };
 use findings::Findings;
 use queue::{Queue, Retry};
@@ -88,6 +88,7 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
     /// Takes changes in. Nothing is written before the next step.
     pub fn submit(&mut self, changes: impl IntoIterator<Item = Change>) {
         let mut touched = Touched::default();
+        let was_incomplete = self.store.is_incomplete();
         for change in changes {
             self.store.apply(change, &mut touched);
         }
@@ -98,6 +99,17 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
         for service in touched.services {
             self.queue.add(&service, now);
         }
+        if was_incomplete && !self.store.is_incomplete() {
+            self.plan_all(now);
+        }
+    }
+
+    /// Every Service is planned anew, and what nobody wants is looked for.
+    fn plan_all(&mut self, now: Time) {
+        for service in self.store.services() {
+            self.queue.add(&service.name, now);
+        }
+        self.garbage = Some(Retry::at(now));
     }
 
     /// Writes what is due. Nothing is written before every kind has delivered its first full list.
@@ -114,6 +126,9 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
         // All raises come first: a frontend that changes hands is replaced before its old holder could delete it.
         let mut to_lower = Vec::new();
         for (service, retry) in due {
+            if self.awaits_endpoints(&service) {
+                continue;
+            }
             let (desired, findings) = desired_service(&self.store, &service);
             self.findings.planned(&service, findings);
             match self.raise(&service, &desired, &mut tally) {
@@ -147,6 +162,16 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
         }
     }
 
+    /// Whether a Service is left as an earlier run had it: where its endpoints come from may be in what could not be
+    /// read.
+    fn awaits_endpoints(&self, name: &ObjectName) -> bool {
+        self.store.is_incomplete()
+            && self.store.service(name).is_some_and(|service| {
+                !self.store.has_endpoint_sources(service)
+                    && served_ports(service).any(|key| self.applied.is_left_over(&key))
+            })
+    }
+
     fn raise(
         &mut self,
         service: &ObjectName,
@@ -177,6 +202,9 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
     }
 
     fn collect_garbage(&mut self, now: Time, tally: &mut Tally, report: &mut StepReport) {
+        if self.store.is_incomplete() {
+            return;
+        }
         let retry = match self.garbage.take_if(|retry| retry.is_due(now)) {
             Some(retry) => retry,
             // What a Service wanted but could not claim is looked at again after each change.
@@ -230,7 +258,8 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
         } else {
             Some(self.clock.now())
         };
-        let garbage = self.garbage.map(|retry| retry.due());
+        let garbage = self.garbage.filter(|_| !self.store.is_incomplete());
+        let garbage = garbage.map(|retry| retry.due());
         let wakeups = [unfit, garbage, self.queue.next_due()];
         StepReport {
             writes: tally.writes(),

@@ -17,7 +17,7 @@ use crate::model::{
 };
 use alive::Alive;
 use claims::Claims;
-pub(crate) use claims::served_addresses;
+pub(crate) use claims::{served_addresses, served_ports};
 use labels::{LabelIndex, selects};
 
 /// What changes have touched since it was last emptied.
@@ -38,6 +38,7 @@ pub struct Store {
     nodes: BTreeMap<ObjectName, Node>,
     namespaces: BTreeSet<ObjectName>,
     synced: BTreeSet<Kind>,
+    incomplete: bool,
     /// (Service, name of a slice in its namespace).
     slices_of: BTreeSet<(ObjectName, Arc<str>)>,
     claims: Claims,
@@ -57,6 +58,7 @@ impl Store {
             Change::Synced(kind) => {
                 self.synced.insert(kind);
             }
+            Change::Incomplete(incomplete) => self.incomplete = incomplete,
         }
     }
 
@@ -71,6 +73,18 @@ impl Store {
         Kind::ALL
             .into_iter()
             .filter(|kind| !self.synced.contains(kind))
+    }
+
+    /// Whether the source has something that it never could read.
+    #[must_use]
+    pub const fn is_incomplete(&self) -> bool {
+        self.incomplete
+    }
+
+    /// Whether there is any object that a Service's endpoints could come from.
+    #[must_use]
+    pub fn has_endpoint_sources(&self, service: &Service) -> bool {
+        self.slices_of(&service.name).next().is_some() || self.pods_of(service).next().is_some()
     }
 
     /// Whether an EndpointSlice or an unfinished Pod has the address.

@@ -1,6 +1,6 @@
 //! The periodic check that compares the kernel with what was written, and repairs.
 
-use super::{Engine, Random, queue::Retry};
+use super::{Engine, Random};
 use crate::{
     apply::{Clock, MapWriter},
     plan::{Applied, Difference, TableDump},
@@ -17,10 +17,7 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
         let now = self.clock.now();
         self.applied = Applied::restore(dump, self.applied.capacities(), now);
         self.freed = 0;
-        for service in self.store.services() {
-            self.queue.add(&service.name, now);
-        }
-        self.garbage = Some(Retry::at(now));
+        self.plan_all(now);
         differences
     }
 }

@@ -116,4 +116,7 @@ pub enum Change {
     Remove(ObjectId),
     /// Every object of this kind has been delivered once.
     Synced(Kind),
+    /// Whether there is something that could not be read since the source began, so that it has no last good version:
+    /// what an earlier run left may come of it.
+    Incomplete(bool),
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use mesh_common::{Address, Backend, BackendId, ServiceId, SetId};
+use mesh_common::{Address, Backend, BackendId, FrontendKey, ServiceId, SetId};
 
 use super::{Applied, Capacities, Usage, ids::Ids, owners::PortRecord};
 use crate::{desired::PortId, model::ObjectName};
@@ -42,6 +42,15 @@ impl Applied {
             }
         }
         holders
+    }
+
+    /// Whether an earlier run left a frontend that no Service has claimed yet.
+    #[must_use]
+    pub fn is_left_over(&self, key: &FrontendKey) -> bool {
+        self.kernel.frontends().get(key).is_some_and(|value| {
+            let record = self.owners.records.get(&value.cluster());
+            record.is_some_and(|record| record.port.is_none())
+        })
     }
 
     /// The service ports of a Service, those included that only wait for their last backend to go.

@@ -66,16 +66,24 @@ pub(crate) fn served_addresses(service: &Service) -> &[IpAddr] {
     }
 }
 
+/// Each port of each ClusterIP.
+pub(crate) fn served_ports(service: &Service) -> impl Iterator<Item = FrontendKey> {
+    served_addresses(service).iter().flat_map(|address| {
+        service.ports.iter().map(|port| {
+            FrontendKey::new(
+                (*address).into(),
+                Port::new(port.port),
+                port.protocol.number(),
+            )
+        })
+    })
+}
+
 /// Each port of each ClusterIP, and each ClusterIP as a whole.
 fn claims(service: &Service) -> impl Iterator<Item = Claim> {
-    let keys = served_addresses(service).iter().flat_map(|address| {
-        let address = (*address).into();
-        let ports = service.ports.iter().map(move |port| {
-            FrontendKey::new(address, Port::new(port.port), port.protocol.number())
-        });
-        ports.chain([FrontendKey::whole_address(address)])
-    });
-    keys.map(|key| Claim {
+    let addresses = served_addresses(service).iter();
+    let whole = addresses.map(|address| FrontendKey::whole_address((*address).into()));
+    served_ports(service).chain(whole).map(|key| Claim {
         key,
         created: service.created.unwrap_or(i64::MAX),
         service: service.name.clone(),

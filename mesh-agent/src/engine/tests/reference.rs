@@ -26,7 +26,7 @@ impl Reference {
             Change::Remove(id) => {
                 self.0.remove(id);
             }
-            Change::Synced(_) => {}
+            Change::Synced(_) | Change::Incomplete(_) => {}
         }
     }
 

@@ -49,6 +49,39 @@ fn a_service_that_went_in_between_goes_after_the_full_list() {
     assert!(!world.engine.applied().has_leftovers());
 }
 
+/// What the source could not read since it began may hold the endpoints, or the Service itself.
+#[test]
+fn what_may_be_in_an_unread_file_stays_until_that_is_read() {
+    let mut world = served();
+    let before = world.kernel().dump();
+    // The second Service, and the slices of the first, are in a file that is broken when the agent starts.
+    world.watched = false;
+    world.restart(|changes| {
+        changes.retain(|change| match change {
+            Change::Put(object) => &*object.id().name.name == "web",
+            Change::Remove(_) | Change::Synced(_) | Change::Incomplete(_) => true,
+        });
+        changes.push(Change::Incomplete(true));
+    });
+    let report = world.step();
+    assert_eq!((report.writes, report.next_wakeup), (0, None));
+    assert_eq!(world.kernel().dump(), before);
+    // Other Services are served meanwhile.
+    world.does("service a/new ip=10.96.0.3 port=http/TCP/80");
+    assert!(
+        world
+            .kernel()
+            .frontends
+            .contains_key(&frontend("10.96.0.3:80/TCP"))
+    );
+    world.engine.submit([Change::Incomplete(false)]);
+    unseen(&mut world, "remove service a/api");
+    unseen(&mut world, "remove slice a/web-1");
+    world.settle();
+    world.check();
+    assert!(!world.engine.applied().has_leftovers());
+}
+
 /// Two addresses lead to one set; one of them is another Service's now. That Service must not fill the set with its
 /// endpoints while the other address still leads there (`step` holds each write against that).
 #[test]

@@ -243,10 +243,11 @@ impl DirSource {
     /// Tells what changed, if anything did.
     fn tell(
         &mut self,
-        changes: Vec<Change>,
+        mut changes: Vec<Change>,
         received: Instant,
         sink: &mut impl FnMut(Batch) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
+        changes.extend(self.table.completeness());
         let mut problems = self.table.problems();
         problems.extend(self.trouble.clone());
         let problems = (problems != self.told).then(|| {

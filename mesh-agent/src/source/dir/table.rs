@@ -20,6 +20,8 @@ pub(super) const PAUSE: Duration = Duration::from_millis(100);
 struct File {
     objects: BTreeMap<ObjectId, Arc<Object>>,
     problems: Vec<Problem>,
+    /// Something of it has no good version.
+    incomplete: bool,
 }
 
 /// The files and what came of them.
@@ -34,22 +36,30 @@ pub(super) struct FileTable {
     told: BTreeMap<ObjectId, Arc<Object>>,
     /// Objects no file has any more, and when that counts.
     missing: BTreeMap<ObjectId, Instant>,
+    /// Whether what was told last is incomplete.
+    incomplete: bool,
 }
 
 impl FileTable {
     /// A file was read.
     pub(super) fn put(&mut self, name: &str, decoded: Decoded, now: Instant) -> Vec<Change> {
-        let old = self.files.remove(name).unwrap_or_default();
-        let mut objects = if decoded.unreadable {
-            old.objects.clone()
+        let old = self.files.remove(name);
+        let never_read = old.as_ref().is_none_or(|old| old.incomplete);
+        let old = old.unwrap_or_default();
+        let (mut objects, incomplete) = if decoded.unreadable {
+            (old.objects.clone(), never_read)
         } else {
-            self.last_good(&old, decoded.bad)
+            let bad = decoded.bad.len();
+            let objects = self.last_good(&old, decoded.bad);
+            let incomplete = objects.len() < bad;
+            (objects, incomplete)
         };
         let good = decoded.objects.into_iter();
         objects.extend(good.map(|object| (object.id(), Arc::new(object))));
         let file = File {
             objects,
             problems: decoded.problems,
+            incomplete,
         };
         self.replace(name, &old, Some(file), now)
     }
@@ -89,6 +99,13 @@ impl FileTable {
                 Change::Remove(id)
             })
             .collect()
+    }
+
+    /// Whether something has no good version, if that is not what was told last.
+    pub(super) fn completeness(&mut self) -> Option<Change> {
+        let incomplete = self.files.values().any(|file| file.incomplete);
+        let changed = incomplete != std::mem::replace(&mut self.incomplete, incomplete);
+        changed.then_some(Change::Incomplete(incomplete))
     }
 
     /// When `settle` has something to do.

@@ -54,6 +54,7 @@ struct Reader {
     synced: usize,
     removed: usize,
     problems: Vec<String>,
+    incomplete: bool,
 }
 
 impl Reader {
@@ -80,6 +81,7 @@ impl Reader {
             synced: 0,
             removed: 0,
             problems: Vec::new(),
+            incomplete: false,
         }
     }
 
@@ -110,6 +112,7 @@ impl Reader {
                     self.removed += 1;
                 }
                 Change::Synced(_) => self.synced += 1,
+                Change::Incomplete(incomplete) => self.incomplete = incomplete,
             }
         }
         if let Some(problems) = batch.problems {
@@ -142,6 +145,12 @@ impl Reader {
 
     fn until_problem(&mut self, text: &str) {
         self.until(text, |it| it.problems.iter().any(|line| line == text));
+    }
+
+    fn until_problem_with(&mut self, start: &str) {
+        self.until(start, |it| {
+            it.problems.iter().any(|line| line.starts_with(start))
+        });
     }
 
     fn until_well(&mut self) {
@@ -251,11 +260,7 @@ fn what_cannot_be_read_leaves_what_was_read() {
     place.write("d/a.json", "");
     reader.until_problem(empty);
     place.write("d/a.json", "{\n]");
-    reader.until("the line", |it| {
-        it.problems
-            .iter()
-            .any(|line| line.starts_with("a.json:2: no JSON"))
-    });
+    reader.until_problem_with("a.json:2: no JSON");
     let file = fs::File::create(place.at("d/a.json")).unwrap();
     file.set_len(50 << 20).unwrap();
     drop(file);
@@ -267,6 +272,34 @@ fn what_cannot_be_read_leaves_what_was_read() {
     place.write("d/a.json", &node("a", 2));
     reader.until_well();
     reader.until_has(&["a=10.0.0.2"]);
+}
+
+#[test]
+fn what_never_could_be_read_is_told_as_missing() {
+    let place = Place::new();
+    place.write("d/a.json", &node("a", 1));
+    place.write("d/b.json", "{");
+    let mut reader = Reader::of(&place.at("d"));
+    assert!(reader.incomplete);
+    place.write("d/b.json", &node("b", 2));
+    reader.until("b", |it| !it.incomplete);
+    // What breaks later has a last good version.
+    place.write("d/b.json", "{");
+    reader.until_problem_with("b.json:1: no JSON");
+    assert!(!reader.incomplete);
+    let service = |port: u32| {
+        format!(
+            r#"{{"apiVersion":"v1","kind":"Service","metadata":{{"name":"c","namespace":"d"}},"spec":{{"clusterIP":"10.96.0.1","ports":[{{"port":{port}}}]}}}}"#
+        )
+    };
+    place.write("d/c.json", &service(99_999));
+    reader.until("c is bad", |it| it.incomplete);
+    place.write("d/c.json", &service(80));
+    reader.until("c is good", |it| !it.incomplete);
+    place.write("d/c.json", &service(99_999));
+    reader.until_problem_with("c.json");
+    assert!(!reader.incomplete);
+    assert_eq!((reader.objects.len(), reader.removed), (3, 0));
 }
 
 #[test]

@@ -146,7 +146,7 @@ proptest! {
                 match change {
                     Change::Put(object) => drop(seen.insert(object.id(), object)),
                     Change::Remove(id) => prop_assert!(seen.remove(&id).is_some()),
-                    Change::Synced(_) => prop_assert!(false),
+                    Change::Synced(_) | Change::Incomplete(_) => prop_assert!(false),
                 }
             }
         }
