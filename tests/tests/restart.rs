@@ -123,6 +123,31 @@ fn a_second_agent_waits_and_takes_over() -> Result<()> {
     })
 }
 
+/// A file that broke while no agent ran holds what was in force: that stays until the file can be read.
+#[test]
+fn a_file_that_is_broken_at_the_start_takes_nothing_away() -> Result<()> {
+    test("broken", Needs::Agent, |lab| {
+        let mut scene = scene(lab)?;
+        let traffic = Everyday::start(&scene)?;
+        scene.agent.kill()?;
+        let good = std::fs::read(lab.manifests().join("web.json"))?;
+        scene.source.write_raw("web.json", b"{")?;
+        scene.agent = scene.one.agent()?;
+        ensure!(
+            scene.agent.said().contains("web.json"),
+            "{}",
+            scene.agent.said()
+        );
+        for to in scene.all("http") {
+            scene.settle(to)?;
+        }
+        scene.source.write_raw("web.json", &good)?;
+        scene.web.set("web-0", Condition::Unready)?;
+        scene.publish()?;
+        traffic.stop_clean().map(drop)
+    })
+}
+
 /// An agent that cannot read its source leaves everything as it is and says so.
 #[test]
 fn an_agent_without_its_source_changes_nothing() -> Result<()> {

@@ -11,8 +11,12 @@ use super::{
     shared::{KernelEngine, Monotonic, Shared},
 };
 use crate::{
-    apply::Clock, datapath, desired::Finding, engine::StepReport, source::Batch,
-    telemetry::metrics::Metrics,
+    apply::Clock,
+    datapath,
+    desired::Finding,
+    engine::StepReport,
+    source::Batch,
+    telemetry::metrics::{Metrics, StartupStage},
 };
 
 /// Without anything to do the thread still wakes up this often.
@@ -31,6 +35,8 @@ struct Programmer<'a> {
     failures: BTreeMap<&'static str, u64>,
     committed: bool,
     began: Instant,
+    /// When the source had delivered everything once.
+    listed: Option<Instant>,
 }
 
 /// Runs until no batch can come any more.
@@ -44,6 +50,7 @@ pub(super) fn run(shared: &Shared, metrics: &Metrics, batches: &Receiver<Batch>)
         failures: BTreeMap::new(),
         committed: false,
         began: Instant::now(),
+        listed: None,
     };
     let mut housekeeping = Housekeeping::new(Instant::now());
     let mut pause = IDLE;
@@ -69,7 +76,15 @@ impl Programmer<'_> {
             }
         }
         tracing::debug!(changes = batch.changes.len(), "objects changed");
-        self.shared.engine().submit(batch.changes);
+        let mut engine = self.shared.engine();
+        engine.submit(batch.changes);
+        let listed = engine.store().is_synced();
+        drop(engine);
+        if listed && self.listed.is_none() {
+            self.metrics
+                .started(StartupStage::List, self.began.elapsed());
+            self.listed = Some(Instant::now());
+        }
         self.step(Some(batch.received))
     }
 
@@ -136,6 +151,7 @@ impl Programmer<'_> {
 
     /// Puts the programs in force. Until then the agent is not ready.
     fn commit(&mut self) -> bool {
+        let programmed = Instant::now();
         if let Err(error) = self.shared.engine().writer().commit() {
             tracing::error!("{error}; trying again");
             self.shared.set_obstacle(error.to_string());
@@ -143,6 +159,11 @@ impl Programmer<'_> {
         }
         self.committed = true;
         self.shared.set_ready();
+        let listed = self.listed.unwrap_or(programmed);
+        self.metrics
+            .started(StartupStage::Write, programmed.duration_since(listed));
+        self.metrics
+            .started(StartupStage::Attach, programmed.elapsed());
         datapath::trim_heap();
         tracing::info!(
             milliseconds = self.began.elapsed().as_millis(),
