@@ -79,7 +79,7 @@ fn connect_bench(
         run::say(&format!("{services} Services of 3 endpoints each"));
         let world = World::build(agent, *services, most)?;
         connects.measure(&world, arguments.rounds, arguments.count)?;
-        times.measure(&world, arguments.count)?;
+        times.measure(&world, arguments.rounds, arguments.count)?;
         if *services == most {
             document.note(&world.memory()?);
             exchange::measure(&world, arguments.rounds, document)?;
