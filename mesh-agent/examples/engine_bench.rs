@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, sync::Arc, time::Instant};
 
 use mesh_agent::{
     apply::{Clock, MapWriter, WriteError},
-    engine::{Engine, Random},
+    engine::{Engine, SplitMix},
     model::{
         Change, Endpoint, EndpointSlice, Kind, Object, ObjectName, Protocol, Service, ServicePort,
         ServiceType, SlicePort, TargetPort,
@@ -35,15 +35,6 @@ struct Since(Instant);
 impl Clock for Since {
     fn now(&self) -> Time {
         self.0.elapsed()
-    }
-}
-
-/// No write fails here, so nothing is retried.
-struct NoRetries;
-
-impl Random for NoRetries {
-    fn next(&mut self) -> u64 {
-        0
     }
 }
 
@@ -106,7 +97,7 @@ fn main() {
     };
     let applied = Applied::new(capacities);
     let clock = Since(Instant::now());
-    let mut engine = Engine::new(Store::default(), applied, Nothing, clock, NoRetries);
+    let mut engine = Engine::new(Store::default(), applied, Nothing, clock, SplitMix(1));
     let started = Instant::now();
     for n in 0..SERVICES {
         let objects = [
