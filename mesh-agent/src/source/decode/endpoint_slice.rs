@@ -61,7 +61,7 @@ pub(super) fn convert(
     }
     let mut endpoints = Vec::with_capacity(manifests.len());
     for (index, manifest) in manifests.iter().enumerate() {
-        endpoints.push(endpoint(index, manifest, v6, interner)?);
+        endpoints.push(endpoint(index, manifest, v6, interner, notes)?);
     }
     Ok(Some(EndpointSlice {
         name,
@@ -120,6 +120,7 @@ fn endpoint(
     manifest: &ManifestEndpoint,
     v6: bool,
     interner: &mut Interner,
+    notes: &mut Vec<Rejected>,
 ) -> Result<Endpoint, Rejected> {
     let field = || format!("endpoints[{index}].addresses[0]");
     let Some(text) = manifest.addresses.first() else {
@@ -129,8 +130,7 @@ fn endpoint(
             "give one address",
         ));
     };
-    let address = address::parse(field, text)?;
-    address::reachable(field, address)?;
+    let address = address::endpoint(field, text, notes)?;
     if address.is_ipv6() != v6 {
         let reason = format!("{address} is not of the slice's addressType");
         return Err(Rejected::new(
