@@ -74,6 +74,7 @@ fn slice(n: u32, first: u32) -> EndpointSlice {
             port: 8080,
         }],
         endpoints: (0..ENDPOINTS).map(endpoint).collect(),
+        triggered: None,
     }
 }
 

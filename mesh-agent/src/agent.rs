@@ -3,6 +3,7 @@
 //! signal to stop. Stopping leaves the datapath in force.
 
 mod housekeeping;
+mod passes;
 mod programmer;
 mod shared;
 mod views;

@@ -3,11 +3,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::mpsc::{Receiver, RecvTimeoutError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use super::{
     housekeeping::Housekeeping,
+    passes::Passes,
     shared::{KernelEngine, Monotonic, Shared},
 };
 use crate::{
@@ -16,7 +17,10 @@ use crate::{
     desired::Finding,
     engine::StepReport,
     source::Batch,
-    telemetry::metrics::{Metrics, StartupStage},
+    telemetry::{
+        kube_proxy::Pass,
+        metrics::{Metrics, StartupStage},
+    },
 };
 
 /// Without anything to do the thread still wakes up this often.
@@ -37,6 +41,7 @@ struct Programmer<'a> {
     began: Instant,
     /// When the source had delivered everything once.
     listed: Option<Instant>,
+    passes: Passes,
 }
 
 /// Runs until no batch can come any more.
@@ -51,6 +56,7 @@ pub(super) fn run(shared: &Shared, metrics: &Metrics, batches: &Receiver<Batch>)
         committed: false,
         began: Instant::now(),
         listed: None,
+        passes: Passes::new(SystemTime::now()),
     };
     let mut housekeeping = Housekeeping::new(Instant::now());
     let mut pause = IDLE;
@@ -76,6 +82,8 @@ impl Programmer<'_> {
             }
         }
         tracing::debug!(changes = batch.changes.len(), "objects changed");
+        let changes = self.passes.take(&batch.changes);
+        self.metrics.kube_proxy.queued(changes, SystemTime::now());
         let mut engine = self.shared.engine();
         engine.submit(batch.changes);
         let listed = engine.store().is_synced();
@@ -90,8 +98,10 @@ impl Programmer<'_> {
 
     /// Writes what is due; how long to wait for the next batch.
     fn step(&mut self, received: Option<Instant>) -> Duration {
+        let began = Instant::now();
         let mut engine = self.shared.engine();
         let report = engine.step();
+        let took = began.elapsed();
         if report.writes > 0 || report.failures > 0 {
             tracing::debug!(
                 stores = report.stores,
@@ -101,6 +111,7 @@ impl Programmer<'_> {
             );
         }
         let programmed = engine.is_programmed();
+        let full = !self.committed;
         let findings = self.new_findings(&engine);
         let failures = engine.write_failures().clone();
         self.metrics.set_dirty(engine.dirty());
@@ -119,8 +130,17 @@ impl Programmer<'_> {
         }
         if self.committed && report.failures == 0 {
             self.shared.set_updated();
+            self.synced(full, took);
         }
         until_wakeup(&report)
+    }
+
+    /// Everything that came in is in force.
+    fn synced(&mut self, full: bool, took: Duration) {
+        let ended = SystemTime::now();
+        let pass = Pass { full, took, ended };
+        self.metrics.kube_proxy.synced(pass);
+        self.passes.done(&self.metrics.kube_proxy, ended);
     }
 
     fn count_failures(&mut self, failures: BTreeMap<&'static str, u64>) {

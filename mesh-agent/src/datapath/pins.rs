@@ -15,8 +15,6 @@ use nix::{
 
 use super::{DatapathError, hooks::Hook};
 
-/// What a bpffs says it is to statfs.
-const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
 /// Where bpffs belongs.
 pub(super) const MOUNT_POINT: &str = "/sys/fs/bpf";
@@ -145,7 +143,7 @@ pub(super) fn list(directory: &Path) -> Result<Vec<String>, DatapathError> {
 
 /// Whether a path is on a bpffs.
 pub(super) fn is_bpffs(path: &Path) -> bool {
-    statfs(path).is_ok_and(|status| status.filesystem_type().0 == BPF_FS_MAGIC)
+    statfs(path).is_ok_and(|status| status.filesystem_type() == BPF_FS_MAGIC)
 }
 
 fn mount_bpffs() -> Result<(), DatapathError> {

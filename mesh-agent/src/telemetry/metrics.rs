@@ -22,7 +22,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{exposition, process::Process, view::MapView};
+use super::{exposition, kube_proxy::KubeProxyMetrics, process::Process, view::MapView};
 
 /// Seconds: an endpoint change takes well under a millisecond, a cold start with ten thousand Services some seconds.
 const PROGRAMMING_BUCKETS: [f64; 16] = [
@@ -85,6 +85,8 @@ pub trait Readings: Send + Sync {
 /// The metrics. Clones count into the same.
 #[derive(Clone)]
 pub struct Metrics {
+    /// Those of kube-proxy.
+    pub kube_proxy: KubeProxyMetrics,
     registry: Arc<Registry>,
     programming: Histogram,
     problems: Gauge,
@@ -105,6 +107,7 @@ impl Metrics {
     #[must_use]
     pub fn new(readings: Arc<dyn Readings>) -> Self {
         let mut metrics = Self {
+            kube_proxy: KubeProxyMetrics::new(),
             registry: Arc::default(),
             programming: Histogram::new(PROGRAMMING_BUCKETS),
             problems: Gauge::default(),
@@ -115,6 +118,7 @@ impl Metrics {
         };
         let mut registry = Registry::default();
         metrics.register(&mut registry);
+        metrics.kube_proxy.register(&mut registry);
         registry.register_collector(Box::new(Scrape(readings)));
         metrics.registry = Arc::new(registry);
         metrics
