@@ -1,4 +1,4 @@
-//! Who owns what and which thread runs what. Three threads: the source reads files; the engine, which owns store, mirror
+//! Who owns what and which thread runs what. Three threads: the source reads files or watches; the engine, which owns store, mirror
 //! and maps, turns their changes into writes; the main thread serves health, metrics and the commands and waits for the
 //! signal to stop. Stopping leaves the datapath in force.
 
@@ -22,11 +22,12 @@ use crate::{
         lock::{Lock, LockError},
         servers::{self, ServeError},
     },
-    config::RunConfig,
+    config::{RunConfig, SourceConfig},
     datapath::{Datapath, DatapathError, Options, Sizes},
     source::{
-        Batch, decode,
-        dir::{DirSource, SourceError, Stop},
+        Batch, Source, Stop, decode,
+        dir::{DirSource, SourceError},
+        kube::{Identity, Known, KubeOptions, KubeSource, NoServer},
     },
     telemetry::{
         log::LogHandle,
@@ -47,6 +48,9 @@ pub enum AgentError {
     /// See the type.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// See the type.
+    #[error(transparent)]
+    NoServer(#[from] NoServer),
     /// See the type.
     #[error(transparent)]
     Server(#[from] ServeError),
@@ -78,10 +82,7 @@ pub fn run(
             "another agent runs here: waiting for it to go, then taking over"
         );
     })?;
-    let options = decode::Options {
-        proxy_name: config.service_proxy_name.clone(),
-    };
-    let (source, stop) = DirSource::open(&config.source, options)?;
+    let (source, stop) = open(config)?;
     let sizes = Sizes::from(&config.capacities);
     let began = Instant::now();
     let bpffs = config.directories.bpffs.clone();
@@ -94,7 +95,8 @@ pub fn run(
     for finding in &opened.findings {
         tracing::warn!("{finding}");
     }
-    let shared = Arc::new(Shared::new(config, &options.cgroup, sizes, opened, log)?);
+    let shared = Shared::new(config, &source, &options.cgroup, sizes, opened, log)?;
+    let shared = Arc::new(shared);
     let metrics = Metrics::new(Arc::clone(&shared) as Arc<_>);
     metrics.started(StartupStage::Load, began.elapsed());
     // The ports are bound before anything is written: an agent that cannot be asked does not begin.
@@ -110,6 +112,43 @@ pub fn run(
     stopped
 }
 
+/// The source that the flags and the environment describe. Nothing is read yet.
+fn open(config: &RunConfig) -> Result<(Source, Stop), AgentError> {
+    let decode = decode::Options {
+        proxy_name: config.service_proxy_name.clone(),
+    };
+    let (kubeconfig, api_server) = match &config.source {
+        SourceConfig::Dir(path) => {
+            let (source, stop) = DirSource::open(path, decode)?;
+            return Ok((Source::Dir(Box::new(source)), Stop::Dir(stop)));
+        }
+        SourceConfig::Kube {
+            kubeconfig,
+            api_server,
+        } => (kubeconfig, api_server),
+    };
+    let variable = |name| std::env::var(name).ok();
+    let host = variable("KUBERNETES_SERVICE_HOST");
+    let port = variable("KUBERNETES_SERVICE_PORT").unwrap_or_else(|| "443".to_owned());
+    let (source, stop) = KubeSource::open(KubeOptions {
+        known: Known {
+            flag: api_server.clone(),
+            kubeconfig: kubeconfig.is_some(),
+            variable: variable("MESH_AGENT_API_SERVER"),
+            remembered: Vec::new(),
+            cluster_ip: host.map(|host| (host, port)),
+        },
+        identity: match kubeconfig {
+            Some(path) => Identity::Kubeconfig(path.clone()),
+            None => Identity::ServiceAccount,
+        },
+        node: config.node_name.clone(),
+        run_dir: config.directories.run_dir.clone(),
+        decode,
+    })?;
+    Ok((Source::Kube(Box::new(source)), Stop::Kube(stop)))
+}
+
 /// The source's and the engine's threads.
 struct Threads {
     stop: Stop,
@@ -118,7 +157,7 @@ struct Threads {
 }
 
 fn start(
-    source: DirSource,
+    source: Source,
     stop: Stop,
     shared: &Arc<Shared>,
     metrics: Metrics,

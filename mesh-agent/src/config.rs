@@ -21,12 +21,6 @@ pub use kube_proxy::FileError;
 /// Why the settings cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// This agent has no such source.
-    #[error(
-        "MESH101 --source kube: objects cannot be read from an API server; name a directory of manifests: \
-         --source dir:PATH"
-    )]
-    Kube,
     /// The flag belongs to another source.
     #[error(
         "MESH102 {flag}: it is for --source kube, and the source is {source_given}; leave it out"
@@ -78,8 +72,8 @@ pub enum ConfigError {
 /// Everything `run` was told.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunConfig {
-    /// Where objects come from: a directory of manifests.
-    pub source: PathBuf,
+    /// Where objects come from.
+    pub source: SourceConfig,
     /// This node's name.
     pub node_name: String,
     /// --service-proxy-name: which Services are ours; None is those without the label.
@@ -98,6 +92,20 @@ pub struct RunConfig {
     pub force: bool,
     /// What in --config has no meaning here.
     pub warnings: Vec<String>,
+}
+
+/// --source and what belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceConfig {
+    /// An API server.
+    Kube {
+        /// --kubeconfig
+        kubeconfig: Option<PathBuf>,
+        /// --api-server
+        api_server: Option<String>,
+    },
+    /// A directory of manifests.
+    Dir(PathBuf),
 }
 
 /// --source.
@@ -176,7 +184,7 @@ impl RunConfig {
         let file = args.config.as_deref().map(KubeProxyFile::read);
         let file = file.transpose()?.unwrap_or_default();
         Ok(Self {
-            source: source(&args)?,
+            source: source(&args, file.kubeconfig)?,
             node_name: node_name(args.node_name.or(file.node_name), host_name)?,
             service_proxy_name: args.service_proxy_name,
             cgroup: args
@@ -212,9 +220,15 @@ impl RunConfig {
     }
 }
 
-fn source(args: &RunArgs) -> Result<PathBuf, ConfigError> {
+/// The kubeconfig that kube-proxy's file names counts for the source kube alone.
+fn source(args: &RunArgs, kubeconfig: Option<PathBuf>) -> Result<SourceConfig, ConfigError> {
     let Source::Dir(path) = &args.source else {
-        return Err(ConfigError::Kube);
+        let kubeconfig = args.kubeconfig.clone().or(kubeconfig);
+        let whole = |path| absolute("--kubeconfig", std::path::absolute(&path).unwrap_or(path));
+        return Ok(SourceConfig::Kube {
+            kubeconfig: kubeconfig.map(whole).transpose()?,
+            api_server: args.api_server.clone(),
+        });
     };
     let given = [
         ("--kubeconfig", args.kubeconfig.is_some()),
@@ -226,10 +240,8 @@ fn source(args: &RunArgs) -> Result<PathBuf, ConfigError> {
             source_given: args.source.to_string(),
         });
     }
-    absolute(
-        "--source",
-        std::path::absolute(path).unwrap_or_else(|_| path.clone()),
-    )
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    absolute("--source", path).map(SourceConfig::Dir)
 }
 
 /// A Node's name is the host's in lower case, as the kubelet makes it, unless it is given.

@@ -124,6 +124,10 @@ impl Readings for Nothing {
         Vec::new()
     }
 
+    fn stale(&self) -> Vec<(&'static str, u64)> {
+        vec![("Service", 0)]
+    }
+
     fn counters(&self) -> Vec<(mesh_common::Counter, u64)> {
         Vec::new()
     }

@@ -19,7 +19,10 @@ use crate::{
     engine::{Engine, SplitMix},
     model::{Kind, ObjectName},
     plan::{Applied, Time},
-    source::Problem,
+    source::{
+        Problem, Source,
+        kube::{LinkState, Links},
+    },
     store::Store,
     telemetry::{
         Health, Introspect,
@@ -67,6 +70,8 @@ pub(super) struct Shared {
     log: LogHandle,
     node: String,
     source: String,
+    /// Of an API server's watches.
+    links: Option<Links>,
     cgroup: String,
     node_eligible: AtomicBool,
     began: Instant,
@@ -86,6 +91,7 @@ struct Progress {
 impl Shared {
     pub(super) fn new(
         config: &RunConfig,
+        source: &Source,
         cgroup: &Path,
         sizes: Sizes,
         opened: Opened,
@@ -116,7 +122,8 @@ impl Shared {
             }),
             log,
             node: config.node_name.clone(),
-            source: format!("dir:{}", config.source.display()),
+            source: source.title(),
+            links: source.links(),
             cgroup: cgroup.display().to_string(),
             node_eligible: AtomicBool::new(true),
             began: Instant::now(),
@@ -189,6 +196,11 @@ impl Shared {
             .clone()
     }
 
+    fn links(&self) -> Vec<LinkState> {
+        let links = self.links.as_ref();
+        links.map_or_else(Vec::new, |links| links.states(Instant::now()))
+    }
+
     fn not_ready(&self) -> Option<String> {
         if self.ready.load(Ordering::Acquire) {
             return None;
@@ -227,6 +239,7 @@ impl Introspect for Shared {
         drop(engine);
         status.node_name.clone_from(&self.node);
         status.source.clone_from(&self.source);
+        status.watches = self.links().iter().map(views::watch).collect();
         status.cgroup.clone_from(&self.cgroup);
         status.uptime_seconds = self.began.elapsed().as_secs();
         status.reason = self.not_ready();
@@ -264,6 +277,13 @@ impl Introspect for Shared {
 }
 
 impl Readings for Shared {
+    fn stale(&self) -> Vec<(&'static str, u64)> {
+        let states = self.links().into_iter();
+        states
+            .map(|state| (state.kind.name(), state.stale.as_secs()))
+            .collect()
+    }
+
     fn maps(&self) -> Vec<MapView> {
         let usage = self.engine().usage();
         let mut maps = datapath::view::maps(&self.reader, &self.bpffs);

@@ -8,10 +8,10 @@ use super::shared::KernelEngine;
 use crate::{
     desired::{Family, Finding},
     engine,
-    source::Problem,
+    source::{Problem, kube::LinkState},
     telemetry::{
         dump::state_name,
-        view::{BackendView, ProblemView, ServicePortView, ServiceView, StatusView},
+        view::{BackendView, ProblemView, ServicePortView, ServiceView, StatusView, WatchView},
     },
 };
 
@@ -38,6 +38,15 @@ pub(super) fn status(engine: &KernelEngine, problems: &[Problem]) -> StatusView 
         .problems
         .extend(engine.findings().iter().map(finding));
     status
+}
+
+/// How a watch is.
+pub(super) fn watch(state: &LinkState) -> WatchView {
+    WatchView {
+        kind: state.kind.name().to_owned(),
+        stale_seconds: state.stale.as_secs(),
+        error: state.error.clone(),
+    }
 }
 
 fn count(number: usize) -> u64 {

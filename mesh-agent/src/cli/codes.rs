@@ -16,7 +16,7 @@ const fn code(code: &'static str, meaning: &'static str, fix: &'static str) -> C
 }
 
 /// All of them, by number.
-pub const CODES: [Code; 21] = [
+pub const CODES: [Code; 25] = [
     code(
         "MESH050",
         "the directory of `--source dir:PATH` cannot be watched",
@@ -26,11 +26,6 @@ pub const CODES: [Code; 21] = [
         "MESH060",
         "the operating system gives no thread or no signals",
         "look at the limits on processes and open files",
-    ),
-    code(
-        "MESH101",
-        "`--source kube`: objects cannot be read from an API server",
-        "use `--source dir:PATH`",
     ),
     code(
         "MESH102",
@@ -121,6 +116,31 @@ pub const CODES: [Code; 21] = [
         "MESH123",
         "`check`: objects have problems",
         "`mesh-agent status` lists them",
+    ),
+    code(
+        "MESH130",
+        "no API server is known",
+        "give `--api-server`, `--kubeconfig` or MESH_AGENT_API_SERVER, or run it in a Pod",
+    ),
+    code(
+        "MESH131",
+        "the kubeconfig cannot be used",
+        "mend it, or give another",
+    ),
+    code(
+        "MESH132",
+        "the Pod's service account cannot be used",
+        "run it in a Pod with a service account, or give `--kubeconfig`",
+    ),
+    code(
+        "MESH133",
+        "the API server's address is no URL",
+        "write https://HOST:PORT",
+    ),
+    code(
+        "MESH134",
+        "certificates or keys of the kubeconfig cannot be used",
+        "look at them",
     ),
 ];
 

@@ -97,6 +97,10 @@ impl Readings for OneOfEach {
         }]
     }
 
+    fn stale(&self) -> Vec<(&'static str, u64)> {
+        vec![("Service", 0)]
+    }
+
     fn counters(&self) -> Vec<(Counter, u64)> {
         Vec::new()
     }

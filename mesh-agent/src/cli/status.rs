@@ -67,6 +67,26 @@ pub(super) fn table(status: &StatusView, paint: &Paint) -> String {
     );
     line("Node", escape(&status.node_name).into_owned());
     line("Source", escape(&status.source).into_owned());
+    for watch in status
+        .watches
+        .iter()
+        .filter(|watch| watch.stale_seconds > 0)
+    {
+        line(
+            "Stale",
+            format!(
+                "{} since {}: {}",
+                escape(&watch.kind),
+                uptime(watch.stale_seconds),
+                escape(
+                    watch
+                        .error
+                        .as_deref()
+                        .unwrap_or("the API server says nothing")
+                )
+            ),
+        );
+    }
     line("Cgroup", escape(&status.cgroup).into_owned());
     if !status.waiting_for.is_empty() {
         line(

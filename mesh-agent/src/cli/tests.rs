@@ -143,7 +143,10 @@ fn wrong_usage_is_two_and_says_so_on_stderr() {
             "--metrics-bind-address",
         ),
         (vec!["run", "--source", "ftp:somewhere"], "--source"),
-        (vec!["run"], "MESH101"),
+        (
+            vec!["run", "--source", "dir:/m", "--api-server", "https://k"],
+            "MESH102",
+        ),
         (vec!["bpf", "sets", "--bpffs", "here"], "MESH103"),
     ] {
         let said = command(

@@ -19,7 +19,12 @@ fn with_source(flags: &[&str]) -> Result<RunConfig, ConfigError> {
 #[test]
 fn defaults_are_those_of_the_design() {
     let config = with_source(&[]).unwrap();
-    assert_eq!(config.source, Path::new("/manifests"));
+    assert_eq!(config.source, SourceConfig::Dir("/manifests".into()));
+    let kube = SourceConfig::Kube {
+        kubeconfig: None,
+        api_server: None,
+    };
+    assert_eq!(super::tests::config(&[]).unwrap().source, kube);
     assert_eq!(config.node_name, "host-1.example");
     assert_eq!(
         config.directories.bpffs,
@@ -51,8 +56,6 @@ fn defaults_are_those_of_the_design() {
 #[test]
 fn each_wrong_setting_names_its_flag_and_a_code() {
     for (flags, code, flag) in [
-        (vec![], "MESH101", "--source"),
-        (vec!["--source", "kube"], "MESH101", "dir:PATH"),
         (
             vec!["--source", "dir:/m", "--kubeconfig", "/k"],
             "MESH102",
@@ -104,7 +107,8 @@ fn each_wrong_setting_names_its_flag_and_a_code() {
 #[test]
 fn a_source_may_be_named_from_where_the_user_stands() {
     let config = config(&["--source", "dir:m"]).unwrap();
-    assert_eq!(config.source, std::env::current_dir().unwrap().join("m"));
+    let whole = std::env::current_dir().unwrap().join("m");
+    assert_eq!(config.source, SourceConfig::Dir(whole));
 }
 
 #[test]

@@ -78,6 +78,9 @@ pub trait Readings: Send + Sync {
     /// Operations on the maps since the agent started.
     fn operations(&self) -> Vec<Operations>;
 
+    /// For how many seconds nothing new could be learnt of each kind that is watched; 0 while its watch works.
+    fn stale(&self) -> Vec<(&'static str, u64)>;
+
     /// What the datapath counted, summed over the CPUs. What is missing counts as zero.
     fn counters(&self) -> Vec<(Counted, u64)>;
 }
@@ -225,6 +228,15 @@ impl Collector for Scrape {
         maps(&self.0.maps(), &mut encoder)?;
         operations(&self.0.operations(), &mut encoder)?;
         counters(&self.0.counters(), &mut encoder)?;
+        gauge(
+            &mut encoder,
+            "mesh_agent_source_stale_seconds",
+            "For how long nothing new could be learnt of a kind; 0 while its watch works.",
+            self.0
+                .stale()
+                .into_iter()
+                .map(|(kind, seconds)| (vec![("kind", kind)], seconds)),
+        )?;
         gauge(
             &mut encoder,
             "mesh_agent_build_info",

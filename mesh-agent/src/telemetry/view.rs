@@ -59,6 +59,9 @@ pub struct StatusView {
     pub reason: Option<String>,
     /// Where objects come from.
     pub source: String,
+    /// The watches, where the source is an API server.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub watches: Vec<WatchView>,
     /// The cgroup2 directory that the programs are attached to.
     pub cgroup: String,
     /// Kinds that have not delivered their first full list.
@@ -80,6 +83,19 @@ pub struct StatusView {
     pub maps: Vec<MapView>,
     /// What is wrong, object by object.
     pub problems: Vec<ProblemView>,
+}
+
+/// How one kind's watch is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WatchView {
+    /// The kind.
+    pub kind: String,
+    /// For how many seconds nothing new could be learnt; 0 while the watch works.
+    pub stale_seconds: u64,
+    /// What is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// One thing that is wrong, and what to do about it.

@@ -4,15 +4,15 @@ use super::typed::readable;
 
 /// What is wrong with which field.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Rejected {
+pub struct Rejected {
     /// Path of the field; empty for the object as a whole.
-    pub(super) field: String,
+    pub field: String,
     /// What is wrong.
-    pub(super) reason: String,
+    pub reason: String,
     /// What to do.
-    pub(super) fix: &'static str,
+    pub fix: &'static str,
     /// Lines between the object's first and the field's.
-    pub(super) lines_below: u64,
+    pub lines_below: u64,
 }
 
 impl Rejected {

@@ -18,12 +18,15 @@ mod yaml;
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::{core::v1, discovery::v1 as discovery};
+use k8s_openapi::{
+    api::{core::v1, discovery::v1 as discovery},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 
 use super::{Problem, problem::brief};
-use crate::model::{Kind, Object, ObjectId};
+use crate::model::{Kind, Object, ObjectId, ObjectName};
 use document::{Body, Item};
-use field::Rejected;
+pub use field::Rejected;
 use head::Head;
 use typed::{typed, typed_by_others};
 
@@ -60,6 +63,118 @@ impl Decoded {
             unreadable: true,
             ..Self::default()
         }
+    }
+}
+
+/// An object as an API server delivers it.
+pub trait Manifest {
+    /// Its kind.
+    const KIND: Kind;
+
+    /// Its metadata.
+    fn metadata(&self) -> &ObjectMeta;
+
+    /// The model's object; None for one that is not ours.
+    fn to_object(
+        &self,
+        options: &Options,
+        interner: &mut Interner,
+        notes: &mut Vec<Rejected>,
+    ) -> Result<Option<Object>, Rejected>;
+}
+
+impl Manifest for v1::Service {
+    const KIND: Kind = Kind::Service;
+
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn to_object(
+        &self,
+        options: &Options,
+        interner: &mut Interner,
+        notes: &mut Vec<Rejected>,
+    ) -> Result<Option<Object>, Rejected> {
+        let service = service::convert(self, options, interner, notes)?;
+        Ok(service.map(Object::Service))
+    }
+}
+
+impl Manifest for discovery::EndpointSlice {
+    const KIND: Kind = Kind::EndpointSlice;
+
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn to_object(
+        &self,
+        _: &Options,
+        interner: &mut Interner,
+        notes: &mut Vec<Rejected>,
+    ) -> Result<Option<Object>, Rejected> {
+        let slice = endpoint_slice::convert(self, interner, notes)?;
+        Ok(slice.map(Object::EndpointSlice))
+    }
+}
+
+impl Manifest for v1::Node {
+    const KIND: Kind = Kind::Node;
+
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn to_object(
+        &self,
+        _: &Options,
+        interner: &mut Interner,
+        notes: &mut Vec<Rejected>,
+    ) -> Result<Option<Object>, Rejected> {
+        let node = node::convert(self, interner, notes)?;
+        Ok(Some(Object::Node(node)))
+    }
+}
+
+/// What became of an object.
+#[derive(Debug)]
+pub struct Converted {
+    /// The model's object; None for one that is not ours; an error if it cannot be used.
+    pub object: Result<Option<Object>, ()>,
+    /// What is wrong with it, or with a part of it that is left out.
+    pub problems: Vec<Problem>,
+}
+
+/// From an API server's object to the model's.
+pub fn convert<M: Manifest>(manifest: &M, options: &Options, interner: &mut Interner) -> Converted {
+    let mut notes = Vec::new();
+    let object = match manifest.to_object(options, interner, &mut notes) {
+        Ok(object) => Ok(object),
+        Err(rejected) => {
+            notes.push(rejected);
+            Err(())
+        }
+    };
+    let metadata = manifest.metadata();
+    let name = ObjectName::new(
+        metadata.namespace.as_deref().unwrap_or_default(),
+        metadata.name.as_deref().unwrap_or_default(),
+    );
+    let label = ObjectId {
+        kind: M::KIND,
+        name,
+    };
+    let problem = |rejected: Rejected| Problem {
+        object: Some(label.to_string()),
+        field: (!rejected.field.is_empty()).then(|| brief(&rejected.field)),
+        reason: brief(&rejected.reason),
+        fix: rejected.fix.to_owned(),
+        ..Problem::default()
+    };
+    Converted {
+        problems: notes.into_iter().map(problem).collect(),
+        object,
     }
 }
 
@@ -163,14 +278,10 @@ impl Collector<'_> {
         let interner = &mut *self.interner;
         match (head.api_version.as_str(), head.kind.as_str()) {
             ("v1", "Service") => {
-                let manifest = typed::<v1::Service>(body)?;
-                let service = service::convert(&manifest, self.options, interner, notes)?;
-                Ok(service.map(Object::Service))
+                typed::<v1::Service>(body)?.to_object(self.options, interner, notes)
             }
             ("discovery.k8s.io/v1", "EndpointSlice") => {
-                let manifest = typed::<discovery::EndpointSlice>(body)?;
-                let slice = endpoint_slice::convert(&manifest, interner, notes)?;
-                Ok(slice.map(Object::EndpointSlice))
+                typed::<discovery::EndpointSlice>(body)?.to_object(self.options, interner, notes)
             }
             ("v1", "Pod") => {
                 let manifest = typed_by_others::<v1::Pod>(body, notes)?;
@@ -179,8 +290,7 @@ impl Collector<'_> {
             }
             ("v1", "Node") => {
                 let manifest = typed_by_others::<v1::Node>(body, notes)?;
-                let node = node::convert(&manifest, interner, notes)?;
-                Ok(Some(Object::Node(node)))
+                manifest.to_object(self.options, interner, notes)
             }
             ("v1", "Namespace") => {
                 let manifest = typed_by_others::<v1::Namespace>(body, notes)?;

@@ -104,6 +104,12 @@ impl DirSource {
         Ok((source, Stop(stop)))
     }
 
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Reads everything, then what changes, until stopped or until the sink has enough.
     pub fn run(mut self, mut sink: impl FnMut(Batch) -> ControlFlow<()>) {
         if self.first(&mut sink).is_break() {

@@ -27,6 +27,10 @@ impl Readings for Fixed {
         }]
     }
 
+    fn stale(&self) -> Vec<(&'static str, u64)> {
+        vec![("Service", 0)]
+    }
+
     fn counters(&self) -> Vec<(Counted, u64)> {
         vec![
             (Counted::Forwarded, 7),

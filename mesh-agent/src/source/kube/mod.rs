@@ -1,0 +1,409 @@
+//! The source `kube`: watches of Services, EndpointSlices and the own Node. Pods and Namespaces are not asked for:
+//! EndpointSlices say where Pods are.
+//!
+//! An API server that is away changes nothing: what was told stays, and the next list is compared with it.
+
+mod address;
+mod connect;
+mod link;
+mod remembered;
+mod table;
+mod trouble;
+mod watch;
+
+use std::{
+    collections::BTreeMap,
+    ops::ControlFlow,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::api::{core::v1, discovery::v1 as discovery};
+use kube::{Api, Client};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
+
+use super::{Batch, Problem, decode};
+use crate::model::{Change, Kind};
+pub use address::{Known, NoServer, Server, Servers};
+pub use connect::{ConnectError, Identity, has_service_account};
+pub use link::{LinkState, Links};
+use remembered::Remembered;
+use table::Table;
+use watch::{Output, Settings, Told};
+
+/// How often links are looked at when no watch says anything.
+const TICK: Duration = Duration::from_millis(500);
+/// After so long without a watch that works the next server is tried, where there are several.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between tries to reach a server.
+const WAIT: Duration = Duration::from_millis(500);
+/// What watches may be ahead of the engine.
+const AHEAD: usize = 1024;
+/// A server that does not answer the first question in this time is taken to be away.
+const FIRST_ANSWER: Duration = Duration::from_secs(10);
+
+/// What the source is told.
+#[derive(Clone, Debug)]
+pub struct KubeOptions {
+    /// What is known of where the API server is, but for what is remembered.
+    pub known: Known,
+    /// Who asks.
+    pub identity: Identity,
+    /// This node's name.
+    pub node: String,
+    /// Where the API server's addresses are remembered.
+    pub run_dir: PathBuf,
+    /// Which objects are ours.
+    pub decode: decode::Options,
+}
+
+/// The source.
+#[derive(Debug)]
+pub struct KubeSource {
+    options: KubeOptions,
+    servers: Servers,
+    links: Links,
+    tables: BTreeMap<Kind, Arc<Mutex<Table>>>,
+    remembered: Remembered,
+    /// What is wrong with the watches, or with reaching a server at all.
+    troubles: BTreeMap<Option<Kind>, Problem>,
+    told: Vec<Problem>,
+    incomplete: bool,
+    stopped: oneshot::Receiver<()>,
+}
+
+/// Ends the source from another thread.
+#[derive(Debug)]
+pub struct Stop(Option<oneshot::Sender<()>>);
+
+impl Stop {
+    /// The source's `run` returns soon.
+    pub fn stop(&mut self) {
+        if let Some(stop) = self.0.take()
+            && stop.send(()).is_err()
+        {
+            tracing::debug!("the source has ended already");
+        }
+    }
+}
+
+/// Why nobody goes on.
+struct Ended;
+
+impl KubeSource {
+    /// Nothing is asked yet.
+    ///
+    /// # Errors
+    /// No server is known.
+    pub fn open(options: KubeOptions) -> Result<(Self, Stop), NoServer> {
+        let remembered = Remembered::read(&options.run_dir);
+        let known = Known {
+            remembered: remembered.addresses().to_vec(),
+            ..options.known.clone()
+        };
+        let servers = address::choose(&known)?;
+        if let Some(warning) = &servers.warning {
+            tracing::warn!("{warning}");
+        }
+        let table = |kind| Arc::new(Mutex::new(Table::new(kind, options.decode.clone())));
+        let (stop, stopped) = oneshot::channel();
+        let source = Self {
+            tables: link::WATCHED.map(|kind| (kind, table(kind))).into(),
+            servers,
+            links: Links::new(Instant::now()),
+            remembered,
+            troubles: BTreeMap::new(),
+            told: Vec::new(),
+            incomplete: false,
+            stopped,
+            options,
+        };
+        Ok((source, Stop(Some(stop))))
+    }
+
+    /// How the watches are, for whoever wants to know while the source runs.
+    #[must_use]
+    pub fn links(&self) -> Links {
+        self.links.clone()
+    }
+
+    /// The servers that will be tried, as people name them.
+    #[must_use]
+    pub fn servers(&self) -> String {
+        let names = self.servers.servers.iter().map(name);
+        names.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Watches until stopped or until the sink has enough.
+    pub fn run(mut self, mut sink: impl FnMut(Batch) -> ControlFlow<()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        match runtime {
+            Ok(runtime) => runtime.block_on(async {
+                // That it has ended is all there is to know.
+                let Ended = self.watch(&mut sink).await;
+            }),
+            Err(error) => {
+                tracing::error!(%error, "the source has no event queue: nothing is watched")
+            }
+        }
+    }
+
+    async fn watch(&mut self, sink: &mut impl FnMut(Batch) -> ControlFlow<()>) -> Ended {
+        let unwatched = Kind::ALL
+            .into_iter()
+            .filter(|kind| !self.tables.contains_key(kind));
+        let unwatched = unwatched.map(Change::Synced).collect();
+        if self.tell(unwatched, Instant::now(), sink).is_break() {
+            return Ended;
+        }
+        let servers = self.servers.servers.clone();
+        for server in servers.iter().cycle() {
+            let outcome = match self.reach(server).await {
+                Ok((client, streaming)) => self.follow(&client, streaming, sink).await,
+                Err(problem) => {
+                    self.troubles.insert(None, problem);
+                    self.pause(sink).await
+                }
+            };
+            if outcome.is_break() {
+                return Ended;
+            }
+        }
+        Ended
+    }
+
+    /// A client for a server that answers, and whether it may know streaming lists.
+    async fn reach(&self, server: &Server) -> Result<(Client, bool), Problem> {
+        let client = connect::client(server, &self.options.identity, &self.links).await;
+        let client = client.map_err(|error| of_connect(&error))?;
+        let answer = tokio::time::timeout(FIRST_ANSWER, client.apiserver_version()).await;
+        match answer {
+            Ok(Ok(version)) => {
+                tracing::info!(server = name(server), version = version.git_version, "connected");
+                Ok((client, may_stream(&version.major, &version.minor)))
+            }
+            // It is there; what it has against us each watch will say.
+            Ok(Err(kube::Error::Api(_))) => Ok((client, false)),
+            Ok(Err(error)) => Err(trouble::of_server(&name(server), &error)),
+            Err(_) => Err(Problem {
+                object: Some(format!("API server {}", name(server))),
+                reason: format!("it says nothing within {} s", FIRST_ANSWER.as_secs()),
+                fix: "what is in force stays, and it is tried again; see what is between it and this node".to_owned(),
+                ..Problem::default()
+            }),
+        }
+    }
+
+    /// Waits a little, and ends when told to.
+    async fn pause(&mut self, sink: &mut impl FnMut(Batch) -> ControlFlow<()>) -> ControlFlow<()> {
+        self.tell(Vec::new(), Instant::now(), sink)?;
+        tokio::select! {
+            _ = &mut self.stopped => ControlFlow::Break(()),
+            () = tokio::time::sleep(WAIT) => ControlFlow::Continue(()),
+        }
+    }
+
+    /// Follows one server, for ever or until another should be tried.
+    async fn follow(
+        &mut self,
+        client: &Client,
+        streaming: bool,
+        sink: &mut impl FnMut(Batch) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let (told, mut hears) = mpsc::channel(AHEAD);
+        let watches = self.start(client, streaming, &told);
+        self.troubles.remove(&None);
+        let mut working = Instant::now();
+        loop {
+            let first = tokio::select! {
+                _ = &mut self.stopped => return ControlFlow::Break(()),
+                first = hears.recv() => first,
+                () = tokio::time::sleep(TICK) => None,
+            };
+            let (changes, received) = self.gather(first, &mut hears);
+            self.tell(changes, received, sink)?;
+            if !self.links.are_all_broken() {
+                working = Instant::now();
+            }
+            if self.servers.servers.len() > 1 && working.elapsed() > PATIENCE {
+                drop(watches);
+                return ControlFlow::Continue(());
+            }
+        }
+    }
+
+    /// The watches; they end when what is returned is dropped.
+    fn start(&self, client: &Client, streaming: bool, told: &mpsc::Sender<Told>) -> JoinSet<()> {
+        let seed = crate::datapath::monotonic_nanoseconds();
+        let settings = |labels: Option<&str>, fields: Option<String>| Settings {
+            labels: labels.map(ToOwned::to_owned),
+            fields,
+            streaming,
+            seed,
+        };
+        let output = |kind| {
+            let table = self.tables.get(&kind).map(Arc::clone);
+            table.map(|table| Output {
+                table,
+                told: told.clone(),
+            })
+        };
+        let mut watches = JoinSet::new();
+        if let Some(output) = output(Kind::Service) {
+            let services: Api<v1::Service> = Api::all(client.clone());
+            let labels = proxy_name(self.options.decode.proxy_name.as_deref());
+            watches.spawn(watch::run(services, settings(Some(&labels), None), output));
+        }
+        if let Some(output) = output(Kind::EndpointSlice) {
+            let slices: Api<discovery::EndpointSlice> = Api::all(client.clone());
+            let labels = "!service.kubernetes.io/headless";
+            watches.spawn(watch::run(slices, settings(Some(labels), None), output));
+        }
+        if let Some(output) = output(Kind::Node) {
+            let nodes: Api<v1::Node> = Api::all(client.clone());
+            let own = format!("metadata.name={}", self.options.node);
+            watches.spawn(watch::run(nodes, settings(None, Some(own)), output));
+        }
+        watches
+    }
+
+    /// Everything that is at hand.
+    fn gather(
+        &mut self,
+        first: Option<Told>,
+        hears: &mut mpsc::Receiver<Told>,
+    ) -> (Vec<Change>, Instant) {
+        let (mut changes, mut received) = (Vec::new(), Instant::now());
+        let mut next = first;
+        while let Some(told) = next {
+            match told {
+                Told::Changes(more, at) => {
+                    changes.extend(more);
+                    received = received.min(at);
+                }
+                Told::Failed(kind, problem) => {
+                    self.links.failed(kind, &problem.reason);
+                    self.troubles.insert(Some(kind), problem);
+                }
+            }
+            next = (changes.len() < AHEAD)
+                .then(|| hears.try_recv().ok())
+                .flatten();
+        }
+        (changes, received)
+    }
+
+    /// Tells what changed, if anything did.
+    fn tell(
+        &mut self,
+        mut changes: Vec<Change>,
+        received: Instant,
+        sink: &mut impl FnMut(Batch) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        for slice in changes.iter().filter_map(table::api_servers) {
+            self.remembered.note(slice);
+        }
+        changes.extend(self.completeness());
+        let problems = self.problems();
+        let problems = (problems != self.told).then(|| {
+            self.told.clone_from(&problems);
+            problems
+        });
+        if changes.is_empty() && problems.is_none() {
+            return ControlFlow::Continue(());
+        }
+        sink(Batch {
+            changes,
+            problems,
+            received,
+        })
+    }
+
+    fn completeness(&mut self) -> Option<Change> {
+        let incomplete = self.tables().any(|table| table.is_incomplete());
+        let changed = incomplete != std::mem::replace(&mut self.incomplete, incomplete);
+        changed.then_some(Change::Incomplete(incomplete))
+    }
+
+    /// What is wrong now: a watch that works again is none of it.
+    fn problems(&mut self) -> Vec<Problem> {
+        for state in self.links.states(Instant::now()) {
+            if state.error.is_none() {
+                self.troubles.remove(&Some(state.kind));
+            }
+        }
+        let mut problems: Vec<Problem> = self.troubles.values().cloned().collect();
+        for table in self.tables() {
+            problems.extend(table.problems().cloned());
+        }
+        problems
+    }
+
+    fn tables(&self) -> impl Iterator<Item = MutexGuard<'_, Table>> {
+        let tables = self.tables.values();
+        tables.map(|table| table.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn name(server: &Server) -> String {
+    match server {
+        Server::Url(url) => url.clone(),
+        Server::Kubeconfig => "of the kubeconfig".to_owned(),
+    }
+}
+
+fn of_connect(error: &ConnectError) -> Problem {
+    Problem {
+        object: Some("API server".to_owned()),
+        reason: error.to_string(),
+        fix: "it is tried again".to_owned(),
+        ..Problem::default()
+    }
+}
+
+/// Services that are ours, as kube-proxy selects them.
+fn proxy_name(name: Option<&str>) -> String {
+    const LABEL: &str = "service.kubernetes.io/service-proxy-name";
+    match name {
+        None => format!("!{LABEL}"),
+        Some(name) => format!("{LABEL}={name}"),
+    }
+}
+
+/// Kubernetes 1.27 is the first that understands the question; whether it says yes is another matter.
+fn may_stream(major: &str, minor: &str) -> bool {
+    let number = |text: &str| -> u32 {
+        let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().unwrap_or_default()
+    };
+    (number(major), number(minor)) >= (1, 27)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert!(may_stream("1", "36") && may_stream("1", "27+") && may_stream("2", "0"));
+        assert!(!may_stream("1", "26") && !may_stream("", ""));
+    }
+
+    #[test]
+    fn services_are_selected_as_kube_proxy_does() {
+        assert_eq!(
+            proxy_name(None),
+            "!service.kubernetes.io/service-proxy-name"
+        );
+        assert_eq!(
+            proxy_name(Some("mesh")),
+            "service.kubernetes.io/service-proxy-name=mesh"
+        );
+    }
+}
