@@ -120,6 +120,9 @@ pub(super) trait Accept {
 #[derive(Clone, Default)]
 struct Peers(Arc<Mutex<BTreeMap<IpAddr, usize>>>);
 
+/// An address has as many connections as it may.
+struct Crowded;
+
 /// One of an address's connections, until it is dropped.
 struct Place {
     peers: Peers,
@@ -127,6 +130,18 @@ struct Place {
 }
 
 impl Peers {
+    /// A place for a connection from an address; an error for an address that has as many as it may.
+    fn admit(&self, peer: Option<IpAddr>) -> Result<Option<Place>, Crowded> {
+        let Some(peer) = peer else {
+            return Ok(None);
+        };
+        let place = self.place(peer).ok_or(Crowded);
+        if place.is_err() {
+            tracing::debug!(%peer, "an address with too many connections was turned away");
+        }
+        place.map(Some)
+    }
+
     /// None for an address that has as many as it may.
     fn place(&self, peer: IpAddr) -> Option<Place> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -163,14 +178,9 @@ pub(super) async fn serve<L: Accept>(listener: L, routes: Routes, mut stop: watc
         };
         match accepted {
             Ok(Some((stream, peer))) => {
-                let place = peer.map(|peer| peers.place(peer));
-                if matches!(place, Some(None)) {
-                    tracing::debug!(
-                        ?peer,
-                        "an address with too many connections was turned away"
-                    );
+                let Ok(place) = peers.admit(peer) else {
                     continue;
-                }
+                };
                 let (routes, stop) = (Arc::clone(&routes), stop.clone());
                 tokio::spawn(async move {
                     connection(stream, routes, stop).await;
