@@ -6,6 +6,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"runtime"
 
 	"github.com/spf13/cobra"
 	"go.etcd.io/etcd/server/v3/etcdmain"
@@ -13,9 +14,9 @@ import (
 	_ "k8s.io/component-base/logs/json/register"
 	_ "k8s.io/component-base/metrics/prometheus/clientgo"
 	_ "k8s.io/component-base/metrics/prometheus/version"
-	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
-	controllers "k8s.io/kubernetes/cmd/kube-controller-manager/app"
-	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
+	apiserverapp "k8s.io/kubernetes/cmd/kube-apiserver/app"
+	controllersapp "k8s.io/kubernetes/cmd/kube-controller-manager/app"
+	proxyapp "k8s.io/kubernetes/cmd/kube-proxy/app"
 )
 
 const usage = "usage: control-plane up|etcd|kube-apiserver|kube-controller-manager|kube-proxy [flags]"
@@ -26,22 +27,29 @@ func main() {
 		os.Exit(2)
 	}
 	switch os.Args[1] {
+	case "up":
+		// Its children must be started by a thread that lives as long as the process.
+		runtime.LockOSThread()
+		if err := up(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "control-plane up:", err)
+			os.Exit(1)
+		}
 	case "etcd":
 		etcdmain.Main(os.Args[1:])
 	case "kube-apiserver":
-		component(apiserver.NewAPIServerCommand())
+		run(apiserverapp.NewAPIServerCommand())
 	case "kube-controller-manager":
-		component(controllers.NewControllerManagerCommand())
+		run(controllersapp.NewControllerManagerCommand())
 	case "kube-proxy":
-		component(proxy.NewProxyCommand())
+		run(proxyapp.NewProxyCommand())
 	default:
 		fmt.Fprintln(os.Stderr, usage)
 		os.Exit(2)
 	}
 }
 
-// component runs a component as if it were a binary of its own.
-func component(command *cobra.Command) {
+// run runs a component as if it were a binary of its own.
+func run(command *cobra.Command) {
 	os.Args = os.Args[1:]
 	os.Exit(cli.Run(command))
 }
