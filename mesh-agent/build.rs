@@ -103,6 +103,7 @@ impl Compiler {
         };
         command.current_dir(root).args([
             "build",
+            "--locked",
             "--package",
             "mesh-ebpf",
             "--bin",

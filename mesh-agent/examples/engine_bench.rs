@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, sync::Arc, time::Instant};
 
 use mesh_agent::{
     apply::{Clock, MapWriter, WriteError},
-    engine::{Engine, Random},
+    engine::{Engine, SplitMix},
     model::{
         Change, Endpoint, EndpointSlice, Kind, Object, ObjectName, Protocol, Service, ServicePort,
         ServiceType, SlicePort, TargetPort,
@@ -35,15 +35,6 @@ struct Since(Instant);
 impl Clock for Since {
     fn now(&self) -> Time {
         self.0.elapsed()
-    }
-}
-
-/// No write fails here, so nothing is retried.
-struct NoRetries;
-
-impl Random for NoRetries {
-    fn next(&mut self) -> u64 {
-        0
     }
 }
 
@@ -83,6 +74,7 @@ fn slice(n: u32, first: u32) -> EndpointSlice {
             port: 8080,
         }],
         endpoints: (0..ENDPOINTS).map(endpoint).collect(),
+        triggered: None,
     }
 }
 
@@ -106,7 +98,7 @@ fn main() {
     };
     let applied = Applied::new(capacities);
     let clock = Since(Instant::now());
-    let mut engine = Engine::new(Store::default(), applied, Nothing, clock, NoRetries);
+    let mut engine = Engine::new(Store::default(), applied, Nothing, clock, SplitMix(1));
     let started = Instant::now();
     for n in 0..SERVICES {
         let objects = [

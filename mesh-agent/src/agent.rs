@@ -3,6 +3,7 @@
 //! signal to stop. Stopping leaves the datapath in force.
 
 mod housekeeping;
+mod passes;
 mod programmer;
 mod shared;
 mod views;
@@ -10,6 +11,7 @@ mod views;
 use std::{
     ops::ControlFlow,
     sync::{Arc, mpsc},
+    time::Instant,
 };
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,7 +27,10 @@ use crate::{
         Batch, decode,
         dir::{DirSource, SourceError, Stop},
     },
-    telemetry::{log::LogHandle, metrics::Metrics},
+    telemetry::{
+        log::LogHandle,
+        metrics::{Metrics, StartupStage},
+    },
 };
 use shared::Shared;
 
@@ -77,6 +82,7 @@ pub fn run(
     };
     let (source, stop) = DirSource::open(&config.source, options)?;
     let sizes = Sizes::from(&config.capacities);
+    let began = Instant::now();
     let bpffs = config.directories.bpffs.clone();
     let opened = Datapath::open(&Options {
         bpffs,
@@ -88,6 +94,7 @@ pub fn run(
     }
     let shared = Arc::new(Shared::new(config, sizes, opened, log)?);
     let metrics = Metrics::new(Arc::clone(&shared) as Arc<_>);
+    metrics.started(StartupStage::Load, began.elapsed());
     // The ports are bound before anything is written: an agent that cannot be asked does not begin.
     let servers = servers::serve(
         &config.servers,

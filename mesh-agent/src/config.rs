@@ -3,7 +3,7 @@
 
 use std::{
     ffi::OsString,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -12,6 +12,11 @@ use crate::{
     cli::args::{CapacityArgs, RunArgs},
     telemetry::log::{Format, Level},
 };
+use kube_proxy::KubeProxyFile;
+
+mod kube_proxy;
+
+pub use kube_proxy::FileError;
 
 /// Why the settings cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +62,9 @@ pub enum ConfigError {
         /// What was given, or the host's name.
         name: String,
     },
+    /// kube-proxy's configuration file cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// Two servers on one address.
     #[error(
         "MESH106 --metrics-bind-address {address}: --healthz-bind-address is the same; choose another port for one"
@@ -88,6 +96,8 @@ pub struct RunConfig {
     pub logging: LoggingConfig,
     /// Run although another program translates Services on our hooks.
     pub force: bool,
+    /// What in --config has no meaning here.
+    pub warnings: Vec<String>,
 }
 
 /// --source.
@@ -145,6 +155,16 @@ pub struct LoggingConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bind<const PORT: u16>(pub Option<SocketAddr>);
 
+/// As kube-proxy has them.
+const HEALTHZ: Bind<10256> = Bind(Some(SocketAddr::new(
+    IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    10256,
+)));
+const METRICS: Bind<10249> = Bind(Some(SocketAddr::new(
+    IpAddr::V4(Ipv4Addr::LOCALHOST),
+    10249,
+)));
+
 impl RunConfig {
     /// From the flags. `host_name` is asked only when no flag names the node.
     pub fn new(
@@ -153,9 +173,11 @@ impl RunConfig {
         host_name: impl FnOnce() -> OsString,
     ) -> Result<Self, ConfigError> {
         let directories = directories.checked()?;
+        let file = args.config.as_deref().map(KubeProxyFile::read);
+        let file = file.transpose()?.unwrap_or_default();
         Ok(Self {
             source: source(&args)?,
-            node_name: node_name(args.node_name, host_name)?,
+            node_name: node_name(args.node_name.or(file.node_name), host_name)?,
             service_proxy_name: args.service_proxy_name,
             cgroup: args
                 .cgroup
@@ -164,16 +186,28 @@ impl RunConfig {
             capacities: args.capacities.into(),
             servers: ServersConfig {
                 run_dir: directories.run_dir.clone(),
-                healthz: args.healthz_bind_address.0,
-                metrics: args.metrics_bind_address.0,
+                healthz: args
+                    .healthz_bind_address
+                    .or(file.healthz)
+                    .unwrap_or(HEALTHZ)
+                    .0,
+                metrics: args
+                    .metrics_bind_address
+                    .or(file.metrics)
+                    .unwrap_or(METRICS)
+                    .0,
             }
             .checked()?,
             directories,
             logging: LoggingConfig {
-                format: args.logging_format,
-                level: args.log_level,
+                format: args
+                    .logging_format
+                    .or(file.logging_format)
+                    .unwrap_or_default(),
+                level: args.log_level.or(file.log_level).unwrap_or_default(),
             },
             force: args.force,
+            warnings: file.warnings,
         })
     }
 }

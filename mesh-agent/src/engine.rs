@@ -4,6 +4,7 @@
 mod audit;
 mod findings;
 mod queue;
+mod random;
 mod view;
 
 use std::collections::BTreeMap;
@@ -20,13 +21,8 @@ use crate::{
 use findings::Findings;
 use queue::{Queue, Retry};
 
+pub use random::{Random, SplitMix};
 pub use view::{BackendView, PortView, ServiceView};
-
-/// Random numbers, for retries that do not all come at one time.
-pub trait Random {
-    /// Any number, each as likely.
-    fn next(&mut self) -> u64;
-}
 
 /// What one step did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -24,6 +24,7 @@ pub struct Place {
     name: String,
     netns: PathBuf,
     cgroup: PathBuf,
+    cpu: Option<usize>,
 }
 
 impl Place {
@@ -33,6 +34,16 @@ impl Place {
             name: name.to_owned(),
             netns: netns.to_owned(),
             cgroup: cgroup.to_owned(),
+            cpu: None,
+        }
+    }
+
+    /// The same, and what runs there stays on one processor: for measurements that are compared.
+    #[must_use]
+    pub fn on_cpu(&self, cpu: usize) -> Self {
+        Self {
+            cpu: Some(cpu),
+            ..self.clone()
         }
     }
 
@@ -57,6 +68,9 @@ impl Place {
         let mut command = Command::new(traffic_binary()?);
         command.arg("in").arg("--netns").arg(&self.netns);
         command.arg("--cgroup").arg(&self.cgroup);
+        if let Some(cpu) = self.cpu {
+            command.arg("--cpu").arg(cpu.to_string());
+        }
         command.arg("--").arg(program).args(arguments);
         command.stdin(Stdio::null());
         Ok(command)

@@ -50,6 +50,15 @@ impl Scene {
         Self::with(lab, families, 4, &AgentOptions::default())
     }
 
+    /// A Service with four pods in both families, and all of it works.
+    pub fn settled(lab: &mut Lab) -> Result<Self> {
+        let scene = Self::new(lab, Families::Dual)?;
+        for to in scene.all("http") {
+            scene.settle(to)?;
+        }
+        Ok(scene)
+    }
+
     /// A Service with so many pods, `web-0` and on, in turn on both nodes; an agent of choice.
     pub fn with(
         lab: &mut Lab,

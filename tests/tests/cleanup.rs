@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use mesh_lab::{Call, Families, Needs, Scene, eventually, test, traffic::Failure};
+use mesh_lab::{Call, Needs, Scene, eventually, test, traffic::Failure};
 
 fn tree(path: &Path) -> Vec<PathBuf> {
     let mut paths = Vec::new();
@@ -24,18 +24,10 @@ fn tree(path: &Path) -> Vec<PathBuf> {
     paths
 }
 
-fn scene(lab: &mut mesh_lab::Lab) -> Result<Scene> {
-    let scene = Scene::new(lab, Families::Dual)?;
-    for to in scene.all("http") {
-        scene.settle(to)?;
-    }
-    Ok(scene)
-}
-
 #[test]
 fn a_dry_run_names_everything_and_changes_nothing() -> Result<()> {
     test("cleanup-dry", Needs::Agent, |lab| {
-        let mut scene = scene(lab)?;
+        let mut scene = Scene::settled(lab)?;
         scene.agent.terminate()?;
         let before = (tree(&scene.one.bpffs()), tree(&scene.one.run_dir()));
         ensure!(!before.0.is_empty(), "nothing is pinned");
@@ -60,7 +52,7 @@ fn a_dry_run_names_everything_and_changes_nothing() -> Result<()> {
 #[test]
 fn nothing_is_left() -> Result<()> {
     test("cleanup", Needs::Agent, |lab| {
-        let mut scene = scene(lab)?;
+        let mut scene = Scene::settled(lab)?;
         scene.agent.terminate()?;
         scene.one.cli(&["cleanup"])?.ok()?;
         ensure!(
@@ -90,7 +82,7 @@ fn nothing_is_left() -> Result<()> {
 #[test]
 fn what_is_not_ours_stays() -> Result<()> {
     test("cleanup-others", Needs::Agent, |lab| {
-        let mut scene = scene(lab)?;
+        let mut scene = Scene::settled(lab)?;
         scene.agent.terminate()?;
         let note = scene.one.run_dir().join("somebody's-note");
         fs::write(&note, "not ours")?;
@@ -108,7 +100,7 @@ fn what_is_not_ours_stays() -> Result<()> {
 #[test]
 fn an_agent_that_was_killed_is_cleaned_up_after() -> Result<()> {
     test("cleanup-killed", Needs::Agent, |lab| {
-        let mut scene = scene(lab)?;
+        let mut scene = Scene::settled(lab)?;
         scene.agent.kill()?;
         scene.one.cli(&["cleanup"])?.ok()?;
         eventually("nothing is left", || {

@@ -1,20 +1,12 @@
 //! The agent dies, ends, comes back and is handed over, all under load: traffic goes on as last programmed.
 
 use anyhow::{Result, ensure};
-use mesh_lab::{AgentOptions, Condition, Everyday, Families, Needs, Scene, eventually, test};
-
-fn scene(lab: &mut mesh_lab::Lab) -> Result<Scene> {
-    let scene = Scene::new(lab, Families::Dual)?;
-    for to in scene.all("http") {
-        scene.settle(to)?;
-    }
-    Ok(scene)
-}
+use mesh_lab::{AgentOptions, Condition, Everyday, Needs, Scene, eventually, test};
 
 #[test]
 fn killing_and_restarting_the_agent_is_not_noticed() -> Result<()> {
     test("kill", Needs::Agent, |lab| {
-        let mut scene = scene(lab)?;
+        let mut scene = Scene::settled(lab)?;
         let traffic = Everyday::start(&scene)?;
         for _ in 0..3 {
             scene.agent.kill()?;
@@ -29,7 +21,7 @@ fn killing_and_restarting_the_agent_is_not_noticed() -> Result<()> {
 #[test]
 fn an_agent_that_is_killed_while_it_starts_harms_nothing() -> Result<()> {
     test("kill-start", Needs::Agent, |lab| {
-        let mut scene = scene(lab)?;
+        let mut scene = Scene::settled(lab)?;
         let traffic = Everyday::start(&scene)?;
         scene.agent.kill()?;
         for milliseconds in [0, 1, 2, 5, 10, 20, 40, 80, 160, 320] {
@@ -47,7 +39,7 @@ fn an_agent_that_is_killed_while_it_starts_harms_nothing() -> Result<()> {
 #[test]
 fn an_agent_that_is_ended_leaves_the_datapath_in_force() -> Result<()> {
     test("term", Needs::Agent, |lab| {
-        let mut scene = scene(lab)?;
+        let mut scene = Scene::settled(lab)?;
         let traffic = Everyday::start(&scene)?;
         let status = scene.agent.terminate()?;
         ensure!(status.success(), "{status}: {}", scene.agent.said());
@@ -62,7 +54,7 @@ fn an_agent_that_is_ended_leaves_the_datapath_in_force() -> Result<()> {
 #[test]
 fn what_changed_while_no_agent_ran_is_made_good() -> Result<()> {
     test("changes", Needs::Agent, |lab| {
-        let mut scene = scene(lab)?;
+        let mut scene = Scene::settled(lab)?;
         scene.agent.kill()?;
         let before = scene.web.ready();
         scene.web.set("web-0", Condition::Gone)?;
@@ -81,7 +73,7 @@ fn what_changed_while_no_agent_ran_is_made_good() -> Result<()> {
 #[test]
 fn a_service_that_went_while_no_agent_ran_is_removed() -> Result<()> {
     test("removed", Needs::Agent, |lab| {
-        let mut scene = scene(lab)?;
+        let mut scene = Scene::settled(lab)?;
         scene.agent.kill()?;
         scene.source.remove("web.json")?;
         scene.agent = scene.one.agent()?;
@@ -98,7 +90,7 @@ fn a_service_that_went_while_no_agent_ran_is_removed() -> Result<()> {
 #[test]
 fn a_second_agent_waits_and_takes_over() -> Result<()> {
     test("hand-over", Needs::Agent, |lab| {
-        let mut scene = scene(lab)?;
+        let mut scene = Scene::settled(lab)?;
         let traffic = Everyday::start(&scene)?;
         let second = scene.one.start_agent(&AgentOptions::default())?;
         let first = scene.agent.pid().to_string();
@@ -123,11 +115,36 @@ fn a_second_agent_waits_and_takes_over() -> Result<()> {
     })
 }
 
+/// A file that broke while no agent ran holds what was in force: that stays until the file can be read.
+#[test]
+fn a_file_that_is_broken_at_the_start_takes_nothing_away() -> Result<()> {
+    test("broken", Needs::Agent, |lab| {
+        let mut scene = Scene::settled(lab)?;
+        let traffic = Everyday::start(&scene)?;
+        scene.agent.kill()?;
+        let good = std::fs::read(lab.manifests().join("web.json"))?;
+        scene.source.write_raw("web.json", b"{")?;
+        scene.agent = scene.one.agent()?;
+        ensure!(
+            scene.agent.said().contains("web.json"),
+            "{}",
+            scene.agent.said()
+        );
+        for to in scene.all("http") {
+            scene.settle(to)?;
+        }
+        scene.source.write_raw("web.json", &good)?;
+        scene.web.set("web-0", Condition::Unready)?;
+        scene.publish()?;
+        traffic.stop_clean().map(drop)
+    })
+}
+
 /// An agent that cannot read its source leaves everything as it is and says so.
 #[test]
 fn an_agent_without_its_source_changes_nothing() -> Result<()> {
     test("no-source", Needs::Agent, |lab| {
-        let mut scene = scene(lab)?;
+        let mut scene = Scene::settled(lab)?;
         scene.agent.kill()?;
         let missing = lab.files().join("missing");
         let flags = ["--source".to_owned(), format!("dir:{}", missing.display())];

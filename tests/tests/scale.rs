@@ -1,44 +1,15 @@
 //! Ten thousand Services with ten endpoints each: all are there, and one endpoint's change costs what it should.
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use anyhow::{Result, ensure};
 use mesh_lab::{
-    Agent, Condition, Deployment, Endpoint, Families, Needs, Node, Port, Service, Slice, Source,
-    eventually, settle, test,
+    Agent, Condition, Deployment, Families, Format, Many, Needs, Node, Port, eventually, settle,
+    test,
 };
 
-const SERVICES: u32 = 10_000;
-const ENDPOINTS: u32 = 10;
-const PER_FILE: u32 = 500;
-
-fn address(base: [u8; 4], offset: u32) -> IpAddr {
-    Ipv4Addr::from(u32::from(Ipv4Addr::from(base)) + offset).into()
-}
-
-/// Addresses that no node and no pod of the lab has.
-fn endpoint(service: u32, number: u32) -> IpAddr {
-    address([10, 200, 0, 0], service * ENDPOINTS + number)
-}
-
-fn write_services(source: &Source) -> Result<()> {
-    let ports = [Port::tcp("http", 80, 8080)];
-    for file in 0..SERVICES / PER_FILE {
-        let mut objects = Vec::new();
-        for service in file * PER_FILE..(file + 1) * PER_FILE {
-            let name = format!("s{service}");
-            let cluster_ip = address([10, 97, 0, 0], service);
-            let endpoints: Vec<Endpoint> = (0..ENDPOINTS)
-                .map(|number| Endpoint::ready(endpoint(service, number)))
-                .collect();
-            objects.push(Service::new(&name, &[cluster_ip], &ports).json());
-            let slice = Slice::new(&format!("{name}-1"), &name, &ports, &endpoints);
-            objects.push(slice.json());
-        }
-        source.write(&format!("services-{file:02}.json"), &objects)?;
-    }
-    Ok(())
-}
+const MANY: Many = Many {
+    services: 10_000,
+    endpoints: 10,
+};
 
 /// What the agent has done to the maps so far.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -98,7 +69,7 @@ fn one_endpoint_among_a_hundred_thousand_costs_a_few_writes() -> Result<()> {
         let node = lab.node("one", Families::V4)?;
         let client = node.pod("client")?.place();
         let source = lab.source();
-        write_services(&source)?;
+        MANY.write(&source, Format::Json)?;
         let mut web = real(&node)?;
         web.publish(&source)?;
         let agent = node.agent()?;
@@ -131,22 +102,22 @@ fn one_endpoint_among_a_hundred_thousand_costs_a_few_writes() -> Result<()> {
 fn all_services_are_programmed() -> Result<()> {
     test("scale-all", Needs::Agent, |lab| {
         let node = lab.node("one", Families::V4)?;
-        write_services(&lab.source())?;
+        MANY.write(&lab.source(), Format::Json)?;
         let agent = node.agent()?;
         let frontends = agent.cli(&["bpf", "frontends"])?.ok()?.stdout;
-        for service in [0, 1, SERVICES / 2, SERVICES - 1] {
-            let cluster_ip = address([10, 97, 0, 0], service).to_string();
+        for service in [0, 1, MANY.services / 2, MANY.services - 1] {
+            let cluster_ip = MANY.cluster_ip(service).to_string();
             ensure!(frontends.contains(&cluster_ip), "{cluster_ip} is missing");
         }
         let backends = agent.json(&["bpf", "backends"])?;
         let dumped = mesh_lab::values(&backends, "address").len();
         ensure!(
-            dumped >= usize::try_from(SERVICES * ENDPOINTS)?,
+            dumped >= usize::try_from(MANY.services * MANY.endpoints)?,
             "{dumped} backends"
         );
         let metrics = agent.metrics()?;
         let held = metrics.sum("mesh_agent_map_entries", &[("map", "frontends")]);
-        ensure!(held >= f64::from(SERVICES), "{held} frontends");
+        ensure!(held >= f64::from(MANY.services), "{held} frontends");
         // A restart finds all of it in place and writes nothing.
         drop(agent);
         let agent = node.agent()?;

@@ -5,6 +5,7 @@ mod connect;
 mod exchange;
 mod programs;
 mod report;
+mod start;
 mod world;
 
 use anyhow::{Context, Result, ensure};
@@ -36,6 +37,8 @@ pub(crate) struct Arguments {
 enum Name {
     /// connect() through Services, the programs' own time, short connections, requests, bulk and datagrams
     Connect,
+    /// A cold start with 10,000 Services stage by stage, one change, memory, and an idle agent
+    Start,
 }
 
 /// The verb.
@@ -50,6 +53,7 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
     let mut document = Document::new(&format!("{:?}", arguments.name).to_lowercase())?;
     match arguments.name {
         Name::Connect => connect_bench(arguments, &agent, &mut document)?,
+        Name::Start => start::measure(&agent, arguments.rounds, &mut document)?,
     }
     print!("{}", document.text());
     if arguments.save {
@@ -75,7 +79,7 @@ fn connect_bench(
         run::say(&format!("{services} Services of 3 endpoints each"));
         let world = World::build(agent, *services, most)?;
         connects.measure(&world, arguments.rounds, arguments.count)?;
-        times.measure(&world, arguments.count)?;
+        times.measure(&world, arguments.rounds, arguments.count)?;
         if *services == most {
             document.note(&world.memory()?);
             exchange::measure(&world, arguments.rounds, document)?;

@@ -8,10 +8,15 @@ use hyper::{
 };
 
 use super::http::{Reply, Request, reads};
-use crate::telemetry::{Health, Introspect, timestamp};
+use crate::telemetry::{Health, Introspect, kube_proxy::KubeProxyMetrics, timestamp};
 
 /// What the health server answers.
-pub(super) fn answer(request: &Request, introspect: &dyn Introspect, now: SystemTime) -> Reply {
+pub(super) fn answer(
+    request: &Request,
+    introspect: &dyn Introspect,
+    metrics: &KubeProxyMetrics,
+    now: SystemTime,
+) -> Reply {
     let known = matches!(request.path.as_str(), "/healthz" | "/livez" | "/readyz");
     match (known, reads(&request.method)) {
         (false, _) => Reply::no_such_path(&request.path),
@@ -19,8 +24,16 @@ pub(super) fn answer(request: &Request, introspect: &dyn Introspect, now: System
         (true, true) => {
             let health = introspect.health();
             match request.path.as_str() {
-                "/healthz" => proxy(&health, now, true),
-                "/livez" => proxy(&health, now, false),
+                "/healthz" => {
+                    let reply = proxy(&health, now, true);
+                    metrics.healthz_answered(reply.status.as_u16());
+                    reply
+                }
+                "/livez" => {
+                    let reply = proxy(&health, now, false);
+                    metrics.livez_answered(reply.status.as_u16());
+                    reply
+                }
                 _ => ready(&health),
             }
         }

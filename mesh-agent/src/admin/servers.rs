@@ -171,8 +171,10 @@ fn run(
         let introspect = Arc::clone(&introspect);
         Arc::new(move |request| v1::answer(request, &*introspect))
     };
-    let healthz: Routes =
-        Arc::new(move |request| health::answer(request, &*introspect, SystemTime::now()));
+    let answered = metrics.kube_proxy.clone();
+    let healthz: Routes = Arc::new(move |request| {
+        health::answer(request, &*introspect, &answered, SystemTime::now())
+    });
     let scraped: Routes = Arc::new(move |request| scrape::answer(request, &metrics));
     runtime.block_on(async {
         tokio::join!(

@@ -222,6 +222,28 @@ fn metrics_are_encoded_as_asked() {
 }
 
 #[test]
+fn the_metrics_port_has_the_answers_of_kube_proxy() {
+    let (scratch, fake) = (Scratch::new(), Arc::new(Fake::default()));
+    let handle = start(&scratch, &fake, "127.0.0.1");
+    for (path, word) in [("/proxyMode", "ebpf"), ("/healthz", "ok")] {
+        let (head, body) = ask(handle.metrics().unwrap(), "GET", path, "");
+        assert!(
+            head.contains("content-type: text/plain; charset=utf-8"),
+            "{head}"
+        );
+        assert!(head.contains("x-content-type-options: nosniff"), "{head}");
+        assert_eq!(body, word);
+    }
+    for (path, metric) in [("/healthz", "healthz"), ("/livez", "livez")] {
+        ask(handle.healthz().unwrap(), "GET", path, "");
+        let (_, body) = ask(handle.metrics().unwrap(), "GET", "/metrics", "");
+        let line = format!("kubeproxy_proxy_{metric}_total{{code=\"200\"}} 1");
+        assert!(body.contains(&line), "{body}");
+    }
+    handle.stop();
+}
+
+#[test]
 fn what_is_not_served_is_said_so() {
     let (scratch, fake) = (Scratch::new(), Arc::new(Fake::default()));
     let handle = start(&scratch, &fake, "127.0.0.1");

@@ -3,16 +3,24 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::mpsc::{Receiver, RecvTimeoutError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use super::{
     housekeeping::Housekeeping,
+    passes::Passes,
     shared::{KernelEngine, Monotonic, Shared},
 };
 use crate::{
-    apply::Clock, datapath, desired::Finding, engine::StepReport, source::Batch,
-    telemetry::metrics::Metrics,
+    apply::Clock,
+    datapath,
+    desired::Finding,
+    engine::StepReport,
+    source::Batch,
+    telemetry::{
+        kube_proxy::Pass,
+        metrics::{Metrics, StartupStage},
+    },
 };
 
 /// Without anything to do the thread still wakes up this often.
@@ -31,6 +39,9 @@ struct Programmer<'a> {
     failures: BTreeMap<&'static str, u64>,
     committed: bool,
     began: Instant,
+    /// When the source had delivered everything once.
+    listed: Option<Instant>,
+    passes: Passes,
 }
 
 /// Runs until no batch can come any more.
@@ -44,6 +55,8 @@ pub(super) fn run(shared: &Shared, metrics: &Metrics, batches: &Receiver<Batch>)
         failures: BTreeMap::new(),
         committed: false,
         began: Instant::now(),
+        listed: None,
+        passes: Passes::new(SystemTime::now()),
     };
     let mut housekeeping = Housekeeping::new(Instant::now());
     let mut pause = IDLE;
@@ -69,14 +82,26 @@ impl Programmer<'_> {
             }
         }
         tracing::debug!(changes = batch.changes.len(), "objects changed");
-        self.shared.engine().submit(batch.changes);
+        let changes = self.passes.take(&batch.changes);
+        self.metrics.kube_proxy.queued(changes, SystemTime::now());
+        let mut engine = self.shared.engine();
+        engine.submit(batch.changes);
+        let listed = engine.store().is_synced();
+        drop(engine);
+        if listed && self.listed.is_none() {
+            self.metrics
+                .started(StartupStage::List, self.began.elapsed());
+            self.listed = Some(Instant::now());
+        }
         self.step(Some(batch.received))
     }
 
     /// Writes what is due; how long to wait for the next batch.
     fn step(&mut self, received: Option<Instant>) -> Duration {
+        let began = Instant::now();
         let mut engine = self.shared.engine();
         let report = engine.step();
+        let took = began.elapsed();
         if report.writes > 0 || report.failures > 0 {
             tracing::debug!(
                 stores = report.stores,
@@ -86,6 +111,7 @@ impl Programmer<'_> {
             );
         }
         let programmed = engine.is_programmed();
+        let full = !self.committed;
         let findings = self.new_findings(&engine);
         let failures = engine.write_failures().clone();
         self.metrics.set_dirty(engine.dirty());
@@ -104,8 +130,17 @@ impl Programmer<'_> {
         }
         if self.committed && report.failures == 0 {
             self.shared.set_updated();
+            self.synced(full, took);
         }
         until_wakeup(&report)
+    }
+
+    /// Everything that came in is in force.
+    fn synced(&mut self, full: bool, took: Duration) {
+        let ended = SystemTime::now();
+        let pass = Pass { full, took, ended };
+        self.metrics.kube_proxy.synced(pass);
+        self.passes.done(&self.metrics.kube_proxy, ended);
     }
 
     fn count_failures(&mut self, failures: BTreeMap<&'static str, u64>) {
@@ -136,6 +171,7 @@ impl Programmer<'_> {
 
     /// Puts the programs in force. Until then the agent is not ready.
     fn commit(&mut self) -> bool {
+        let programmed = Instant::now();
         if let Err(error) = self.shared.engine().writer().commit() {
             tracing::error!("{error}; trying again");
             self.shared.set_obstacle(error.to_string());
@@ -143,6 +179,11 @@ impl Programmer<'_> {
         }
         self.committed = true;
         self.shared.set_ready();
+        let listed = self.listed.unwrap_or(programmed);
+        self.metrics
+            .started(StartupStage::Write, programmed.duration_since(listed));
+        self.metrics
+            .started(StartupStage::Attach, programmed.elapsed());
         datapath::trim_heap();
         tracing::info!(
             milliseconds = self.began.elapsed().as_millis(),

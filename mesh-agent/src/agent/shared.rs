@@ -16,7 +16,7 @@ use crate::{
     apply::Clock,
     config::RunConfig,
     datapath::{self, Datapath, DatapathError, Opened, Operation, Reader, Sizes},
-    engine::{Engine, Random},
+    engine::{Engine, SplitMix},
     model::{Kind, ObjectName},
     plan::{Applied, Time},
     source::Problem,
@@ -50,19 +50,6 @@ pub(super) struct Monotonic;
 impl Clock for Monotonic {
     fn now(&self) -> Time {
         Time::from_nanos(datapath::monotonic_nanoseconds())
-    }
-}
-
-/// SplitMix64, to spread retries. Nothing secret hangs on it.
-#[derive(Debug)]
-pub(super) struct SplitMix(u64);
-
-impl Random for SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
     }
 }
 

@@ -113,21 +113,24 @@ pub struct RunArgs {
     /// The cgroup2 directory to attach to [default: the cgroup2 mount]
     #[arg(long, value_name = "PATH")]
     pub cgroup: Option<PathBuf>,
-    /// Where /healthz, /livez and /readyz are served; empty for nowhere
-    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:10256")]
-    pub healthz_bind_address: Bind<10256>,
-    /// Where /metrics is served; empty for nowhere
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:10249")]
-    pub metrics_bind_address: Bind<10249>,
+    /// kube-proxy's configuration file; flags count more, and what has no meaning here is named in a warning
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where /healthz, /livez and /readyz are served; empty for nowhere [default: 0.0.0.0:10256]
+    #[arg(long, value_name = "IP:PORT")]
+    pub healthz_bind_address: Option<Bind<10256>>,
+    /// Where /metrics is served; empty for nowhere [default: 127.0.0.1:10249]
+    #[arg(long, value_name = "IP:PORT")]
+    pub metrics_bind_address: Option<Bind<10249>>,
     /// Sizes of the maps.
     #[command(flatten)]
     pub capacities: CapacityArgs,
-    /// How log lines look
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    pub logging_format: Format,
-    /// What is logged; `mesh-agent log` changes it while the agent runs
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
-    pub log_level: Level,
+    /// How log lines look: text or json [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    pub logging_format: Option<Format>,
+    /// What is logged; `mesh-agent log` changes it while the agent runs [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<Level>,
     /// Run although another program on the same hooks translates Services
     #[arg(long)]
     pub force: bool,

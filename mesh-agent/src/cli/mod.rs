@@ -182,6 +182,9 @@ fn daemon(directories: Directories, args: RunArgs, host: &dyn Host) -> Result<Ve
     let host_name = || nix::unistd::gethostname().unwrap_or_default();
     let config = RunConfig::new(directories, args, host_name)?;
     let handle = log::init(config.logging.format, &config.logging.level)?;
+    for warning in &config.warnings {
+        tracing::warn!("--config: {warning}");
+    }
     match host.run(config, handle) {
         Ok(()) => Ok(Verdict::Fine),
         Err(fault) => {

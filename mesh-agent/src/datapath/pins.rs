@@ -10,13 +10,13 @@ use std::{
 use mesh_common::MapSpec;
 use nix::{
     mount::{MsFlags, mount},
-    sys::statfs::statfs,
+    sys::statfs::{Statfs, statfs},
 };
 
 use super::{DatapathError, hooks::Hook};
 
-/// What a bpffs says it is to statfs.
-const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+/// What a bpffs says it is to statfs. The C libraries disagree on the number's sign.
+const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 
 /// Where bpffs belongs.
 pub(super) const MOUNT_POINT: &str = "/sys/fs/bpf";
@@ -145,7 +145,8 @@ pub(super) fn list(directory: &Path) -> Result<Vec<String>, DatapathError> {
 
 /// Whether a path is on a bpffs.
 pub(super) fn is_bpffs(path: &Path) -> bool {
-    statfs(path).is_ok_and(|status| status.filesystem_type().0 == BPF_FS_MAGIC)
+    let magic = |status: Statfs| u64::from_ne_bytes(status.filesystem_type().0.to_ne_bytes());
+    statfs(path).is_ok_and(|status| magic(status) == BPF_FS_MAGIC)
 }
 
 fn mount_bpffs() -> Result<(), DatapathError> {

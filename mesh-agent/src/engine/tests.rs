@@ -26,19 +26,6 @@ pub(crate) const ROOMY: Capacities = Capacities {
     backends: 1024,
 };
 
-/// SplitMix64: the same numbers again from the same seed.
-#[derive(Debug)]
-struct SplitMix(u64);
-
-impl Random for SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-}
-
 /// An engine, its kernel, and what the kernel should hold.
 pub(crate) struct World {
     clock: TestClock,

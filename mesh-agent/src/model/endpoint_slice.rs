@@ -1,6 +1,6 @@
 //! EndpointSlice: where a Service's Pods are.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
 use super::{ObjectName, Protocol};
 
@@ -15,6 +15,19 @@ pub struct EndpointSlice {
     pub ports: Vec<SlicePort>,
     /// The endpoints.
     pub endpoints: Vec<Endpoint>,
+    /// When the change happened that this version comes from, as the annotation
+    /// endpoints.kubernetes.io/last-change-trigger-time says; it changes nothing but a metric.
+    pub triggered: Option<SystemTime>,
+}
+
+impl EndpointSlice {
+    /// The family of its addresses, as far as it has any.
+    #[must_use]
+    pub fn is_v6(&self) -> bool {
+        self.endpoints
+            .first()
+            .is_some_and(|endpoint| endpoint.address.is_ipv6())
+    }
 }
 
 /// A port of each endpoint of a slice.

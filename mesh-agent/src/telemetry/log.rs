@@ -61,6 +61,16 @@ pub struct Level {
     targets: Targets,
 }
 
+impl Default for Level {
+    /// info
+    fn default() -> Self {
+        Self {
+            text: "info".to_owned(),
+            targets: Targets::new().with_default(LevelFilter::INFO),
+        }
+    }
+}
+
 impl FromStr for Level {
     type Err = LogError;
 

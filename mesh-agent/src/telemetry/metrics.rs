@@ -1,7 +1,11 @@
 //! Every metric of the agent, in one registry. What others count is read when a scrape asks for it (`Readings`); what
 //! the agent's own steps count is counted here, through `Metrics`.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use mesh_common::{Counter as Counted, Reason};
 use prometheus_client::{
@@ -18,13 +22,40 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{exposition, process::Process, view::MapView};
+use super::{exposition, kube_proxy::KubeProxyMetrics, process::Process, view::MapView};
 
 /// Seconds: an endpoint change takes well under a millisecond, a cold start with ten thousand Services some seconds.
 const PROGRAMMING_BUCKETS: [f64; 16] = [
     0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
     10.0,
 ];
+
+/// The stages of a start, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartupStage {
+    /// Maps and programs are loaded, or taken over.
+    Load,
+    /// The source delivers the first full list of every kind.
+    List,
+    /// The first full state is planned and written.
+    Write,
+    /// The programs are put in force.
+    Attach,
+}
+
+impl StartupStage {
+    const ALL: [Self; 4] = [Self::Load, Self::List, Self::Write, Self::Attach];
+
+    const fn label(self) -> [(&'static str, &'static str); 1] {
+        let name = match self {
+            Self::Load => "load",
+            Self::List => "list",
+            Self::Write => "write",
+            Self::Attach => "attach",
+        };
+        [("stage", name)]
+    }
+}
 
 /// How often an operation on a map had an outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,12 +85,15 @@ pub trait Readings: Send + Sync {
 /// The metrics. Clones count into the same.
 #[derive(Clone)]
 pub struct Metrics {
+    /// Those of kube-proxy.
+    pub kube_proxy: KubeProxyMetrics,
     registry: Arc<Registry>,
     programming: Histogram,
     problems: Gauge,
     problems_found: Counter,
     dirty: Gauge,
     write_failures: Family<[(&'static str, String); 1], Counter>,
+    startup: Family<[(&'static str, &'static str); 1], Gauge<f64, AtomicU64>>,
 }
 
 impl fmt::Debug for Metrics {
@@ -73,15 +107,18 @@ impl Metrics {
     #[must_use]
     pub fn new(readings: Arc<dyn Readings>) -> Self {
         let mut metrics = Self {
+            kube_proxy: KubeProxyMetrics::new(),
             registry: Arc::default(),
             programming: Histogram::new(PROGRAMMING_BUCKETS),
             problems: Gauge::default(),
             problems_found: Counter::default(),
             dirty: Gauge::default(),
             write_failures: Family::default(),
+            startup: Family::default(),
         };
         let mut registry = Registry::default();
         metrics.register(&mut registry);
+        metrics.kube_proxy.register(&mut registry);
         registry.register_collector(Box::new(Scrape(readings)));
         metrics.registry = Arc::new(registry);
         metrics
@@ -113,6 +150,14 @@ impl Metrics {
             "Writes to a map that failed and are tried again",
             self.write_failures.clone(),
         );
+        registry.register(
+            "mesh_agent_startup_duration_seconds",
+            "What each stage of the start took, 0 until it is done",
+            self.startup.clone(),
+        );
+        for stage in StartupStage::ALL {
+            drop(self.startup.get_or_create(&stage.label()));
+        }
         for spec in &mesh_common::MAPS {
             drop(self.write_failures.get_or_create(&map_label(spec.name)));
         }
@@ -141,6 +186,12 @@ impl Metrics {
     /// A write to a map failed.
     pub fn write_failed(&self, map: &str) {
         self.write_failures.get_or_create(&map_label(map)).inc();
+    }
+
+    /// A stage of the start is done.
+    pub fn started(&self, stage: StartupStage, took: Duration) {
+        let gauge = self.startup.get_or_create(&stage.label());
+        gauge.set(took.as_secs_f64());
     }
 
     /// In the OpenMetrics format.

@@ -4,6 +4,7 @@ pub mod dump;
 pub mod escape;
 pub mod exposition;
 mod introspect;
+pub mod kube_proxy;
 pub mod log;
 pub mod metrics;
 mod process;

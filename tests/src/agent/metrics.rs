@@ -38,6 +38,12 @@ impl Metrics {
         self.matching(name, labels).next().is_some()
     }
 
+    /// What a label of a metric can be.
+    pub fn values_of(&self, name: &str, label: &str) -> impl Iterator<Item = &str> {
+        self.matching(name, &[])
+            .filter_map(move |series| series.labels.get(label).map(String::as_str))
+    }
+
     fn matching(&self, name: &str, labels: &[(&str, &str)]) -> impl Iterator<Item = &Series> {
         self.0.iter().filter(move |series| {
             series.name == name

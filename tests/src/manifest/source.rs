@@ -31,6 +31,16 @@ impl Source {
         self.write_raw(file, serde_json::to_string_pretty(&list)?.as_bytes())
     }
 
+    /// Writes one YAML document an object.
+    pub fn write_yaml(&self, file: &str, objects: &[Value]) -> Result<()> {
+        let mut text = String::new();
+        for object in objects {
+            text.push_str("---\n");
+            text.push_str(&serde_saphyr::to_string(object)?);
+        }
+        self.write_raw(file, text.as_bytes())
+    }
+
     /// Writes any bytes: beside the file first, under a name that is no manifest's, then moved into place.
     pub fn write_raw(&self, file: &str, bytes: &[u8]) -> Result<()> {
         let path = self.directory.join(file);

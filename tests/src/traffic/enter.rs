@@ -3,6 +3,10 @@
 use std::{os::unix::process::CommandExt, path::PathBuf, process::Command};
 
 use anyhow::{Context, Result};
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
 
 use crate::lab::{cgroup, netns};
 
@@ -11,6 +15,9 @@ pub(super) struct EnterArgs {
     /// The network namespace, as a file.
     #[arg(long)]
     netns: Option<PathBuf>,
+    /// Stay on this processor
+    #[arg(long)]
+    cpu: Option<usize>,
     /// The cgroup2 directory.
     #[arg(long)]
     cgroup: Option<PathBuf>,
@@ -26,6 +33,11 @@ pub(super) fn enter(args: &EnterArgs) -> Result<()> {
     }
     if let Some(path) = &args.netns {
         netns::enter(path)?;
+    }
+    if let Some(cpu) = args.cpu {
+        let mut set = CpuSet::new();
+        set.set(cpu)?;
+        sched_setaffinity(Pid::from_raw(0), &set)?;
     }
     let (program, arguments) = args.command.split_first().context("a command is needed")?;
     let error = Command::new(program).args(arguments).exec();

@@ -78,34 +78,23 @@ impl Counts {
 pub(super) struct Table(Vec<Vec<String>>);
 
 impl Table {
-    /// Each program alone: all connections go through Services, first, middle and last in turn.
-    pub(super) fn measure(&mut self, world: &World, count: u64) -> Result<()> {
+    /// Each program alone: all connections go through Services, first, middle and last in turn. Of the rounds' means
+    /// the median, and the least and the greatest beside it.
+    pub(super) fn measure(&mut self, world: &World, rounds: u32, count: u64) -> Result<()> {
         let statistics = Statistics::on()?;
-        let mut cells = vec![world.services.to_string()];
-        for (v6, connect, sendmsg, recvmsg) in [
-            (false, "connect4", "sendmsg4", "recvmsg4"),
-            (true, "connect6", "sendmsg6", "recvmsg6"),
-        ] {
-            let [first, middle, last] = world.places().map(|number| world.service(number, v6));
-            let call = Call::connect(first)
-                .also(middle)
-                .also(last)
-                .count(count * 6);
-            let before = Counts::read(&world.agent)?;
-            mesh_lab::ensure_clean(&world.hooked().call(&call)?)?;
-            let after = Counts::read(&world.agent)?;
-            cells.extend([connect, "sock_release"].map(|program| mean(&after, &before, program)));
-            // One frontend: three Services with the same endpoints could not tell whose a reply is.
-            let call = Call::connect(last)
-                .unconnected()
-                .flag("--keep-socket")
-                .count(count * 6);
-            mesh_lab::ensure_clean(&world.hooked().call(&call)?)?;
-            let done = Counts::read(&world.agent)?;
-            cells.extend([sendmsg, recvmsg].map(|program| mean(&done, &after, program)));
+        let mut columns = vec![Vec::new(); 8];
+        for _ in 0..rounds {
+            for (column, mean) in columns.iter_mut().zip(means(world, count)?) {
+                column.extend(mean);
+            }
         }
         drop(statistics);
-        self.0.push(cells);
+        let cells = columns.into_iter().map(cell);
+        self.0.push(
+            std::iter::once(world.services.to_string())
+                .chain(cells)
+                .collect(),
+        );
         Ok(())
     }
 
@@ -127,8 +116,35 @@ impl Table {
     }
 }
 
-fn mean(after: &Counts, before: &Counts, program: &str) -> String {
-    after
-        .mean_since(before, program)
-        .map_or_else(|| "-".to_owned(), |mean| mean.to_string())
+/// The mean of each program in the order of the table; None for one that did not run.
+fn means(world: &World, count: u64) -> Result<Vec<Option<u64>>> {
+    let mut means = Vec::new();
+    for (v6, connect, sendmsg, recvmsg) in [
+        (false, "connect4", "sendmsg4", "recvmsg4"),
+        (true, "connect6", "sendmsg6", "recvmsg6"),
+    ] {
+        let [first, middle, last] = world.places().map(|number| world.service(number, v6));
+        let call = Call::connect(first).also(middle).also(last).count(count);
+        let before = Counts::read(&world.agent)?;
+        mesh_lab::ensure_clean(&world.hooked().call(&call)?)?;
+        let after = Counts::read(&world.agent)?;
+        means.extend([connect, "sock_release"].map(|program| after.mean_since(&before, program)));
+        // One frontend: three Services with the same endpoints could not tell whose a reply is.
+        let call = Call::connect(last)
+            .unconnected()
+            .flag("--keep-socket")
+            .count(count);
+        mesh_lab::ensure_clean(&world.hooked().call(&call)?)?;
+        let done = Counts::read(&world.agent)?;
+        means.extend([sendmsg, recvmsg].map(|program| done.mean_since(&after, program)));
+    }
+    Ok(means)
+}
+
+fn cell(mut means: Vec<u64>) -> String {
+    means.sort_unstable();
+    match (means.first(), means.get(means.len() / 2), means.last()) {
+        (Some(least), Some(median), Some(greatest)) => format!("{median} ({least}-{greatest})"),
+        _ => "-".to_owned(),
+    }
 }

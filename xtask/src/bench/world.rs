@@ -17,6 +17,14 @@ const PORT: u16 = 80;
 const TARGET: u16 = 8080;
 const SERVICES_A_FILE: u32 = 500;
 
+/// Servers and client stay where they are put: left to the scheduler, some rounds share a processor and some do not.
+const SERVER_CPU: usize = 0;
+
+fn client_cpu() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    processors.min(2) - 1
+}
+
 pub(super) struct World {
     lab: Lab,
     pub(super) services: u32,
@@ -33,7 +41,10 @@ impl World {
         let pods = node.pods(&["web-1", "web-2", "web-3"].map(str::to_owned))?;
         let servers = pods
             .iter()
-            .map(|pod| pod.place().serve(pod.name(), &[TARGET]))
+            .map(|pod| {
+                let place = pod.place().on_cpu(SERVER_CPU);
+                place.serve(pod.name(), &[TARGET])
+            })
             .collect::<Result<_>>()?;
         let client = node.pod("client")?;
         write_manifests(&lab, &pods, services)?;
@@ -105,12 +116,12 @@ impl World {
 
     /// Where the hooks are called.
     pub(super) fn hooked(&self) -> Place {
-        self.client.place()
+        self.client.place().on_cpu(client_cpu())
     }
 
     /// Where nothing is attached.
     pub(super) fn bare(&self) -> Result<Place> {
-        self.client.bare_place()
+        Ok(self.client.bare_place()?.on_cpu(client_cpu()))
     }
 
     /// Resident memory of the agent and what its maps take.

@@ -127,6 +127,7 @@ fn slice(name: ObjectName, words: &Words<'_>) -> EndpointSlice {
         service: words.all("of").next().map(Into::into),
         ports: words.all("port").map(port).collect(),
         endpoints: words.all("at").map(endpoint).collect(),
+        triggered: None,
     }
 }
 

@@ -24,19 +24,45 @@ pub(super) fn parse(field: impl Fn() -> String, text: &str) -> Result<IpAddr, Re
     Ok(address)
 }
 
-/// What an endpoint may be: other nodes have to reach it, and a loopback address would lead clients to what their own
-/// host meant for itself. The API refuses these too.
-pub(super) fn reachable(field: impl Fn() -> String, address: IpAddr) -> Result<(), Rejected> {
-    let link_local = match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    };
-    if address.is_loopback() || link_local {
-        return Err(Rejected::new(
+/// A Service's own address. One that each host has for itself would take that from every host.
+pub(super) fn service(field: impl Fn() -> String, text: &str) -> Result<IpAddr, Rejected> {
+    let address = parse(&field, text)?;
+    if address.is_loopback() || is_link_local(address) {
+        return Err(elsewhere(
             field(),
-            format!("{address} means another place on each node"),
-            "give an address that every node reaches",
+            address,
+            "give an address that no host has",
         ));
     }
-    Ok(())
+    Ok(address)
+}
+
+/// Where a Pod or an endpoint is: every node has to reach it. Loopback is each client's own, which the API refuses; with
+/// manifests alone it has its uses, so it is served and noted.
+pub(super) fn endpoint(
+    field: impl Fn() -> String,
+    text: &str,
+    notes: &mut Vec<Rejected>,
+) -> Result<IpAddr, Rejected> {
+    const FIX: &str = "give an address that every node reaches";
+    let address = parse(&field, text)?;
+    if is_link_local(address) {
+        return Err(elsewhere(field(), address, FIX));
+    }
+    if address.is_loopback() {
+        notes.push(elsewhere(field(), address, FIX));
+    }
+    Ok(address)
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
+
+fn elsewhere(field: String, address: IpAddr, fix: &'static str) -> Rejected {
+    let reason = format!("{address} means another place on each node");
+    Rejected::new(field, reason, fix)
 }

@@ -71,6 +71,15 @@ pub(super) fn for_each_item(
     }
 }
 
+/// What is said of a value that is no object. A derived type would take a list for its fields in order.
+pub(super) fn no_object() -> Rejected {
+    Rejected::new(
+        "",
+        "it is no object with apiVersion and kind",
+        "write it as kubectl prints it",
+    )
+}
+
 /// What is said of lists in lists in lists.
 pub(super) fn too_many_lists() -> Rejected {
     Rejected::new("items", "lists within lists without end", "unfold them")

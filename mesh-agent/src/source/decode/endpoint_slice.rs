@@ -1,9 +1,13 @@
 //! EndpointSlice.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use k8s_openapi::api::discovery::v1::{
-    Endpoint as ManifestEndpoint, EndpointPort, EndpointSlice as Manifest,
+use k8s_openapi::{
+    api::discovery::v1::{Endpoint as ManifestEndpoint, EndpointPort, EndpointSlice as Manifest},
+    jiff::Timestamp,
 };
 
 use super::{
@@ -17,6 +21,7 @@ use crate::model::{Endpoint, EndpointSlice, SlicePort};
 /// The API's own bound.
 const MOST_ENDPOINTS: usize = 1000;
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
+const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 const HEADLESS: &str = "service.kubernetes.io/headless";
 
 pub(super) fn convert(
@@ -61,7 +66,7 @@ pub(super) fn convert(
     }
     let mut endpoints = Vec::with_capacity(manifests.len());
     for (index, manifest) in manifests.iter().enumerate() {
-        endpoints.push(endpoint(index, manifest, v6, interner)?);
+        endpoints.push(endpoint(index, manifest, v6, interner, notes)?);
     }
     Ok(Some(EndpointSlice {
         name,
@@ -72,7 +77,16 @@ pub(super) fn convert(
             notes,
         )?,
         endpoints,
+        triggered: triggered(manifest),
     }))
+}
+
+/// One that does not parse is of no use, and does no harm.
+fn triggered(manifest: &Manifest) -> Option<SystemTime> {
+    let annotations = manifest.metadata.annotations.as_ref()?;
+    let timestamp: Timestamp = annotations.get(TRIGGER_TIME)?.parse().ok()?;
+    let since = u64::try_from(timestamp.as_nanosecond()).ok()?;
+    Some(UNIX_EPOCH + Duration::from_nanos(since))
 }
 
 fn ports(
@@ -120,6 +134,7 @@ fn endpoint(
     manifest: &ManifestEndpoint,
     v6: bool,
     interner: &mut Interner,
+    notes: &mut Vec<Rejected>,
 ) -> Result<Endpoint, Rejected> {
     let field = || format!("endpoints[{index}].addresses[0]");
     let Some(text) = manifest.addresses.first() else {
@@ -129,8 +144,7 @@ fn endpoint(
             "give one address",
         ));
     };
-    let address = address::parse(field, text)?;
-    address::reachable(field, address)?;
+    let address = address::endpoint(field, text, notes)?;
     if address.is_ipv6() != v6 {
         let reason = format!("{address} is not of the slice's addressType");
         return Err(Rejected::new(

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    document::{Body, Item, MOST_LISTS, Malformed, no_items, too_many_lists},
+    document::{Body, Item, MOST_LISTS, Malformed, no_items, no_object, too_many_lists},
     field::Rejected,
     head::Head,
     typed::without_place,
@@ -63,6 +63,9 @@ fn object(
 }
 
 fn head(text: &str) -> Result<Head, Rejected> {
+    if !text.trim_start().starts_with('{') {
+        return Err(no_object());
+    }
     let mut json = serde_json::Deserializer::from_str(text);
     serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let reason = without_place(error.inner());

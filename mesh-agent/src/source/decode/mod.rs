@@ -21,11 +21,11 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::{core::v1, discovery::v1 as discovery};
 
 use super::{Problem, problem::brief};
-use crate::model::{Object, ObjectId};
+use crate::model::{Kind, Object, ObjectId};
 use document::{Body, Item};
 use field::Rejected;
 use head::Head;
-use typed::typed;
+use typed::{typed, typed_by_others};
 
 pub use metadata::Interner;
 
@@ -173,21 +173,27 @@ impl Collector<'_> {
                 Ok(slice.map(Object::EndpointSlice))
             }
             ("v1", "Pod") => {
-                let pod = pod::convert(&typed::<v1::Pod>(body)?, interner)?;
+                let manifest = typed_by_others::<v1::Pod>(body, notes)?;
+                let pod = pod::convert(&manifest, interner, notes)?;
                 Ok(Some(Object::Pod(pod)))
             }
             ("v1", "Node") => {
-                let node = node::convert(&typed::<v1::Node>(body)?, interner, notes)?;
+                let manifest = typed_by_others::<v1::Node>(body, notes)?;
+                let node = node::convert(&manifest, interner, notes)?;
                 Ok(Some(Object::Node(node)))
             }
             ("v1", "Namespace") => {
-                let manifest = typed::<v1::Namespace>(body)?;
+                let manifest = typed_by_others::<v1::Namespace>(body, notes)?;
                 let name = metadata::cluster_name(&manifest.metadata, interner)?;
                 Ok(Some(Object::Namespace(name)))
             }
             ("", _) => Err(incomplete("apiVersion")),
             (_, "") => Err(incomplete("kind")),
             (version, kind) => {
+                if let Some(meant) = mistaken(version, kind) {
+                    return Err(meant);
+                }
+                notes.extend(not_enforced(version, kind));
                 self.unused(version, kind);
                 Ok(None)
             }
@@ -195,20 +201,58 @@ impl Collector<'_> {
     }
 
     fn unused(&mut self, version: &str, kind: &str) {
-        let group = version.split_once('/').map_or("", |(group, _)| group);
-        let is_policy = matches!(
-            (group, kind),
-            ("networking.k8s.io", "NetworkPolicy")
-                | ("policy.networking.k8s.io", "ClusterNetworkPolicy")
-        );
-        let is_list = kind.ends_with("List");
-        if is_policy || is_list || group == "mesh-agent.io" || self.decoded.unused.len() > 100 {
-            return;
+        if !kind.ends_with("List") && self.decoded.unused.len() <= MOST_PROBLEMS {
+            let unused = brief(&format!("{kind} ({version})"));
+            self.decoded.unused.insert(unused);
         }
-        self.decoded
-            .unused
-            .insert(brief(&format!("{kind} ({version})")));
     }
+}
+
+/// One of our kinds, but for the version or for capital letters.
+fn mistaken(version: &str, kind: &str) -> Option<Rejected> {
+    let known = Kind::ALL.map(|kind| (kind.name(), api_version(kind)));
+    let (name, wanted) = known
+        .into_iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(kind))?;
+    if group(version) != group(wanted) {
+        return None;
+    }
+    if name != kind {
+        let reason = format!("{kind:?} is no kind, but {name} is");
+        return Some(Rejected::new("kind", reason, "write it as the API does"));
+    }
+    let reason = format!("{version:?} is not read; {name} is of {wanted}");
+    Some(Rejected::new(
+        "apiVersion",
+        reason,
+        "write it in that version",
+    ))
+}
+
+const fn api_version(kind: Kind) -> &'static str {
+    match kind {
+        Kind::EndpointSlice => "discovery.k8s.io/v1",
+        Kind::Namespace | Kind::Node | Kind::Pod | Kind::Service => "v1",
+    }
+}
+
+fn group(version: &str) -> &str {
+    version.split_once('/').map_or("", |(group, _)| group)
+}
+
+/// Whoever writes a policy believes that it holds.
+fn not_enforced(version: &str, kind: &str) -> Option<Rejected> {
+    let policies = [
+        ("networking.k8s.io", "NetworkPolicy"),
+        ("policy.networking.k8s.io", "ClusterNetworkPolicy"),
+    ];
+    policies.contains(&(group(version), kind)).then(|| {
+        Rejected::new(
+            "",
+            "this version of the agent enforces no policies",
+            "have another enforce it",
+        )
+    })
 }
 
 fn incomplete(field: &str) -> Rejected {

@@ -12,7 +12,11 @@ use super::{
 };
 use crate::model::{ContainerPort, Pod, PodPhase};
 
-pub(super) fn convert(manifest: &Manifest, interner: &mut Interner) -> Result<Pod, Rejected> {
+pub(super) fn convert(
+    manifest: &Manifest,
+    interner: &mut Interner,
+    notes: &mut Vec<Rejected>,
+) -> Result<Pod, Rejected> {
     let name = metadata::name(&manifest.metadata, interner)?;
     let spec = manifest.spec.as_ref();
     let status = manifest.status.as_ref();
@@ -21,8 +25,10 @@ pub(super) fn convert(manifest: &Manifest, interner: &mut Interner) -> Result<Po
     Ok(Pod {
         name,
         labels: metadata::labels(manifest.metadata.labels.as_ref(), interner),
-        addresses: status
-            .map_or_else(|| Ok(Vec::new()), |status| addresses(status, host_network))?,
+        addresses: match status {
+            Some(status) => addresses(status, host_network, notes)?,
+            None => Vec::new(),
+        },
         phase: phase(status)?,
         ready: status.is_some_and(is_ready),
         terminating: manifest.metadata.deletion_timestamp.is_some(),
@@ -35,26 +41,31 @@ pub(super) fn convert(manifest: &Manifest, interner: &mut Interner) -> Result<Po
 
 /// status.podIPs, or status.podIP alone; a Pod in the host's network has the host's addresses, also before the kubelet
 /// writes them down as its own.
-fn addresses(status: &PodStatus, host_network: bool) -> Result<Vec<IpAddr>, Rejected> {
+fn addresses(
+    status: &PodStatus,
+    host_network: bool,
+    notes: &mut Vec<Rejected>,
+) -> Result<Vec<IpAddr>, Rejected> {
     let pod_ips = status.pod_ips.iter().flatten().map(|it| it.ip.as_str());
-    let own = parse_all("status.podIP", status.pod_ip.as_deref(), pod_ips)?;
+    let own = parse_all("status.podIP", status.pod_ip.as_deref(), pod_ips, notes)?;
     if !own.is_empty() || !host_network {
         return Ok(own);
     }
     let host_ips = status.host_ips.iter().flatten().map(|it| it.ip.as_str());
-    parse_all("status.hostIP", status.host_ip.as_deref(), host_ips)
+    parse_all("status.hostIP", status.host_ip.as_deref(), host_ips, notes)
 }
 
 fn parse_all<'a>(
     field: &str,
     first: Option<&str>,
     all: impl Iterator<Item = &'a str>,
+    notes: &mut Vec<Rejected>,
 ) -> Result<Vec<IpAddr>, Rejected> {
-    let parse = |(index, text)| address::parse(|| format!("{field}s[{index}].ip"), text);
+    let parse = |(index, text)| address::endpoint(|| format!("{field}s[{index}].ip"), text, notes);
     let addresses: Vec<IpAddr> = all.enumerate().map(parse).collect::<Result<_, _>>()?;
     match first.filter(|first| !first.is_empty()) {
         Some(first) if addresses.is_empty() => {
-            Ok(vec![address::parse(|| field.to_owned(), first)?])
+            Ok(vec![address::endpoint(|| field.to_owned(), first, notes)?])
         }
         Some(_) | None => Ok(addresses),
     }

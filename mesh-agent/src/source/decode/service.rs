@@ -94,11 +94,11 @@ fn cluster_ips(spec: &ServiceSpec) -> Result<Vec<IpAddr>, Rejected> {
     }
     let mut addresses = Vec::new();
     if all.is_empty() && !first.is_empty() {
-        addresses.push(address::parse(|| "spec.clusterIP".to_owned(), first)?);
+        addresses.push(address::service(|| "spec.clusterIP".to_owned(), first)?);
     }
     for (index, text) in all.iter().enumerate() {
         let field = || format!("spec.clusterIPs[{index}]");
-        let parsed = address::parse(field, text)?;
+        let parsed = address::service(field, text)?;
         if addresses
             .iter()
             .any(|it: &IpAddr| it.is_ipv4() == parsed.is_ipv4())

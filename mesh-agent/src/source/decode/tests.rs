@@ -40,8 +40,15 @@ fn each_mistake_is_one_line_that_names_it() {
         (slice("addressType: IPv4\nendpoints: [{addresses: ['fd00::1']}]"), format!("{slice_at}endpoints[0].addresses[0]: fd00::1 is not of the slice's addressType; put each family into slices of its own")),
         ("apiVersion: v1\nkind: Service\nmetadata: {name: Web}\nspec: {}\n".to_owned(), "a.yaml:1: Service default/Web: metadata.name: \"Web\" is no name; give lower case letters, digits and '-', 63 at most".to_owned()),
         ("kind: Service\n".to_owned(), "a.yaml:1: Service without a name: apiVersion: a manifest has apiVersion and kind; add what is missing".to_owned()),
-        ("- 1\n".to_owned(), "a.yaml:1: object without a name: apiVersion: a manifest has apiVersion and kind; add what is missing".to_owned()),
-        ("words\n".to_owned(), "a.yaml:1: object without a name: invalid type: string \"words\", expected an object with apiVersion and kind; write it as kubectl prints it".to_owned()),
+        ("- 1\n".to_owned(), "a.yaml:1: object without a name: it is no object with apiVersion and kind; write it as kubectl prints it".to_owned()),
+        ("- v1\n- Service\n".to_owned(), "a.yaml:1: object without a name: it is no object with apiVersion and kind; write it as kubectl prints it".to_owned()),
+        ("words\n".to_owned(), "a.yaml:1: object without a name: it is no object with apiVersion and kind; write it as kubectl prints it".to_owned()),
+        (service("{clusterIP: 127.0.0.1}"), format!("{at}spec.clusterIP: 127.0.0.1 means another place on each node; give an address that no host has")),
+        (service("{clusterIPs: ['fe80::1']}"), format!("{at}spec.clusterIPs[0]: fe80::1 means another place on each node; give an address that no host has")),
+        ("apiVersion: v2\nkind: Service\nmetadata: {name: web}\n".to_owned(), format!("{at}apiVersion: \"v2\" is not read; Service is of v1; write it in that version")),
+        ("apiVersion: discovery.k8s.io/v1beta1\nkind: EndpointSlice\nmetadata: {name: web-1}\n".to_owned(), format!("{slice_at}apiVersion: \"discovery.k8s.io/v1beta1\" is not read; EndpointSlice is of discovery.k8s.io/v1; write it in that version")),
+        ("apiVersion: v1\nkind: service\nmetadata: {name: web}\n".to_owned(), "a.yaml:1: service default/web: kind: \"service\" is no kind, but Service is; write it as the API does".to_owned()),
+        ("apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: deny}\nspec: {podSelector: {}}\n".to_owned(), "a.yaml:1: NetworkPolicy default/deny: this version of the agent enforces no policies; have another enforce it".to_owned()),
         ("kind: List\nitems: 7\n".to_owned(), "a.yaml:1: object without a name: items: it is no array; give an array of objects".to_owned()),
         ("apiVersion: v1\nkind: Node\nmetadata: {name: 7}\n".to_owned(), "a.yaml:1: Node without a name: metadata.name: invalid type: integer `7`, expected a string; give the type that the API has".to_owned()),
         ("apiVersion: v1\nkind: Node\nmetadata: {name: a..b}\n".to_owned(), "a.yaml:1: Node a..b: metadata.name: \"a..b\" is no name; give lower case letters, digits, '-' and '.'".to_owned()),
@@ -56,7 +63,7 @@ fn each_mistake_is_one_line_that_names_it() {
         (service("{sessionAffinity: yes}"), format!("{at}spec.sessionAffinity: \"yes\" is no session affinity; give None or ClientIP")),
         (slice("addressType: IPv5"), format!("{slice_at}addressType: \"IPv5\" is no type of address; give IPv4 or IPv6")),
         (slice("addressType: IPv4\nendpoints: [{addresses: []}]"), format!("{slice_at}endpoints[0].addresses: there is none; give one address")),
-        (slice("addressType: IPv4\nendpoints: [{addresses: [127.0.0.1]}]"), format!("{slice_at}endpoints[0].addresses[0]: 127.0.0.1 means another place on each node; give an address that every node reaches")),
+        (slice("addressType: IPv4\nendpoints: [{addresses: [169.254.1.1]}]"), format!("{slice_at}endpoints[0].addresses[0]: 169.254.1.1 means another place on each node; give an address that every node reaches")),
         (slice("addressType: IPv4\nports: [{name: a, port: 1}, {name: a, port: 2}]"), format!("{slice_at}ports[1].name: two ports are called \"a\"; give each port its own name")),
     ];
     for (text, line) in cases {
@@ -70,6 +77,41 @@ fn each_mistake_is_one_line_that_names_it() {
             [line]
         );
         assert!(decoded.objects.is_empty() && !decoded.unreadable);
+    }
+}
+
+/// Told, and taken all the same.
+#[test]
+fn notes_spoil_nothing() {
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\n";
+    let cases = [
+        (
+            format!(
+                "{pod}spec: {{containers: [], brandNew: 1, newer: 2}}\nstatus: {{podIP: 10.0.0.1}}\n"
+            ),
+            vec![
+                "a.yaml:1: Pod default/p: spec.brandNew: there is no such field; correct its name or remove it",
+                "a.yaml:1: Pod default/p: spec.newer: there is no such field; correct its name or remove it",
+            ],
+        ),
+        (
+            format!("{pod}status: {{podIP: 127.0.0.1}}\n"),
+            vec![
+                "a.yaml:1: Pod default/p: status.podIP: 127.0.0.1 means another place on each node; give an address that every node reaches",
+            ],
+        ),
+        (
+            slice("addressType: IPv4\nendpoints: [{addresses: [127.0.0.1]}]"),
+            vec![
+                "a.yaml:1: EndpointSlice default/web-1: endpoints[0].addresses[0]: 127.0.0.1 means another place on each node; give an address that every node reaches",
+            ],
+        ),
+    ];
+    for (text, lines) in cases {
+        let decoded = yaml(&text);
+        let told: Vec<String> = decoded.problems.iter().map(ToString::to_string).collect();
+        assert_eq!(told, lines);
+        assert_eq!(decoded.objects.len(), 1);
     }
 }
 

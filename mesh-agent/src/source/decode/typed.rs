@@ -7,10 +7,27 @@ use super::{document::Body, field::Rejected};
 /// The object as its Kubernetes type. Fields that the type does not have are an error: a mistyped field would otherwise
 /// be silently without effect.
 pub(super) fn typed<T: DeserializeOwned>(body: &Body<'_>) -> Result<T, Rejected> {
-    let mut unknown = None;
-    let mut note = |path: serde_ignored::Path<'_>| {
-        unknown.get_or_insert_with(|| path.to_string());
-    };
+    let (parsed, unknown) = lenient(body)?;
+    match unknown.into_iter().next() {
+        None => Ok(parsed),
+        Some(rejected) => Err(rejected),
+    }
+}
+
+/// The same of kinds of which little is read and others write most: their unknown fields are noted, since each release of
+/// Kubernetes brings new ones.
+pub(super) fn typed_by_others<T: DeserializeOwned>(
+    body: &Body<'_>,
+    notes: &mut Vec<Rejected>,
+) -> Result<T, Rejected> {
+    let (parsed, unknown) = lenient(body)?;
+    notes.extend(unknown);
+    Ok(parsed)
+}
+
+fn lenient<T: DeserializeOwned>(body: &Body<'_>) -> Result<(T, Vec<Rejected>), Rejected> {
+    let mut unknown = Vec::new();
+    let mut note = |path: serde_ignored::Path<'_>| unknown.push(no_such_field(&path.to_string()));
     let parsed: Result<T, ()> = match body {
         Body::Json { text, .. } => {
             let mut json = serde_json::Deserializer::from_str(text);
@@ -19,14 +36,15 @@ pub(super) fn typed<T: DeserializeOwned>(body: &Body<'_>) -> Result<T, Rejected>
         Body::Yaml { value, .. } => serde_ignored::deserialize(value, &mut note).map_err(drop),
     };
     let parsed = parsed.map_err(|()| wrong_type::<T>(body))?;
-    match unknown {
-        None => Ok(parsed),
-        Some(field) => Err(Rejected::new(
-            readable(&field),
-            "there is no such field",
-            "correct its name or remove it",
-        )),
-    }
+    Ok((parsed, unknown))
+}
+
+fn no_such_field(path: &str) -> Rejected {
+    Rejected::new(
+        readable(path),
+        "there is no such field",
+        "correct its name or remove it",
+    )
 }
 
 /// The same once more, slower, to learn where it went wrong.

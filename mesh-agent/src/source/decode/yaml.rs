@@ -5,7 +5,7 @@ use serde_json::Value;
 use serde_saphyr::{Budget, Options};
 
 use super::{
-    document::{Body, Item, MOST_LISTS, Malformed, no_items, too_many_lists},
+    document::{Body, Item, MOST_LISTS, Malformed, no_items, no_object, too_many_lists},
     field::Rejected,
     head::Head,
 };
@@ -95,6 +95,9 @@ fn object(
 }
 
 fn head(value: &Value) -> Result<Head, Rejected> {
+    if !value.is_object() {
+        return Err(no_object());
+    }
     serde_path_to_error::deserialize(value).map_err(|error| {
         let reason = error.inner().to_string();
         Rejected::at_path(error.path(), reason, "write it as kubectl prints it")

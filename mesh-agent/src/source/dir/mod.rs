@@ -56,6 +56,8 @@ pub struct DirSource {
     told: Vec<Problem>,
     /// What is wrong with the directory itself.
     trouble: Option<Problem>,
+    /// It took the place of another, and no manifest has been seen in it yet.
+    fresh: bool,
     /// Kinds that are not used, each told once.
     unused: BTreeSet<String>,
 }
@@ -96,6 +98,7 @@ impl DirSource {
             interner: decode::Interner::default(),
             told: Vec::new(),
             trouble: None,
+            fresh: false,
             unused: BTreeSet::new(),
         };
         Ok((source, Stop(stop)))
@@ -167,6 +170,11 @@ impl DirSource {
     /// A scan; a directory that cannot be read is a problem, and nothing else changes.
     fn look(&mut self, wait_for_writers: bool) -> Scan {
         let result = self.watch.arm(self.stamps.names()).and_then(|another| {
+            self.fresh |= another;
+            if self.fresh && self.stamps.would_lose_all(&self.path)? {
+                return Err(io::Error::other("it was replaced by one without manifests"));
+            }
+            self.fresh = false;
             // What was written before the watch began had no event.
             let wait_for_writers = wait_for_writers && !another;
             let scan = self.stamps.scan(&self.path, wait_for_writers)?;
@@ -175,7 +183,7 @@ impl DirSource {
             }
             Ok(scan)
         });
-        let fix = "make the directory anew; what its files said before stays in force";
+        let fix = "fill the directory anew; what its files said before stays in force";
         let path = self.path.display();
         let problem =
             |error: &io::Error| Problem::of_file(&path.to_string(), error.to_string(), fix);

@@ -43,16 +43,14 @@ pub(super) fn is_manifest(name: &str) -> bool {
 }
 
 impl Stamps {
+    /// Whether files were seen before, and the directory has none now.
+    pub(super) fn would_lose_all(&self, directory: &Path) -> io::Result<bool> {
+        Ok(!self.0.is_empty() && manifests(directory)?.is_empty())
+    }
+
     /// Looks at every file. With `wait_for_writers`, files that may still be written are left for the next scan.
     pub(super) fn scan(&mut self, directory: &Path, wait_for_writers: bool) -> io::Result<Scan> {
-        let mut found = BTreeSet::new();
-        for entry in fs::read_dir(directory)? {
-            match entry?.file_name().into_string() {
-                Ok(name) if is_manifest(&name) => drop(found.insert(name)),
-                Ok(_) => {}
-                Err(name) => tracing::debug!(?name, "a file whose name is no UTF-8 is not read"),
-            }
-        }
+        let found = manifests(directory)?;
         let gone = self.0.keys().filter(|name| !found.contains(*name));
         let gone: Vec<String> = gone.cloned().collect();
         let mut changed = Vec::new();
@@ -90,6 +88,19 @@ impl Stamps {
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
+}
+
+/// The names of the manifests in a directory.
+fn manifests(directory: &Path) -> io::Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(directory)? {
+        match entry?.file_name().into_string() {
+            Ok(name) if is_manifest(&name) => drop(found.insert(name)),
+            Ok(_) => {}
+            Err(name) => tracing::debug!(?name, "a file whose name is no UTF-8 is not read"),
+        }
+    }
+    Ok(found)
 }
 
 /// Links are not: what they lead to was complete before they were made to.

@@ -395,6 +395,28 @@ fn links_are_followed_to_where_they_lead() {
     reader.until_has(&["a=10.0.0.4"]);
 }
 
+/// Whoever replaces a directory by an empty one has not filled it yet, or made a mistake.
+#[test]
+fn a_directory_that_is_replaced_by_an_empty_one_takes_nothing_away() {
+    let place = Place::new();
+    place.write("d/a.json", &node("a", 1));
+    let mut reader = Reader::of(&place.at("d"));
+    fs::rename(place.at("d"), place.at("old")).unwrap();
+    fs::create_dir(place.at("d")).unwrap();
+    reader.until_problem_with(&place.at("d").display().to_string());
+    reader.until("it is told why", |it| {
+        it.problems
+            .iter()
+            .any(|line| line.contains("without manifests"))
+    });
+    assert!(reader.has(&["a=10.0.0.1"]) && reader.removed == 0);
+    place.write("d/b.json", &node("b", 2));
+    reader.until_has(&["b=10.0.0.2"]);
+    // One that is emptied file by file is meant to be empty.
+    fs::remove_file(place.at("d/b.json")).unwrap();
+    reader.until_has(&[]);
+}
+
 #[test]
 fn a_directory_that_is_replaced_is_read_anew() {
     let place = Place::new();

@@ -121,7 +121,10 @@ fn the_text_format_keeps_its_rules() {
             let (name, of) = rest.split_once(' ').unwrap();
             assert_eq!(name, family);
             of.clone_into(&mut kind);
-            assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+            // kube-proxy calls this gauge a total, and what is made for kube-proxy asks for it by name.
+            let misnamed = name == "kubeproxy_sync_proxy_rules_no_local_endpoints_total";
+            let counts = kind == "counter" || misnamed;
+            assert_eq!(counts, name.ends_with("_total"), "{line}");
         } else {
             let name = line.split(['{', ' ']).next().unwrap();
             let suffix = name.strip_prefix(family.as_str());
