@@ -36,10 +36,10 @@ type ready struct {
 	Directory   string `json:"directory"`
 }
 
-// What endpoints, service accounts and namespaces of a test need; nothing that makes Pods.
+// What endpoints, namespaces, service accounts and their roles need; nothing that makes Pods.
 const controllers = "endpointslice-controller,endpointslice-mirroring-controller,endpoints-controller," +
 	"namespace-controller,serviceaccount-controller,root-ca-certificate-publisher-controller," +
-	"garbage-collector-controller"
+	"garbage-collector-controller,clusterrole-aggregation-controller"
 
 func parseOptions(arguments []string) (*options, error) {
 	o := &options{}
