@@ -214,6 +214,16 @@ impl Client {
         })
     }
 
+    /// GET of any path; gives the body when it has ended, which a watch's does when the server ends it.
+    pub fn raw(&self, path: &str) -> Result<String> {
+        let request = hyper::Request::get(path).body(Vec::new())?;
+        let client = self.client.clone();
+        self.run(async move {
+            let text = client.request_text(request).await;
+            text.with_context(|| format!("cannot get {path}"))
+        })
+    }
+
     /// Makes a namespace, and waits until Pods are admitted to it.
     pub fn namespace(&self, name: &str) -> Result<()> {
         self.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))?;

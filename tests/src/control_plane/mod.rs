@@ -161,6 +161,13 @@ impl ControlPlane {
         (&self.ready.certificate, &self.ready.key)
     }
 
+    /// The administrator's certificate and key.
+    #[must_use]
+    pub fn admin_pair(&self) -> (PathBuf, PathBuf) {
+        let file = |name| self.ready.directory.join(name);
+        (file("admin.crt"), file("admin.key"))
+    }
+
     /// The audit log, if it was asked for.
     #[must_use]
     pub fn audit_log(&self) -> Option<&Path> {
