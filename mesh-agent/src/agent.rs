@@ -2,6 +2,7 @@
 //! and maps, turns their changes into writes; the main thread serves health, metrics and the commands and waits for the
 //! signal to stop. Stopping leaves the datapath in force.
 
+mod explain;
 mod housekeeping;
 mod passes;
 mod programmer;
@@ -84,15 +85,16 @@ pub fn run(
     let sizes = Sizes::from(&config.capacities);
     let began = Instant::now();
     let bpffs = config.directories.bpffs.clone();
-    let opened = Datapath::open(&Options {
+    let options = Options {
         bpffs,
         cgroup,
         sizes,
-    })?;
+    };
+    let opened = Datapath::open(&options)?;
     for finding in &opened.findings {
         tracing::warn!("{finding}");
     }
-    let shared = Arc::new(Shared::new(config, sizes, opened, log)?);
+    let shared = Arc::new(Shared::new(config, &options.cgroup, sizes, opened, log)?);
     let metrics = Metrics::new(Arc::clone(&shared) as Arc<_>);
     metrics.started(StartupStage::Load, began.elapsed());
     // The ports are bound before anything is written: an agent that cannot be asked does not begin.

@@ -28,6 +28,7 @@ impl Host for KernelHost {
         let checks = probe::all(&options);
         let mut refusals = checks.iter().filter(|check| check.refuses(config.force));
         if let Some(first) = refusals.next() {
+            tracing::error!("{first}");
             for other in refusals {
                 tracing::error!("{other}");
             }

@@ -13,6 +13,8 @@ use crate::{config, telemetry::view::ErrorView};
 
 /// A status of 10,000 Services takes the agent a moment.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// A socket's timeout cannot be nothing.
+const SHORTEST: Duration = Duration::from_millis(10);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +71,7 @@ pub enum ClientError {
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
+    timeout: Duration,
 }
 
 impl Client {
@@ -77,6 +80,16 @@ impl Client {
     pub fn new(run_dir: &Path) -> Self {
         Self {
             socket: config::socket_path(run_dir),
+            timeout: TIMEOUT,
+        }
+    }
+
+    /// The same, and no answer takes longer than this.
+    #[must_use]
+    pub fn within(&self, time: Duration) -> Self {
+        Self {
+            socket: self.socket.clone(),
+            timeout: time.clamp(SHORTEST, TIMEOUT),
         }
     }
 
@@ -102,11 +115,12 @@ impl Client {
         body: &[u8],
     ) -> Result<T, ClientError> {
         let stream = UnixStream::connect(&self.socket).map_err(|error| self.no_agent(error))?;
-        let answer =
-            exchange(stream, method, path, body).map_err(|source| ClientError::Broken {
+        let answer = exchange(stream, self.timeout, method, path, body).map_err(|source| {
+            ClientError::Broken {
                 socket: self.socket.clone(),
                 source,
-            })?;
+            }
+        })?;
         let (status, body) =
             parse(&answer).ok_or_else(|| self.unreadable("it is no HTTP answer"))?;
         if status != 200 {
@@ -135,9 +149,15 @@ impl Client {
 }
 
 /// The whole answer; the server closes the connection after it.
-fn exchange(mut stream: UnixStream, method: &str, path: &str, body: &[u8]) -> io::Result<Vec<u8>> {
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
+fn exchange(
+    mut stream: UnixStream,
+    time: Duration,
+    method: &str,
+    path: &str,
+    body: &[u8],
+) -> io::Result<Vec<u8>> {
+    stream.set_read_timeout(Some(time))?;
+    stream.set_write_timeout(Some(time))?;
     let length = body.len();
     write!(
         stream,

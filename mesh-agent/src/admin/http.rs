@@ -1,6 +1,13 @@
 //! HTTP/1 as all three servers speak it: small requests, whole answers, bounds on everything a client can stretch.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    io,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -21,12 +28,15 @@ use tokio::{
 
 use crate::telemetry::view::ErrorView;
 
-const HEADER_TIME: Duration = Duration::from_secs(5);
+/// Whoever asks has its few lines at hand.
+const HEADER_TIME: Duration = Duration::from_secs(1);
 const BODY_TIME: Duration = Duration::from_secs(5);
 const CONNECTION_TIME: Duration = Duration::from_secs(60);
 const HEADER_BYTES: usize = 16 * 1024;
 const BODY_BYTES: usize = 4 * 1024;
-const CONNECTIONS: usize = 64;
+const CONNECTIONS: usize = 256;
+/// Of one address, so that nobody can keep the others out alone.
+const CONNECTIONS_OF_A_PEER: usize = 32;
 
 /// A request, as far as routes look at it.
 #[derive(Clone, Debug)]
@@ -102,24 +112,69 @@ pub(super) trait Accept {
     /// A connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
-    /// The next connection; None for one that was turned away.
-    async fn accept(&self) -> io::Result<Option<Self::Stream>>;
+    /// The next connection and the address that it is from, where it is from one; None for one that was turned away.
+    async fn accept(&self) -> io::Result<Option<(Self::Stream, Option<IpAddr>)>>;
+}
+
+/// How many connections each address has.
+#[derive(Clone, Default)]
+struct Peers(Arc<Mutex<BTreeMap<IpAddr, usize>>>);
+
+/// One of an address's connections, until it is dropped.
+struct Place {
+    peers: Peers,
+    peer: IpAddr,
+}
+
+impl Peers {
+    /// None for an address that has as many as it may.
+    fn place(&self, peer: IpAddr) -> Option<Place> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(peer).or_default();
+        if *count >= CONNECTIONS_OF_A_PEER {
+            return None;
+        }
+        *count += 1;
+        let peers = self.clone();
+        Some(Place { peers, peer })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.peers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.peer) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.peer);
+            }
+        }
+    }
 }
 
 /// Serves until `stop` says so, then lets requests that are being answered finish.
 pub(super) async fn serve<L: Accept>(listener: L, routes: Routes, mut stop: watch::Receiver<bool>) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
+    let peers = Peers::default();
     while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = stopped(&mut stop) => break,
         };
         match accepted {
-            Ok(Some(stream)) => {
+            Ok(Some((stream, peer))) => {
+                let place = peer.map(|peer| peers.place(peer));
+                if matches!(place, Some(None)) {
+                    tracing::debug!(
+                        ?peer,
+                        "an address with too many connections was turned away"
+                    );
+                    continue;
+                }
                 let (routes, stop) = (Arc::clone(&routes), stop.clone());
                 tokio::spawn(async move {
                     connection(stream, routes, stop).await;
-                    drop(permit);
+                    drop((place, permit));
                 });
             }
             Ok(None) => {}

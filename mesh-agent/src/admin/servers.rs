@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener},
     os::unix::net::UnixListener,
     path::PathBuf,
     sync::Arc,
@@ -208,20 +208,20 @@ async fn serve_on<L: Accept>(
 impl Accept for tokio::net::TcpListener {
     type Stream = tokio::net::TcpStream;
 
-    async fn accept(&self) -> io::Result<Option<Self::Stream>> {
-        let (stream, _) = self.accept().await?;
-        Ok(Some(stream))
+    async fn accept(&self) -> io::Result<Option<(Self::Stream, Option<IpAddr>)>> {
+        let (stream, peer) = self.accept().await?;
+        Ok(Some((stream, Some(peer.ip()))))
     }
 }
 
 impl Accept for tokio::net::UnixListener {
     type Stream = tokio::net::UnixStream;
 
-    async fn accept(&self) -> io::Result<Option<Self::Stream>> {
+    async fn accept(&self) -> io::Result<Option<(Self::Stream, Option<IpAddr>)>> {
         let (stream, _) = self.accept().await?;
         let uid = stream.peer_cred()?.uid();
         if socket::may_ask(uid) {
-            return Ok(Some(stream));
+            return Ok(Some((stream, None)));
         }
         tracing::warn!(
             uid,

@@ -64,7 +64,8 @@ fn found<T: Serialize>(kind: &str, path: &[&str], content: Option<T>) -> Reply {
             Reply::error(
                 StatusCode::NOT_FOUND,
                 format!(
-                    "Service {name} is not known to the agent; `mesh-agent service list` shows those that are"
+                    "Service {name} is not known to the agent; `mesh-agent service list` shows those that are, \
+                     `mesh-agent status` which objects could not be read"
                 ),
             )
         },

@@ -16,6 +16,7 @@ use crate::{
     datapath,
     desired::Finding,
     engine::StepReport,
+    model::ObjectName,
     source::Batch,
     telemetry::{
         kube_proxy::Pass,
@@ -42,6 +43,8 @@ struct Programmer<'a> {
     /// When the source had delivered everything once.
     listed: Option<Instant>,
     passes: Passes,
+    /// This node.
+    node: ObjectName,
 }
 
 /// Runs until no batch can come any more.
@@ -57,6 +60,7 @@ pub(super) fn run(shared: &Shared, metrics: &Metrics, batches: &Receiver<Batch>)
         began: Instant::now(),
         listed: None,
         passes: Passes::new(SystemTime::now()),
+        node: ObjectName::new("", shared.node()),
     };
     let mut housekeeping = Housekeeping::new(Instant::now());
     let mut pause = IDLE;
@@ -112,6 +116,9 @@ impl Programmer<'_> {
         }
         let programmed = engine.is_programmed();
         let full = !self.committed;
+        let node = engine.store().node(&self.node);
+        self.shared
+            .set_node_eligible(node.is_none_or(|node| !node.leaving));
         let findings = self.new_findings(&engine);
         let failures = engine.write_failures().clone();
         self.metrics.set_dirty(engine.dirty());
@@ -128,7 +135,9 @@ impl Programmer<'_> {
         if programmed && !self.committed && !self.commit() {
             return COMMIT_AGAIN;
         }
-        if self.committed && report.failures == 0 {
+        if report.failures > 0 {
+            self.shared.set_behind();
+        } else if self.committed {
             self.shared.set_updated();
             self.synced(full, took);
         }
@@ -185,9 +194,15 @@ impl Programmer<'_> {
         self.metrics
             .started(StartupStage::Attach, programmed.elapsed());
         datapath::trim_heap();
+        let waiting = self.shared.engine().dirty();
+        let services = if waiting == 0 {
+            "every Service is programmed".to_owned()
+        } else {
+            format!("{waiting} Services are not programmed, every other is")
+        };
         tracing::info!(
             milliseconds = self.began.elapsed().as_millis(),
-            "every Service is programmed, the programs are in force"
+            "{services}, the programs are in force"
         );
         true
     }

@@ -1,17 +1,17 @@
 //! What the threads share: the engine under a lock, and what servers read without it.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use mesh_common::Counter;
 
-use super::views;
+use super::{explain, views};
 use crate::{
     apply::Clock,
     config::RunConfig,
@@ -40,6 +40,9 @@ const OPERATIONS: [(&str, Operation); 7] = [
     ("backends", Operation::Store),
 ];
 
+/// For so long may writes fail before the agent counts as unhealthy: as long as kube-proxy's, twice its sync period.
+const BEHIND: Duration = Duration::from_secs(60);
+
 /// The engine over the kernel's maps.
 pub(super) type KernelEngine = Engine<Datapath, Monotonic, SplitMix>;
 
@@ -64,6 +67,8 @@ pub(super) struct Shared {
     log: LogHandle,
     node: String,
     source: String,
+    cgroup: String,
+    node_eligible: AtomicBool,
     began: Instant,
 }
 
@@ -74,11 +79,14 @@ struct Progress {
     updated: SystemTime,
     /// Why the programs could not be put in force.
     obstacle: Option<String>,
+    /// Since when what is in force is not what should be, if it is so.
+    behind: Option<Instant>,
 }
 
 impl Shared {
     pub(super) fn new(
         config: &RunConfig,
+        cgroup: &Path,
         sizes: Sizes,
         opened: Opened,
         log: LogHandle,
@@ -104,10 +112,13 @@ impl Shared {
             progress: Mutex::new(Progress {
                 updated: SystemTime::now(),
                 obstacle: None,
+                behind: None,
             }),
             log,
             node: config.node_name.clone(),
             source: format!("dir:{}", config.source.display()),
+            cgroup: cgroup.display().to_string(),
+            node_eligible: AtomicBool::new(true),
             began: Instant::now(),
         })
     }
@@ -124,7 +135,19 @@ impl Shared {
 
     /// The kernel holds what it should, now.
     pub(super) fn set_updated(&self) {
-        self.progress().updated = SystemTime::now();
+        let mut progress = self.progress();
+        progress.updated = SystemTime::now();
+        progress.behind = None;
+    }
+
+    /// A write failed, and will be tried again.
+    pub(super) fn set_behind(&self) {
+        self.progress().behind.get_or_insert_with(Instant::now);
+    }
+
+    /// Whether load balancers should send traffic to this node.
+    pub(super) fn set_node_eligible(&self, eligible: bool) {
+        self.node_eligible.store(eligible, Ordering::Relaxed);
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
@@ -135,6 +158,11 @@ impl Shared {
     /// after it was made.
     pub(super) fn engine(&self) -> MutexGuard<'_, KernelEngine> {
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This node's name.
+    pub(super) fn node(&self) -> &str {
+        &self.node
     }
 
     /// The maps, to be read without waiting for the engine.
@@ -172,11 +200,13 @@ impl Shared {
 
 impl Introspect for Shared {
     fn health(&self) -> Health {
-        let last_updated = self.progress().updated;
+        let progress = self.progress();
+        let (last_updated, behind) = (progress.updated, progress.behind);
+        drop(progress);
         Health {
-            healthy: true,
+            healthy: behind.is_none_or(|since| since.elapsed() < BEHIND),
             last_updated,
-            node_eligible: true,
+            node_eligible: self.node_eligible.load(Ordering::Relaxed),
             not_ready: self.not_ready(),
         }
     }
@@ -197,6 +227,7 @@ impl Introspect for Shared {
         drop(engine);
         status.node_name.clone_from(&self.node);
         status.source.clone_from(&self.source);
+        status.cgroup.clone_from(&self.cgroup);
         status.uptime_seconds = self.began.elapsed().as_secs();
         status.reason = self.not_ready();
         status.ready = status.reason.is_none();
@@ -222,7 +253,7 @@ impl Introspect for Shared {
     fn explain(&self, namespace: &str, name: &str) -> Option<ExplainView> {
         let engine = self.engine();
         let view = engine.service_view(&ObjectName::new(namespace, name))?;
-        Some(views::explain(engine.store(), &view))
+        Some(explain::explain(engine.store(), &view))
     }
 
     fn set_log_level(&self, level: &Level) -> Result<(), LogError> {

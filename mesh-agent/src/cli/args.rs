@@ -276,11 +276,11 @@ pub struct TraceArgs {
     #[arg(long, value_name = "COOKIE", default_value_t = 0)]
     pub from_netns: u64,
     /// Where the program wants to go
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", value_parser = destination)]
     pub to: SocketAddr,
-    /// tcp or udp
-    #[arg(long, visible_alias = "proto", value_name = "PROTOCOL", default_value = "tcp", value_parser = protocol)]
-    pub protocol: Protocol,
+    /// tcp or udp [default: tcp]
+    #[arg(long, visible_alias = "proto", value_name = "PROTOCOL", value_parser = protocol)]
+    pub protocol: Option<Protocol>,
     /// A datagram of an unconnected UDP socket
     #[arg(long)]
     pub unconnected: bool,
@@ -290,6 +290,11 @@ pub struct TraceArgs {
     /// How to show it.
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+fn destination(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "use IP:PORT, for example 10.96.0.10:80 or [fd00::10]:80".to_owned())
 }
 
 fn protocol(text: &str) -> Result<Protocol, String> {

@@ -1,24 +1,39 @@
 //! `check`: the host's probes, and the agent's own word unless `--pre` asks for the host alone. One line each: a stable
 //! code, what was found, and the fix.
 
+use std::path::PathBuf;
+
 use super::{Verdict, table::Table, terminal::Paint};
 use crate::{
     admin::client::{Client, ClientError},
     telemetry::view::{CheckLevel, CheckView, Document, Items, StatusView},
 };
 
-/// What the agent says of itself, as checks.
-pub(super) fn agent(client: &Client) -> Vec<CheckView> {
+/// What the agent says of itself.
+pub(super) struct Agent {
+    pub(super) checks: Vec<CheckView>,
+    /// Where its programs are attached; None if it does not say.
+    pub(super) cgroup: Option<PathBuf>,
+}
+
+/// Asks the agent.
+pub(super) fn agent(client: &Client) -> Agent {
     let status: Result<Document<StatusView>, ClientError> = client.get("/v1/status");
     match status {
-        Err(error) => vec![CheckView {
-            code: "MESH120".to_owned(),
-            level: CheckLevel::Error,
-            object: "agent".to_owned(),
-            what: error.to_string(),
-            fix: "check the host alone with `mesh-agent check --pre`".to_owned(),
-        }],
-        Ok(status) => of_status(&status.content),
+        Err(error) => Agent {
+            checks: vec![CheckView {
+                code: "MESH120".to_owned(),
+                level: CheckLevel::Error,
+                object: "agent".to_owned(),
+                what: error.to_string(),
+                fix: "check the host alone with `mesh-agent check --pre`".to_owned(),
+            }],
+            cgroup: None,
+        },
+        Ok(status) => Agent {
+            checks: of_status(&status.content),
+            cgroup: Some(PathBuf::from(status.content.cgroup)),
+        },
     }
 }
 

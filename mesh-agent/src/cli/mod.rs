@@ -71,6 +71,8 @@ enum CliError {
         pid: u32,
         run_dir: std::path::PathBuf,
     },
+    #[error("there is no unconnected TCP socket: leave out --unconnected, or say --protocol udp")]
+    UnconnectedTcp,
     #[error("the output cannot be written: {0}")]
     Output(#[from] io::Error),
 }
@@ -78,7 +80,7 @@ enum CliError {
 impl CliError {
     const fn exit_status(&self) -> u8 {
         match self {
-            Self::Config(_) => 2,
+            Self::Config(_) | Self::UnconnectedTcp => 2,
             Self::Client(_)
             | Self::Lock(_)
             | Self::Log(_)
@@ -156,8 +158,9 @@ fn execute(cli: Cli, host: &dyn Host, terminal: &mut Terminal<'_>) -> Result<Ver
             Ok(Verdict::Fine)
         }
         Command::Trace(args) => {
+            let kind = trace::kind(&args).ok_or(CliError::UnconnectedTcp)?;
             let live = host.live(&directories.checked()?)?;
-            let document = Document::new("Trace", trace::trace(live, &args));
+            let document = Document::new("Trace", trace::trace(live, &args, kind));
             terminal.show(args.output.output, &document, trace::table)?;
             Ok(Verdict::Fine)
         }
@@ -200,13 +203,14 @@ fn checked(
     host: &dyn Host,
     terminal: &mut Terminal<'_>,
 ) -> Result<Verdict, CliError> {
+    let agent = (!args.pre).then(|| check::agent(&Client::new(&directories.run_dir)));
+    // The agent that runs may have been told another cgroup than the mount.
+    let its = agent.as_ref().and_then(|agent| agent.cgroup.as_deref());
     let mut items = host.check(&CheckTarget {
         directories,
-        cgroup: args.cgroup.as_deref(),
+        cgroup: args.cgroup.as_deref().or(its),
     });
-    if !args.pre {
-        items.extend(check::agent(&Client::new(&directories.run_dir)));
-    }
+    items.extend(agent.into_iter().flat_map(|agent| agent.checks));
     let verdict = check::verdict(&items);
     let document = Document::new("CheckList", Items { items });
     terminal.show(args.output.output, &document, check::table)?;

@@ -37,13 +37,15 @@ pub(super) fn run(
 /// The status, once it says ready or the time is up. With a deadline an agent that is not there yet is waited for too.
 fn poll(client: &Client, deadline: Option<Instant>) -> Result<Document<StatusView>, CliError> {
     loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let client = left.map_or_else(|| client.clone(), |left| client.within(left));
         let status: Result<Document<StatusView>, _> = client.get("/v1/status");
         let fine = status.as_ref().is_ok_and(|status| status.content.ready);
         let more = deadline.is_some_and(|deadline| Instant::now() < deadline);
         if fine || !more {
             return Ok(status?);
         }
-        thread::sleep(POLL);
+        thread::sleep(left.map_or(POLL, |left| left.min(POLL)));
     }
 }
 
@@ -65,6 +67,7 @@ pub(super) fn table(status: &StatusView, paint: &Paint) -> String {
     );
     line("Node", escape(&status.node_name).into_owned());
     line("Source", escape(&status.source).into_owned());
+    line("Cgroup", escape(&status.cgroup).into_owned());
     if !status.waiting_for.is_empty() {
         line(
             "Waiting",
@@ -78,6 +81,15 @@ pub(super) fn table(status: &StatusView, paint: &Paint) -> String {
             status.services, status.service_ports, status.backends, status.dirty
         ),
     );
+    if status.kept > 0 {
+        line(
+            "Kept",
+            format!(
+                "{} service ports of an earlier run: what they come from cannot be read yet",
+                status.kept
+            ),
+        );
+    }
     text.push_str(&format!("\n{}\n{}", programs(status), maps(status)));
     text.push_str(&problems(&status.problems));
     text

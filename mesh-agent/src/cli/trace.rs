@@ -14,26 +14,28 @@ use crate::{
     trace::{self, Answer, Call},
 };
 
+/// Hook and protocol of the call that the flags describe; None for an unconnected TCP socket, which does not exist.
+pub(super) const fn kind(args: &TraceArgs) -> Option<(Hook, Protocol)> {
+    match (args.protocol, args.unconnected) {
+        (Some(Protocol::Udp) | None, true) => Some((Hook::Sendmsg, Protocol::Udp)),
+        (Some(Protocol::Tcp), true) => None,
+        (Some(Protocol::Tcp) | None, false) => Some((Hook::Connect, Protocol::Tcp)),
+        (Some(Protocol::Udp), false) => Some((Hook::Connect, Protocol::Udp)),
+    }
+}
+
 /// What the live maps make of the call.
-pub(super) fn trace(live: Live, args: &TraceArgs) -> TraceView {
+pub(super) fn trace(live: Live, args: &TraceArgs, (hook, protocol): (Hook, Protocol)) -> TraceView {
     let call = Call {
-        hook: hook(args),
+        hook,
         to: args.to,
-        protocol: args.protocol,
+        protocol,
         netns_cookie: args.from_netns,
         seed: args.seed,
         now: live.now,
     };
     let sim = trace::sim(&live.tables, live.affinity, live.sockets);
-    view(args.to, args.protocol, trace::run(&sim, &call))
-}
-
-/// An unconnected TCP socket does not exist; sendmsg of a connected one passes no hook.
-const fn hook(args: &TraceArgs) -> Hook {
-    match args.protocol {
-        Protocol::Udp if args.unconnected => Hook::Sendmsg,
-        Protocol::Tcp | Protocol::Udp => Hook::Connect,
-    }
+    view(args.to, protocol, trace::run(&sim, &call))
 }
 
 fn view(to: SocketAddr, protocol: Protocol, answer: Answer) -> TraceView {

@@ -3,6 +3,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -33,7 +34,10 @@ pub fn cleanup(bpffs: &Path, run_dir: &Path, dry_run: bool) -> Result<Vec<PathBu
         add(&pins.links(), |_| true, &mut found)?;
         add(&pins.programs(), |_| true, &mut found)?;
         add(bpffs, is_map, &mut found)?;
-        found.extend([pins.links(), pins.programs(), bpffs.to_owned()]);
+        found.extend([pins.links(), pins.programs()]);
+        if !is_mount(bpffs) {
+            found.push(bpffs.to_owned());
+        }
     }
     for name in ["agent.sock", "agent.sock.new", "agent.lock"] {
         found.push(run_dir.join(name));
@@ -50,6 +54,13 @@ pub fn cleanup(bpffs: &Path, run_dir: &Path, dry_run: bool) -> Result<Vec<PathBu
         return Ok(removed);
     }
     Ok(found)
+}
+
+/// The file system's own directory was there before us.
+fn is_mount(path: &Path) -> bool {
+    let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
+    path.parent()
+        .is_none_or(|parent| device(parent) != device(path))
 }
 
 fn add(

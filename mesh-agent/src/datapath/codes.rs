@@ -75,7 +75,7 @@ codes! {
         "sysctl net.core.bpf_jit_enable=1";
     PINS = "MESH017" "directory of pins":
         "Whoever can write where programs are pinned can replace them",
-        "remove the directory, or choose another --bpffs";
+        "run it as the directory's owner; if it is nobody's who should, remove it or choose another --bpffs";
 }
 
 #[cfg(test)]

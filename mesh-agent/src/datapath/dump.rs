@@ -19,6 +19,36 @@ use crate::plan::TableDump;
 #[derive(Debug, Default)]
 pub struct Reader {
     maps: BTreeMap<&'static str, RawMap>,
+    /// Why there are not all of them.
+    absent: Absent,
+}
+
+/// Why a map cannot be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Absent {
+    /// There is no pin of its layout.
+    #[default]
+    NotPinned,
+    /// There are no pins at all.
+    NoDatapath,
+    /// Pins are root's.
+    Denied,
+}
+
+impl Absent {
+    fn error(self) -> io::Error {
+        match self {
+            Self::NotPinned => io::Error::new(io::ErrorKind::NotFound, "it is not pinned"),
+            Self::NoDatapath => io::Error::new(
+                io::ErrorKind::NotFound,
+                "nothing is pinned at --bpffs: start `mesh-agent run`, or name the directory it was told",
+            ),
+            Self::Denied => io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "the pins are their owner's: run it as root",
+            ),
+        }
+    }
 }
 
 impl Reader {
@@ -27,6 +57,11 @@ impl Reader {
     #[must_use]
     pub fn of_pins(bpffs: &Path) -> Self {
         let pins = Pins::at(bpffs);
+        let absent = match std::fs::read_dir(bpffs) {
+            Ok(_) => Absent::NotPinned,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Absent::Denied,
+            Err(_) => Absent::NoDatapath,
+        };
         let mut maps = BTreeMap::new();
         for spec in &MAPS {
             let map = sys::object_get(&pins.map(spec)).and_then(RawMap::open);
@@ -36,12 +71,13 @@ impl Reader {
                 maps.insert(spec.name, map);
             }
         }
-        Self { maps }
+        Self { maps, absent }
     }
 
     /// Maps whose shapes have been found to fit.
     pub(super) const fn new(maps: BTreeMap<&'static str, RawMap>) -> Self {
-        Self { maps }
+        let absent = Absent::NotPinned;
+        Self { maps, absent }
     }
 
     pub(super) fn of_maps<'a>(
@@ -52,7 +88,7 @@ impl Reader {
             let copy = map.fd().try_clone_to_owned().and_then(RawMap::open);
             own.insert(name, copy.map_err(DatapathError::map("open", name))?);
         }
-        Ok(Self { maps: own })
+        Ok(Self::new(own))
     }
 
     /// The maps that are there.
@@ -63,10 +99,9 @@ impl Reader {
     }
 
     pub(super) fn map(&self, name: &'static str) -> Result<&RawMap, DatapathError> {
-        let absent = || io::Error::new(io::ErrorKind::NotFound, "it is not pinned");
         self.maps
             .get(name)
-            .ok_or_else(absent)
+            .ok_or_else(|| self.absent.error())
             .map_err(DatapathError::map("read", name))
     }
 

@@ -44,6 +44,13 @@ impl Applied {
         holders
     }
 
+    /// Service ports that an earlier run left and no Service has claimed yet.
+    #[must_use]
+    pub fn left_over(&self) -> usize {
+        let records = self.owners.records.values();
+        records.filter(|record| record.port.is_none()).count()
+    }
+
     /// Whether an earlier run left a frontend that no Service has claimed yet.
     #[must_use]
     pub fn is_left_over(&self, key: &FrontendKey) -> bool {

@@ -193,11 +193,11 @@ impl Live {
             .filter(|(_, value)| !value.is_refuse())
             .map(|(_, value)| value.service())
             .collect();
-        let words = indexed(&self.tables.services).filter(|(id, _)| used.contains(id));
-        words
-            .map(|(id, word)| ServiceRow {
+        let word = |id: u32| value_at(&self.tables.services, id);
+        used.into_iter()
+            .map(|id| ServiceRow {
                 id,
-                affinity_seconds: word.affinity_seconds(),
+                affinity_seconds: word(id).map_or(0, |word| word.affinity_seconds()),
             })
             .collect()
     }
@@ -206,12 +206,15 @@ impl Live {
     #[must_use]
     pub fn sets(&self) -> Vec<SetRow> {
         let frontends = self.tables.frontends.iter();
-        let used: BTreeSet<u32> = frontends
+        let used = frontends
             .flat_map(|(_, value)| [value.cluster(), value.local()])
-            .filter(|id| *id != 0)
-            .collect();
-        indexed(&self.tables.sets)
-            .filter(|(id, word)| used.contains(id) || **word != SetWord::EMPTY)
+            .filter(|id| *id != 0);
+        let filled = indexed(&self.tables.sets).filter(|(_, word)| **word != SetWord::EMPTY);
+        let shown: BTreeSet<u32> = used.chain(filled.map(|(id, _)| id)).collect();
+        let word = |id: u32| value_at(&self.tables.sets, id).unwrap_or(SetWord::EMPTY);
+        shown
+            .into_iter()
+            .map(|id| (id, word(id)))
             .map(|(id, word)| SetRow {
                 id,
                 base: word.base(),
@@ -305,6 +308,11 @@ impl Live {
             })
             .collect()
     }
+}
+
+/// A dump ends after the last value that is not all zeros.
+fn value_at<T: Copy>(values: &[T], id: u32) -> Option<T> {
+    values.get(usize::try_from(id).ok()?).copied()
 }
 
 fn indexed<T>(array: &[T]) -> impl Iterator<Item = (u32, &T)> {

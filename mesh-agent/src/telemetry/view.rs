@@ -59,6 +59,8 @@ pub struct StatusView {
     pub reason: Option<String>,
     /// Where objects come from.
     pub source: String,
+    /// The cgroup2 directory that the programs are attached to.
+    pub cgroup: String,
     /// Kinds that have not delivered their first full list.
     pub waiting_for: Vec<String>,
     /// Services known.
@@ -69,6 +71,9 @@ pub struct StatusView {
     pub backends: u64,
     /// Services whose state in the kernel is not yet what it should be.
     pub dirty: u64,
+    /// Service ports that an earlier run left in force and that belong to no Service known now: what they come from could
+    /// not be read since.
+    pub kept: u64,
     /// The programs.
     pub programs: Vec<ProgramView>,
     /// The maps.

@@ -6,7 +6,10 @@ mod host;
 mod kernel;
 mod nftables;
 
-use super::{Options, codes::Code};
+use super::{
+    Options,
+    codes::{self, Code},
+};
 use crate::telemetry::view::{CheckLevel, CheckView};
 
 pub(super) use host::counts_memlock;
@@ -74,7 +77,7 @@ impl CheckResult {
     /// Whether `run` must not start. `force` overrides what is a matter of opinion: another program on the hooks.
     #[must_use]
     pub fn refuses(&self, force: bool) -> bool {
-        self.level == Level::Error && !(force && self.code == super::codes::OTHERS)
+        self.level == Level::Error && !(force && self.code == codes::OTHERS)
     }
 
     /// What to do; empty when all is well.
@@ -123,16 +126,26 @@ pub fn cgroup_mount() -> Option<std::path::PathBuf> {
 /// Every probe, in the order of the codes.
 #[must_use]
 pub fn all(options: &Options) -> Vec<CheckResult> {
+    let privileges = host::privileges();
+    let may_try = privileges.level != Level::Error;
+    // What the kernel refuses to somebody without privileges says nothing about the kernel.
+    let tried = |code, probe: fn() -> CheckResult| {
+        if may_try {
+            return probe();
+        }
+        let what = format!("not known without what {} asks for", codes::PRIVILEGES.code);
+        CheckResult::warning(code, what)
+    };
     vec![
-        host::privileges(),
+        privileges,
         host::kernel(),
         host::btf(),
         host::bpffs(&options.bpffs),
         host::cgroup(&options.cgroup),
-        kernel::hooks(),
-        kernel::netns_cookie(),
-        kernel::set_retval(),
-        kernel::mapped_arrays(),
+        tried(codes::HOOKS, kernel::hooks),
+        tried(codes::NETNS_COOKIE, kernel::netns_cookie),
+        tried(codes::SET_RETVAL, kernel::set_retval),
+        tried(codes::MAPPED_ARRAYS, kernel::mapped_arrays),
         kernel::grace(),
         conflicts::others(options),
         conflicts::kube_proxy(),

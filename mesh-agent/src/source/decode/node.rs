@@ -9,6 +9,8 @@ use super::{
 };
 use crate::model::Node;
 
+/// Set by the cluster's autoscaler (kube-proxy's health check looks at it, too).
+const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
 const ZONE: &str = "topology.kubernetes.io/zone";
 
 pub(super) fn convert(
@@ -40,9 +42,14 @@ pub(super) fn convert(
         .labels
         .as_ref()
         .and_then(|labels| labels.get(ZONE));
+    let taints = manifest.spec.iter().flat_map(|spec| spec.taints.iter());
+    let mut taints = taints.flatten();
+    let leaving = manifest.metadata.deletion_timestamp.is_some()
+        || taints.any(|taint| taint.key == TO_BE_DELETED);
     Ok(Node {
         name,
         addresses,
+        leaving,
         zone: zone.map(|zone| interner.share(zone)),
     })
 }

@@ -8,6 +8,7 @@ use crate::model::{Node, ObjectName};
 fn node(name: &str, address: u8) -> Object {
     let addresses = vec![std::net::Ipv4Addr::new(10, 0, 0, address).into()];
     Object::Node(Node {
+        leaving: false,
         name: ObjectName::new("", name),
         addresses,
         zone: None,
