@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     agent::agent_binary,
+    control_plane::control_plane_binary,
     lab::{Lab, cgroup},
     place::traffic_binary,
 };
@@ -26,6 +27,8 @@ pub enum Needs {
     Agent,
     /// And a second build of it, with another layout: MESH_AGENT_NEXT_BIN.
     NextAgent,
+    /// The agent and the control plane's binary: MESH_CONTROL_PLANE_BIN.
+    ControlPlane,
 }
 
 /// Runs a test in a lab of its own. The lab is removed in any case.
@@ -61,6 +64,10 @@ fn check(needs: Needs) -> Result<()> {
     match needs {
         Needs::Lab => {}
         Needs::Agent => drop(agent_binary()?),
+        Needs::ControlPlane => {
+            agent_binary()?;
+            control_plane_binary()?;
+        }
         Needs::NextAgent => {
             agent_binary()?;
             std::env::var("MESH_AGENT_NEXT_BIN").context(

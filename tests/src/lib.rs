@@ -6,8 +6,10 @@
 
 mod agent;
 mod call;
+mod control_plane;
 mod deployment;
 mod everyday;
+mod fault_proxy;
 mod harness;
 mod lab;
 mod manifest;
@@ -20,8 +22,10 @@ pub mod traffic;
 
 pub use agent::{Agent, AgentOptions, CliOutput, Metrics, Response, agent_binary};
 pub use call::{Call, Load};
+pub use control_plane::{Client, ControlPlane, ControlPlaneOptions, control_plane_binary};
 pub use deployment::{Condition, Deployment};
 pub use everyday::Everyday;
+pub use fault_proxy::{Fault, FaultProxy};
 pub use harness::{Needs, PATIENCE, eventually, test};
 pub use lab::{Address, Families, Lab, Node, Pod, remove_run, sweep};
 pub use manifest::{Endpoint, PodManifest, Port, Protocol, Service, Slice, Source, node};

@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::Read,
     path::PathBuf,
-    process::{Child, Command, ExitStatus},
+    process::{Child, ChildStdin, ChildStdout, Command, ExitStatus},
 };
 
 use anyhow::{Context, Result};
@@ -89,6 +89,11 @@ impl Process {
             stdout.read_to_string(&mut text)?;
         }
         Ok(text)
+    }
+
+    /// Its input and output, if both were piped and not taken before.
+    pub(crate) fn pipes(&mut self) -> Option<(ChildStdin, ChildStdout)> {
+        self.child.stdin.take().zip(self.child.stdout.take())
     }
 
     /// Closes its input, if it was piped.

@@ -8,7 +8,7 @@ mod rust;
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-use crate::{kernels, run};
+use crate::{control_plane, kernels, run};
 use pieces::PIECES;
 pub(crate) use rust::prebuilt_core;
 
@@ -49,6 +49,7 @@ pub(crate) fn ensure(need: Need) -> Result<()> {
     rust::bpf_linker()?;
     if need >= Need::Test {
         kernels::fetch()?;
+        control_plane::fetch();
     }
     if need >= Need::Ci {
         rust::bpf_clippy()?;

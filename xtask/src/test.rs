@@ -77,7 +77,7 @@ fn outcome(lane: Lane, long: bool) -> Outcome {
 
 /// The table and the sum, and how many failed.
 fn summary(outcomes: &[(Lane, Outcome)], ci: bool) -> (String, u32) {
-    let mut text = String::from("\nlane      passed failed\n");
+    let mut text = String::from("\nlane          passed failed\n");
     let (mut passed, mut failed) = (0, 0);
     for (lane, outcome) in outcomes {
         let lost = u32::from(ci && outcome.skipped.is_some());
@@ -85,9 +85,9 @@ fn summary(outcomes: &[(Lane, Outcome)], ci: bool) -> (String, u32) {
         failed += outcome.failed + lost;
         let name = lane.name();
         text.push_str(&match &outcome.skipped {
-            Some(why) if ci => format!("{name:<9} FAILED: must not be skipped under CI: {why}\n"),
-            Some(why) => format!("{name:<9} SKIPPED: {why}\n"),
-            None => format!("{name:<9} {:>6} {:>6}\n", outcome.passed, outcome.failed),
+            Some(why) if ci => format!("{name:<13} FAILED: must not be skipped under CI: {why}\n"),
+            Some(why) => format!("{name:<13} SKIPPED: {why}\n"),
+            None => format!("{name:<13} {:>6} {:>6}\n", outcome.passed, outcome.failed),
         });
     }
     text.push_str(&format!("{passed} passed, {failed} failed\n"));

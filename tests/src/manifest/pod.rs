@@ -63,7 +63,7 @@ impl PodManifest {
             },
             "spec": {
                 "nodeName": self.pod.node(),
-                "containers": [{"name": "server", "ports": ports}],
+                "containers": [{"name": "server", "image": "server", "ports": ports}],
             },
             "status": {
                 "phase": "Running",

@@ -1,10 +1,12 @@
 //! The lanes: what each needs, and what it runs.
 
+use std::process::Command;
+
 use anyhow::Result;
 use clap::ValueEnum;
 
 use super::{Outcome, cargo};
-use crate::{build, kernels, place, run, setup::Need};
+use crate::{build, control_plane, kernels, place, run, setup::Need};
 
 /// Cases of each property test under `--long`.
 const LONG_CASES: &str = "20000";
@@ -20,11 +22,22 @@ pub(crate) enum Lane {
     Lab,
     /// Old kernels under emulation, and the running one; needs an emulator
     Kernels,
+    /// The lab with the real Kubernetes API server and controllers; needs root and Go
+    ControlPlane,
 }
+
+/// The lab's tests that want a control plane are in files named so.
+const CONTROL_PLANE: &str = "control_plane";
 
 impl Lane {
     /// In the order in which they run: the quickest to fail first.
-    pub(super) const ALL: [Self; 4] = [Self::Unit, Self::Kernel, Self::Kernels, Self::Lab];
+    pub(super) const ALL: [Self; 5] = [
+        Self::Unit,
+        Self::Kernel,
+        Self::Kernels,
+        Self::Lab,
+        Self::ControlPlane,
+    ];
 
     /// As it is named on the command line.
     pub(super) const fn name(self) -> &'static str {
@@ -33,6 +46,7 @@ impl Lane {
             Self::Kernel => "kernel",
             Self::Lab => "lab",
             Self::Kernels => "kernels",
+            Self::ControlPlane => "control-plane",
         }
     }
 
@@ -41,7 +55,7 @@ impl Lane {
         match self {
             Self::Unit | Self::Kernel => Need::Build,
             Self::Lab => Need::Lab,
-            Self::Kernels => Need::Test,
+            Self::Kernels | Self::ControlPlane => Need::Test,
         }
     }
 
@@ -53,6 +67,7 @@ impl Lane {
                 (!run::can_be_root()).then(|| "needs root, and there is no sudo".to_owned())
             }
             Self::Kernels => kernels::obstacle(),
+            Self::ControlPlane => Self::Lab.obstacle().or_else(control_plane::obstacle),
         }
     }
 
@@ -63,6 +78,7 @@ impl Lane {
             Self::Kernel => kernel(long),
             Self::Lab => lab(long),
             Self::Kernels => kernels(),
+            Self::ControlPlane => control_plane(long),
         }
     }
 }
@@ -105,17 +121,21 @@ fn unit(long: bool) -> Result<Outcome> {
 
 /// The agent's integration tests that are not of lane `kernel`.
 fn rootless_tests() -> Result<Vec<String>> {
-    let directory = place::root().join("mesh-agent/tests");
+    let mut names = test_files("mesh-agent/tests")?;
+    names.retain(|name| !name.starts_with("kernel_"));
+    Ok(names)
+}
+
+/// The names of the test files in a directory of the tree, in order.
+fn test_files(directory: &str) -> Result<Vec<String>> {
+    let directory = place::root().join(directory);
     if !directory.is_dir() {
         return Ok(Vec::new());
     }
     let mut names = Vec::new();
     for entry in std::fs::read_dir(directory)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        if let Some(name) = name
-            .strip_suffix(".rs")
-            .filter(|name| !name.starts_with("kernel_"))
-        {
+        if let Some(name) = name.strip_suffix(".rs") {
             names.push(name.to_owned());
         }
     }
@@ -130,15 +150,37 @@ fn kernel(long: bool) -> Result<Outcome> {
 }
 
 fn lab(long: bool) -> Result<Outcome> {
-    let agent = build::agent()?;
-    let next = build::next_agent()?;
+    let tests = lab_tests()?
+        .into_iter()
+        .filter(|name| !name.starts_with(CONTROL_PLANE));
+    cargo::run(lengthen(&mut lab_command(tests)?, long))
+}
+
+fn control_plane(long: bool) -> Result<Outcome> {
+    let tests = lab_tests()?
+        .into_iter()
+        .filter(|name| name.starts_with(CONTROL_PLANE));
+    let mut command = lab_command(tests)?;
+    command.env("MESH_CONTROL_PLANE_BIN", control_plane::binary()?);
+    cargo::run(lengthen(&mut command, long))
+}
+
+/// Runs some of the lab's test files.
+fn lab_command(tests: impl Iterator<Item = String>) -> Result<Command> {
     let mut command = cargo::as_root();
     command
-        .env("MESH_AGENT_BIN", agent)
-        .env("MESH_AGENT_NEXT_BIN", next)
-        .args(["-p", "mesh-lab", "--test", "*", "--", "--test-threads"])
-        .arg(threads());
-    cargo::run(lengthen(&mut command, long))
+        .env("MESH_AGENT_BIN", build::agent()?)
+        .env("MESH_AGENT_NEXT_BIN", build::next_agent()?)
+        .args(["-p", "mesh-lab"]);
+    for test in tests {
+        command.args(["--test", &test]);
+    }
+    command.args(["--", "--test-threads"]).arg(threads());
+    Ok(command)
+}
+
+fn lab_tests() -> Result<Vec<String>> {
+    test_files("tests/tests")
 }
 
 /// Each test runs several agents and clients: more at a time than there are CPUs only makes them wait.
@@ -162,7 +204,7 @@ fn kernels() -> Result<Outcome> {
     })
 }
 
-fn lengthen(command: &mut std::process::Command, long: bool) -> &mut std::process::Command {
+fn lengthen(command: &mut Command, long: bool) -> &mut Command {
     if long {
         command
             .env("PROPTEST_CASES", LONG_CASES)
