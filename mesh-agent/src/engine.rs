@@ -5,24 +5,31 @@ mod audit;
 mod findings;
 mod queue;
 mod random;
+mod unread;
 mod view;
 
 use std::collections::BTreeMap;
 
-use mesh_common::Address;
+use mesh_common::{Address, FrontendKey};
 
 use crate::{
     apply::{Clock, MapWriter, Tally, WriteError, execute},
     desired::{DesiredService, desired_service},
     model::{Change, Kind, ObjectId, ObjectName},
-    plan::{Applied, Time, Transaction, plan_garbage, plan_known, plan_lower, plan_raise},
+    plan::{
+        Applied, Surroundings, Time, Transaction, plan_garbage, plan_known, plan_lower, plan_raise,
+    },
     store::{Store, Touched, served_ports},
 };
 use findings::Findings;
 use queue::{Queue, Retry};
+use unread::Unread;
 
 pub use random::{Random, SplitMix};
 pub use view::{BackendView, PortView, ServiceView};
+
+/// One Service that cannot be written must not keep all others out of force for longer.
+const LONG_ENOUGH: Time = Time::from_secs(5);
 
 /// What one step did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,6 +63,9 @@ pub struct Engine<W, C, R> {
     /// What an earlier run left is to be looked for, and when.
     garbage: Option<Retry>,
     write_failures: BTreeMap<&'static str, u64>,
+    unread: Unread,
+    /// When writing began.
+    began: Option<Time>,
     programmed: bool,
 }
 
@@ -77,6 +87,8 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
             freed: 0,
             garbage: Some(Retry::default()),
             write_failures: BTreeMap::new(),
+            unread: Unread::default(),
+            began: None,
             programmed: false,
         }
     }
@@ -96,6 +108,7 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
             self.queue.add(&service, now);
         }
         if was_incomplete && !self.store.is_incomplete() {
+            self.unread.clear();
             self.plan_all(now);
         }
     }
@@ -125,7 +138,10 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
             if self.awaits_endpoints(&service) {
                 continue;
             }
-            let (desired, findings) = desired_service(&self.store, &service);
+            let (mut desired, findings) = desired_service(&self.store, &service);
+            if self.store.is_incomplete() {
+                self.unread.keep(&self.applied, &mut desired);
+            }
             self.findings.planned(&service, findings);
             match self.raise(&service, &desired, &mut tally) {
                 Ok(()) if self.lower_plan(&service, &desired).is_empty() => {
@@ -138,12 +154,18 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
         for (service, desired, retry) in to_lower {
             let lower = self.lower_plan(&service, &desired);
             match self.execute(&lower, &mut tally) {
+                Ok(()) if lower.waits => {
+                    let retry = retry.later(self.clock.now(), &mut self.random);
+                    self.queue.put_back(service, retry);
+                }
                 Ok(()) => self.findings.written(&service, None),
                 Err(error) => self.failed(service, retry, &error, &mut report),
             }
         }
         self.collect_garbage(now, &mut tally, &mut report);
-        self.programmed |= self.queue.is_empty();
+        let began = *self.began.get_or_insert(now);
+        let tried = now.saturating_sub(began) >= LONG_ENOUGH;
+        self.programmed |= self.queue.is_empty() || tried;
         self.finish(tally, report)
     }
 
@@ -183,8 +205,16 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
     }
 
     fn lower_plan(&self, service: &ObjectName, desired: &DesiredService) -> Transaction {
-        let alive = |address| self.store.is_alive(address);
-        plan_lower(&self.applied, service, desired, &alive)
+        let incomplete = self.store.is_incomplete();
+        let claimed = |key: &FrontendKey| {
+            let winner = self.store.winner(key);
+            winner.is_some_and(|winner| winner != service)
+        };
+        let around = Surroundings {
+            alive: &|address| incomplete || self.store.is_alive(address),
+            claimed: &claimed,
+        };
+        plan_lower(&self.applied, service, desired, &around)
     }
 
     fn execute(&mut self, transaction: &Transaction, tally: &mut Tally) -> Result<(), WriteError> {

@@ -31,7 +31,7 @@ pub use applied::Applied;
 pub use capacity::{Capacities, PlanError, Usage};
 pub use dump::Difference;
 pub use garbage::plan_garbage;
-pub use lower::plan_lower;
+pub use lower::{Surroundings, plan_lower};
 pub use owners::PortRecord;
 pub use queries::{BackendRecord, Holders};
 pub use raise::{plan_known, plan_raise};
@@ -121,6 +121,8 @@ pub struct Transaction {
     pub released: Vec<SetId>,
     /// Whole addresses that are not the Service's any more once every write is done.
     pub dropped: Vec<Address>,
+    /// Something stays that another Service has yet to take: it is to be planned again.
+    pub waits: bool,
 }
 
 impl Transaction {
@@ -143,6 +145,7 @@ impl Transaction {
             && self.steps.is_empty()
             && self.released.is_empty()
             && self.dropped.is_empty()
+            && !self.waits
     }
 }
 

@@ -93,7 +93,6 @@ mod tests {
             (chosen(1, 2), value(1, None, 0)),
             (SocketKey::head(2), value(2, Some(chosen(2, 1)), 0)),
             (chosen(2, 1), value(2, None, 0)),
-            (SocketKey::peer(3), value(3, None, 0)),
         ];
         let found = sweep(&dump, &BTreeSet::new());
         assert_eq!(found.dead, [SocketKey::head(1), chosen(1, 1), chosen(1, 2)]);

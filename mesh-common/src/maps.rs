@@ -58,7 +58,7 @@ pub struct MapSpec {
 const NEXT: u32 = if cfg!(feature = "layout-next") { 2 } else { 1 };
 
 /// Every map, in the order in which the way of a connection meets them.
-pub const MAPS: [MapSpec; 11] = [
+pub const MAPS: [MapSpec; 10] = [
     MapSpec {
         name: "frontends",
         version: 1,
@@ -130,15 +130,6 @@ pub const MAPS: [MapSpec; 11] = [
         key: u32::LAYOUT,
         value: Peer::LAYOUT,
         default_entries: PEERS,
-    },
-    MapSpec {
-        name: "displaced",
-        version: 1,
-        kind: MapKind::Flow,
-        shape: MapShape::MappedArray,
-        key: u32::LAYOUT,
-        value: u64::LAYOUT,
-        default_entries: 1,
     },
     MapSpec {
         name: "sockets",

@@ -2,8 +2,8 @@
 //! a connect (its element is taken from a free list and linked under a lock).
 //!
 //! The kernel gives out socket cookies nearly in sequence, so a cookie's low bits spread sockets evenly and neighbours
-//! in time are neighbours in memory. Each cookie has a few places; when sockets that live long hold all of them, the
-//! entry goes into `sockets` instead. Whose a place is stands in `peer_cookies`, eight to a cache line, so that looking
+//! in time are neighbours in memory. Each cookie has a few places; when all are held one is overwritten: nobody can make
+//! the table full for others. Whose a place is stands in `peer_cookies`, eight to a cache line, so that looking
 //! through a cookie's places touches memory that its neighbours have just touched.
 
 use crate::{Address, BackendId, Port, plain::plain};

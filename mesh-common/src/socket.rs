@@ -1,10 +1,9 @@
 //! What is remembered of a socket that talks through a Service, so that replies and getpeername show the Service.
 //!
-//! A connected socket has one `peer` entry if it found no place in `peers`; an unconnected UDP socket has a `chosen` entry per frontend, a
-//! `reply` entry per backend it has sent to, and a `head` from which both hang as one list, so that sock_release finds
-//! them all.
+//! An unconnected UDP socket has a `chosen` entry per frontend, a `reply` entry per backend it has sent to, and a `head`
+//! from which both hang as one list, so that sock_release finds them all. What connected sockets asked for is in `peers`.
 
-use crate::{Address, BackendId, Port, plain::plain};
+use crate::{Address, BackendId, Port, ServiceId, plain::plain};
 
 plain! {
     /// Key of `sockets`.
@@ -13,8 +12,8 @@ plain! {
 }
 
 impl SocketKey {
-    /// Kind of the entry made by connect.
-    pub const PEER: u8 = 0;
+    /// No kind: what ends a list.
+    pub const NONE: u8 = 0;
     /// Kind of the entry that keeps an unconnected socket's choice for a frontend.
     pub const CHOSEN: u8 = 1;
     /// Kind of the entry that turns a backend's address back into the frontend's.
@@ -31,13 +30,6 @@ impl SocketKey {
             reserved: 0,
             reserved2: 0,
         }
-    }
-
-    /// What the socket is connected to.
-    #[must_use]
-    #[inline(always)]
-    pub const fn peer(cookie: u64) -> Self {
-        Self::new(cookie, Address::UNSPECIFIED, Port::from_be(0), Self::PEER)
     }
 
     /// The choice made for a frontend.
@@ -102,6 +94,8 @@ plain! {
         link_kind: u8,
         closed: u8,
         reserved: u16,
+        service: ServiceId,
+        reserved2: u32,
     }
 }
 
@@ -122,6 +116,8 @@ plain! {
         link_kind: u8,
         closed: u8,
         reserved: u16,
+        service: ServiceId,
+        reserved2: u32,
         spare: u64,
     }
 }
@@ -142,6 +138,8 @@ plain! {
         link_kind: u8,
         closed: u8,
         reserved: u16,
+        service: ServiceId,
+        reserved2: u32,
     }
 }
 
@@ -159,6 +157,8 @@ impl From<SocketValueV1> for SocketValue {
             link_kind: old.link_kind,
             closed: old.closed,
             reserved: old.reserved,
+            service: old.service,
+            reserved2: old.reserved2,
             spare: 0,
         }
     }
@@ -167,19 +167,21 @@ impl From<SocketValueV1> for SocketValue {
 /// What a `SocketValue` holds beside the cookie; which fields mean something depends on the key's kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketEntry {
-    /// peer, reply: the frontend the program asked for. chosen: the backend its datagrams go to.
+    /// reply: the frontend the program asked for. chosen: the backend its datagrams go to.
     pub other: (Address, Port),
-    /// peer: the backend it is connected to. chosen, reply, head: address and port in the key of the list's next
+    /// chosen, reply, head: address and port in the key of the list's next
     /// entry.
     pub link: (Address, Port),
-    /// chosen, reply, head: kind of the list's next entry; `SocketKey::PEER`, which is on no list, ends it.
+    /// chosen, reply, head: kind of the list's next entry; `SocketKey::NONE`, which is on no list, ends it.
     pub link_kind: u8,
-    /// peer, chosen: the backend.
+    /// chosen: the backend.
     pub id: BackendId,
-    /// peer, chosen: the backend's generation.
+    /// chosen: the backend's generation.
     pub generation: u32,
     /// head: 1 once the socket is closed and what hangs here waits to be swept.
     pub closed: u8,
+    /// chosen: the service port that the frontend was of.
+    pub service: ServiceId,
 }
 
 impl SocketEntry {
@@ -187,10 +189,11 @@ impl SocketEntry {
     pub const EMPTY: Self = Self {
         other: (Address::UNSPECIFIED, Port::from_be(0)),
         link: (Address::UNSPECIFIED, Port::from_be(0)),
-        link_kind: SocketKey::PEER,
+        link_kind: SocketKey::NONE,
         id: 0,
         generation: 0,
         closed: 0,
+        service: 0,
     };
 }
 
@@ -210,6 +213,8 @@ impl SocketValue {
             link_kind: entry.link_kind,
             closed: entry.closed,
             reserved: 0,
+            service: entry.service,
+            reserved2: 0,
             #[cfg(feature = "layout-next")]
             spare: 0,
         }
@@ -227,7 +232,7 @@ impl SocketValue {
     pub const fn set_next(&mut self, next: Option<SocketKey>) {
         (self.link, self.link_port, self.link_kind) = match next {
             Some(key) => (key.address, key.port, key.kind),
-            None => (Address::UNSPECIFIED, Port::from_be(0), SocketKey::PEER),
+            None => (Address::UNSPECIFIED, Port::from_be(0), SocketKey::NONE),
         };
     }
 
@@ -235,7 +240,7 @@ impl SocketValue {
     #[must_use]
     #[inline(always)]
     pub const fn next(&self) -> Option<SocketKey> {
-        if self.link_kind == SocketKey::PEER {
+        if self.link_kind == SocketKey::NONE {
             return None;
         }
         Some(SocketKey::new(
@@ -257,6 +262,7 @@ impl SocketValue {
             id: self.id,
             generation: self.generation,
             closed: self.closed,
+            service: self.service,
         }
     }
 }

@@ -49,10 +49,6 @@ pub trait Tables {
     fn peer(&self, place: u32) -> Peer;
     /// Writes a place of `peers`.
     fn set_peer(&self, place: u32, peer: Peer);
-    /// Whether an entry of a connected socket ever went into `sockets` for want of a place.
-    fn displaced(&self) -> bool;
-    /// From now on it is so.
-    fn set_displaced(&self);
     /// What is remembered of a socket.
     fn socket(&self, key: &SocketKey) -> Option<SocketValue>;
     /// Remembers something of a socket.

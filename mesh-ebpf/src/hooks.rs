@@ -11,8 +11,13 @@ use crate::{
 #[inline(always)]
 pub fn connect<E: Env, S: Socket>(env: &E, socket: &mut S) -> Verdict {
     let verdict = stage::walk(Hook::Connect, env, socket);
-    if verdict == Verdict::Forward {
-        env.count(Counter::Forwarded);
+    match verdict {
+        Verdict::Forward => env.count(Counter::Forwarded),
+        // A UDP socket may have been connected to a Service before.
+        Verdict::Pass if socket.protocol() == Some(Protocol::Udp) => {
+            peer::clear(env, socket.cookie());
+        }
+        Verdict::Pass | Verdict::Refuse(_) => {}
     }
     counted(env, verdict)
 }

@@ -1,8 +1,8 @@
 //! What a connected socket asked for: finding, writing and clearing its entry.
 
-use mesh_common::{PEER_WAYS, Peer, SocketEntry, SocketKey, SocketValue, peer_place};
+use mesh_common::{PEER_WAYS, Peer, peer_place};
 
-use crate::{Env, Full};
+use crate::Env;
 
 /// The socket's entry.
 #[inline(always)]
@@ -13,26 +13,20 @@ pub(crate) fn find<E: Env>(env: &E, cookie: u64) -> Option<Peer> {
             return Some(env.peer(place)).filter(|peer| peer.cookie() == cookie);
         }
     }
-    if !env.displaced() {
-        return None;
-    }
-    let value = env
-        .socket(&SocketKey::peer(cookie))
-        .filter(|value| value.cookie() == cookie)?;
-    let entry = value.entry();
-    Some(Peer::new(
-        cookie,
-        entry.other,
-        entry.link,
-        entry.id,
-        entry.generation,
-    ))
+    None
+}
+
+/// Whether another socket's entry had to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Overwritten {
+    Nobody,
+    One,
 }
 
 /// Writes the socket's entry: into the first place that is free or its own. An older entry of the same socket in a
 /// later place is hidden by it.
 #[inline(always)]
-pub(crate) fn put<E: Env>(env: &E, peer: Peer) -> Result<(), Full> {
+pub(crate) fn put<E: Env>(env: &E, peer: Peer) -> Overwritten {
     let cookie = peer.cookie();
     for way in 0..PEER_WAYS {
         let place = peer_place(cookie, way);
@@ -40,36 +34,16 @@ pub(crate) fn put<E: Env>(env: &E, peer: Peer) -> Result<(), Full> {
         if holder == 0 || holder == cookie {
             env.set_peer(place, peer);
             env.set_peer_cookie(place, cookie);
-            return Ok(());
+            return Overwritten::Nobody;
         }
     }
-    // Made anew: an entry whose address is taken would be put together in memory on the way that matters, too.
-    let entry = Peer::new(
-        cookie,
-        peer.frontend(),
-        peer.backend(),
-        peer.id(),
-        peer.generation(),
-    );
-    displace(env, &entry)
-}
-
-/// Not in line: it is seldom needed, and its key and value would take half the stack of a connect.
-#[inline(never)]
-fn displace<E: Env>(env: &E, peer: &Peer) -> Result<(), Full> {
-    let entry = SocketEntry {
-        other: peer.frontend(),
-        link: peer.backend(),
-        id: peer.id(),
-        generation: peer.generation(),
-        ..SocketEntry::EMPTY
-    };
-    // First the sign, then the entry: who could find the entry looks for it.
-    env.set_displaced();
-    env.set_socket(
-        &SocketKey::peer(peer.cookie()),
-        &SocketValue::new(peer.cookie(), entry),
-    )
+    // Sockets that live, or whose end nobody told (the kernel's own have none), hold all places: one of them is
+    // overwritten. Its program sees the backend from now on, and that is all it loses.
+    let place = peer_place(cookie, (cookie >> 32) as u32 % PEER_WAYS);
+    env.set_peer_cookie(place, 0);
+    env.set_peer(place, peer);
+    env.set_peer_cookie(place, cookie);
+    Overwritten::One
 }
 
 /// Clears every entry of a socket.
@@ -80,8 +54,5 @@ pub(crate) fn clear<E: Env>(env: &E, cookie: u64) {
         if env.peer_cookie(place) == cookie {
             env.set_peer_cookie(place, 0);
         }
-    }
-    if env.displaced() {
-        env.remove_socket(&SocketKey::peer(cookie));
     }
 }

@@ -4,14 +4,15 @@
 use mesh_common::{BackendState, Counter, Peer, Reason, SocketEntry, SocketKey, SocketValue};
 
 use crate::{
-    Env, Full, Socket, peer,
+    Env, Full, Socket,
+    peer::{self, Overwritten},
     stage::{Stage, State, Step, Verdict},
 };
 
 /// Entries that sock_release takes off a socket's list. What is beyond stays, marked as closed, for the agent to sweep.
 pub(crate) const MOST_RELEASED: u32 = 256;
 
-/// Stage RecordPeer: without the entry the connection works, but getpeername shows the backend.
+/// Stage RecordPeer: without the entry a connection works, but getpeername shows the backend.
 #[inline(always)]
 pub(crate) fn connected<E: Env, S: Socket>(env: &E, socket: &S, state: &State) -> Step {
     let entry = Peer::new(
@@ -21,7 +22,7 @@ pub(crate) fn connected<E: Env, S: Socket>(env: &E, socket: &S, state: &State) -
         state.backend,
         state.generation,
     );
-    if peer::put(env, entry).is_err() {
+    if peer::put(env, entry) == Overwritten::One {
         env.count(Counter::PeerForgotten);
     }
     Step::Next(Stage::Rewrite)
@@ -42,6 +43,10 @@ pub(crate) fn reuse<E: Env, S: Socket>(env: &E, socket: &S, state: &mut State) -
     };
     let word = backend.word();
     if word.generation() != entry.generation || word.state() == BackendState::Gone {
+        return Step::Next(Stage::Backend);
+    }
+    // The address may have become another Service's.
+    if entry.service != state.frontend.service() {
         return Step::Next(Stage::Backend);
     }
     let reply = SocketKey::reply(cookie, entry.other.0, entry.other.1);
@@ -75,6 +80,7 @@ fn remember<E: Env>(env: &E, cookie: u64, state: &State) -> Result<(), Full> {
         other: state.target,
         id: state.backend,
         generation: state.generation,
+        service: state.frontend.service(),
         ..SocketEntry::EMPTY
     };
     put(

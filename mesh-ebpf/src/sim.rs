@@ -33,8 +33,6 @@ pub struct Sim {
     pub peer_cookies: RefCell<BTreeMap<u32, u64>>,
     /// `peers`, the places that were ever taken
     pub peers: RefCell<BTreeMap<u32, Peer>>,
-    /// `displaced`
-    pub displaced: Cell<bool>,
     /// `sockets`
     pub sockets: RefCell<BTreeMap<SocketKey, SocketValue>>,
     /// Most entries of `sockets`.
@@ -58,7 +56,6 @@ impl Default for Sim {
             affinity: RefCell::default(),
             peer_cookies: RefCell::default(),
             peers: RefCell::default(),
-            displaced: Cell::new(false),
             sockets: RefCell::default(),
             sockets_capacity: usize::MAX,
             counts: RefCell::default(),
@@ -130,14 +127,6 @@ impl Tables for Sim {
 
     fn set_peer(&self, place: u32, peer: Peer) {
         self.peers.borrow_mut().insert(place, peer);
-    }
-
-    fn displaced(&self) -> bool {
-        self.displaced.get()
-    }
-
-    fn set_displaced(&self) {
-        self.displaced.set(true);
     }
 
     fn socket(&self, key: &SocketKey) -> Option<SocketValue> {

@@ -29,15 +29,17 @@ impl Housekeeping {
         }
     }
 
-    pub(super) fn run(&mut self, shared: &Shared, now: Instant) {
+    /// Whether there is something to repair: the engine's next step does it.
+    pub(super) fn run(&mut self, shared: &Shared, now: Instant) -> bool {
         if now >= self.next_sweep {
             self.next_sweep = now + SWEEP_EVERY;
             self.sweep(shared);
         }
         if now >= self.next_audit {
             self.next_audit = now + AUDIT_EVERY;
-            audit(shared);
+            return audit(shared);
         }
+        false
     }
 
     fn sweep(&mut self, shared: &Shared) {
@@ -56,11 +58,12 @@ impl Housekeeping {
 }
 
 /// The kernel is believed: what differs is planned anew by the engine's next step.
-fn audit(shared: &Shared) {
+fn audit(shared: &Shared) -> bool {
     let mut engine = shared.engine();
     match shared.reader().tables() {
         Ok(dump) => {
-            for difference in engine.audit(&dump) {
+            let differences = engine.audit(&dump);
+            for difference in &differences {
                 tracing::error!(
                     map = difference.map,
                     entry = difference.entry,
@@ -69,7 +72,11 @@ fn audit(shared: &Shared) {
                     "the kernel holds something else than was written: repairing"
                 );
             }
+            !differences.is_empty()
         }
-        Err(error) => tracing::warn!("{error}; comparing again later"),
+        Err(error) => {
+            tracing::warn!("{error}; comparing again later");
+            false
+        }
     }
 }

@@ -70,8 +70,8 @@ pub(super) fn run(shared: &Shared, metrics: &Metrics, batches: &Receiver<Batch>)
             Err(RecvTimeoutError::Timeout) => pause = programmer.step(None),
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        if programmer.committed {
-            housekeeping.run(shared, Instant::now());
+        if programmer.committed && housekeeping.run(shared, Instant::now()) {
+            pause = Duration::ZERO;
         }
     }
 }
@@ -116,6 +116,7 @@ impl Programmer<'_> {
         }
         let programmed = engine.is_programmed();
         let full = !self.committed;
+        let failing = engine.is_failing();
         let node = engine.store().node(&self.node);
         self.shared
             .set_node_eligible(node.is_none_or(|node| !node.leaving));
@@ -135,7 +136,7 @@ impl Programmer<'_> {
         if programmed && !self.committed && !self.commit() {
             return COMMIT_AGAIN;
         }
-        if report.failures > 0 {
+        if failing {
             self.shared.set_behind();
         } else if self.committed {
             self.shared.set_updated();

@@ -25,8 +25,9 @@ impl Datapath {
     /// If the kernel refuses a pin or a hook; hooks that were not reached keep their old program.
     pub fn commit(&mut self) -> Result<(), DatapathError> {
         let new_tables = self.pin_new_maps()?;
-        if std::mem::take(&mut self.forgets_choices) {
+        if self.forgets_choices {
             self.forget_choices()?;
+            self.forgets_choices = false;
         }
         self.switch()?;
         for (from, to) in &new_tables {

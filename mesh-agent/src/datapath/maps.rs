@@ -130,14 +130,6 @@ impl Maps {
         keys.iter()
             .try_for_each(|key| self.delete("sockets", bytes_of(key)))
     }
-
-    /// Takes the mark away that `peers` once had no place for a socket; the kernel sets it again.
-    ///
-    /// # Errors
-    /// If the kernel refuses.
-    pub fn clear_displaced(&mut self) -> Result<(), WriteError> {
-        self.put("displaced", bytes_of(&0_u32), bytes_of(&0_u64))
-    }
 }
 
 impl MapWriter for Maps {

@@ -5,10 +5,14 @@ use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use mesh_common::MapSpec;
 use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
     mount::{MsFlags, mount},
     sys::statfs::{Statfs, statfs},
 };
@@ -23,10 +27,15 @@ pub(super) const MOUNT_POINT: &str = "/sys/fs/bpf";
 
 const TEMPORARY: &str = "new-";
 
+/// How long a process that ends may need until all its locks are gone.
+const HAND_OVER: Duration = Duration::from_secs(2);
+
 /// The directory of pins.
 #[derive(Clone, Debug)]
 pub(super) struct Pins {
     root: PathBuf,
+    /// Held by the agent whose pins these are; others only look.
+    lock: Option<Arc<Flock<fs::File>>>,
 }
 
 impl Pins {
@@ -34,13 +43,14 @@ impl Pins {
     pub(super) fn at(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
+            lock: None,
         }
     }
 
     /// Makes the directories where they are missing, refuses those that others can write, and sweeps what a run that
     /// was killed has left half-done.
     pub(super) fn prepare(root: &Path) -> Result<Self, DatapathError> {
-        let pins = Self::at(root);
+        let mut pins = Self::at(root);
         if root.starts_with(MOUNT_POINT) && !is_bpffs(Path::new(MOUNT_POINT)) {
             mount_bpffs()?;
         }
@@ -54,8 +64,37 @@ impl Pins {
                 fix: "mount one (mount -t bpf bpf /sys/fs/bpf) or choose another --bpffs",
             });
         }
+        pins.lock()?;
         pins.sweep()?;
         Ok(pins)
+    }
+
+    /// Keeps other agents out for as long as this process lives. Those with the same run directory wait before they come
+    /// here; one that has just ended may hold the lock a moment longer than that of its run directory.
+    fn lock(&mut self) -> Result<(), DatapathError> {
+        let began = Instant::now();
+        let cannot = |source| DatapathError::path("cannot lock", &self.root)(source);
+        let mut directory = fs::File::open(&self.root).map_err(cannot)?;
+        loop {
+            match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => {
+                    self.lock = Some(Arc::new(lock));
+                    return Ok(());
+                }
+                Err((again, Errno::EWOULDBLOCK)) if began.elapsed() < HAND_OVER => {
+                    directory = again
+                }
+                Err((_, Errno::EWOULDBLOCK)) => {
+                    return Err(DatapathError::Directory {
+                        path: self.root.clone(),
+                        reason: "is in use by an agent with another --run-dir".to_owned(),
+                        fix: "stop that agent, or choose another --bpffs",
+                    });
+                }
+                Err((_, error)) => return Err(cannot(error.into())),
+            }
+            std::thread::sleep(HAND_OVER / 100);
+        }
     }
 
     pub(super) fn root(&self) -> &Path {

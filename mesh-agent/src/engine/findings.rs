@@ -35,6 +35,11 @@ impl Findings {
         self.revision += replace(&mut self.failing, service, error);
     }
 
+    /// Whether the last write of a Service failed.
+    pub(super) fn has_failing(&self) -> bool {
+        !self.failing.is_empty()
+    }
+
     /// Services that do not fit.
     pub(super) fn unfit(&self) -> impl ExactSizeIterator<Item = &ObjectName> {
         self.unfit.keys()

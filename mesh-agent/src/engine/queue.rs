@@ -28,6 +28,10 @@ impl Retry {
         self.due <= now
     }
 
+    pub(super) fn has_failed(&self) -> bool {
+        self.failures > 0
+    }
+
     /// After one failure more; between half the wait and all of it.
     pub(super) fn later(self, now: Time, random: &mut impl Random) -> Self {
         let wait = FIRST_WAIT

@@ -63,6 +63,12 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
         self.queue.len() + self.findings.unfit().len()
     }
 
+    /// Whether a write failed and has not succeeded since.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.findings.has_failing() || self.garbage.is_some_and(|retry| retry.has_failed())
+    }
+
     /// How often a write failed, by map.
     #[must_use]
     pub fn write_failures(&self) -> &BTreeMap<&'static str, u64> {

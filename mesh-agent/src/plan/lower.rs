@@ -7,42 +7,66 @@ use mesh_common::{Address, BackendId, BackendState, BackendWord, FrontendKey, Se
 
 use super::{Applied, Transaction, Write};
 use crate::{
-    desired::{DesiredPort, DesiredService},
+    desired::{DesiredPort, DesiredService, PortId},
     model::ObjectName,
 };
 
-/// The writes that take away what a Service has and should not have. Its raise must have succeeded.
+/// What `plan_lower` asks about.
+pub struct Surroundings<'a> {
+    /// Whether an EndpointSlice or an unfinished Pod has the address.
+    pub alive: &'a dyn Fn(Address) -> bool,
+    /// Whether another Service is to have the frontend. It replaces it when it is raised; until then it stays.
+    pub claimed: &'a dyn Fn(&FrontendKey) -> bool,
+}
+
+/// The writes that take away what a Service has and should not have. Its raise must have succeeded. A port that goes
+/// takes its backends along: without a frontend nothing asks for them any more.
 #[must_use]
 pub fn plan_lower(
     applied: &Applied,
     service: &ObjectName,
     desired: &DesiredService,
-    alive: &dyn Fn(Address) -> bool,
+    around: &Surroundings<'_>,
 ) -> Transaction {
     let mut transaction = Transaction::of(Some(service));
     for address in applied.owners.addresses_of(service) {
-        if !desired.addresses.contains(&address) {
+        if desired.addresses.contains(&address) {
+            continue;
+        }
+        if (around.claimed)(&FrontendKey::whole_address(address)) {
+            transaction.waits = true;
+        } else {
             drop_address(applied, &mut transaction, address);
         }
     }
+    let mut waiting = BTreeSet::new();
     for (id, set, record) in applied.owners.ports_of(service) {
         let wanted = desired.ports.get(id).map(|port| &port.frontends);
         for key in &record.frontends {
-            if !wanted.is_some_and(|wanted| wanted.contains(key)) {
+            if wanted.is_some_and(|wanted| wanted.contains(key)) {
+                continue;
+            }
+            if (around.claimed)(key) {
+                waiting.insert(set);
+            } else {
                 transaction.push(set, Write::DeleteFrontend(*key));
             }
         }
     }
+    transaction.waits |= !waiting.is_empty();
+    let unwanted =
+        |id: &PortId, set: &SetId| !desired.ports.contains_key(id) && !waiting.contains(set);
     for (id, set, _) in applied.owners.ports_of(service) {
-        if !desired.ports.contains_key(id) {
+        if unwanted(id, &set) {
             empty(applied, &mut transaction, set);
         }
     }
     for (id, set, _) in applied.owners.ports_of(service) {
-        let port = desired.ports.get(id);
-        let left = retire(applied, &mut transaction, set, port, alive);
-        if port.is_none() && !left {
+        if unwanted(id, &set) {
+            retire(applied, &mut transaction, set, None, &|_| false);
             transaction.released.push(set);
+        } else if let Some(port) = desired.ports.get(id) {
+            retire(applied, &mut transaction, set, Some(port), around.alive);
         }
     }
     transaction

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use mesh_common::{Address, Backend, BackendId, FrontendKey, ServiceId, SetId};
 
 use super::{Applied, Capacities, Usage, ids::Ids, owners::PortRecord};
-use crate::{desired::PortId, model::ObjectName};
+use crate::{
+    desired::{PortId, Target},
+    model::ObjectName,
+};
 
 /// A backend of a service port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +45,28 @@ impl Applied {
             }
         }
         holders
+    }
+
+    /// Where connections to a frontend that an earlier run left are led; nothing once a Service has claimed it.
+    #[must_use]
+    pub fn left_over_targets(&self, key: &FrontendKey) -> Vec<Target> {
+        if !self.is_left_over(key) {
+            return Vec::new();
+        }
+        let set = self
+            .kernel
+            .frontends()
+            .get(key)
+            .map(|value| value.cluster());
+        let members = set.map_or(&[][..], |set| self.members(set));
+        let target = |id: &BackendId| {
+            let backend = self.kernel.backend(*id);
+            Target {
+                address: backend.address(),
+                port: backend.word().port(),
+            }
+        };
+        members.iter().map(target).collect()
     }
 
     /// Service ports that an earlier run left and no Service has claimed yet.

@@ -365,7 +365,6 @@ fn socket_row(key: SocketKey, value: SocketValue) -> SocketRow {
         ..row
     };
     match key.kind() {
-        SocketKey::PEER => with_backend(row("peer", other, Some(socket_address(entry.link)))),
         SocketKey::CHOSEN => with_backend(row("chosen", own, other)),
         SocketKey::REPLY => row("reply", other, own),
         SocketKey::HEAD => row("head", None, None),

@@ -11,8 +11,8 @@ use mesh_common::{
 use mesh_ebpf::{Clock, Full, Random, Sink, Tables};
 
 use super::maps::{
-    AFFINITY, BACKENDS, COUNTS, DISPLACED, FRONTENDS, PEER_COOKIES, PEER_PLACES, SERVICES, SETS,
-    SLOTS, SOCKETS,
+    AFFINITY, BACKENDS, COUNTS, FRONTENDS, PEER_COOKIES, PEER_PLACES, SERVICES, SETS, SLOTS,
+    SOCKETS,
 };
 
 /// The one environment: maps are the program's own, so there is nothing to hold.
@@ -95,19 +95,6 @@ impl Tables for KernelEnv {
             // SAFETY: as for `word`; whoever reads it at this moment sees another cookie in the entry, or the entry
             // of the same socket's earlier connect.
             unsafe { pointer.write(peer) };
-        }
-    }
-
-    #[inline(always)]
-    fn displaced(&self) -> bool {
-        word(&DISPLACED, 0) != 0
-    }
-
-    #[inline(always)]
-    fn set_displaced(&self) {
-        if let Some(pointer) = DISPLACED.get_ptr_mut(0) {
-            // SAFETY: as for `word`; only this one value is ever stored.
-            unsafe { pointer.write_volatile(1) };
         }
     }
 

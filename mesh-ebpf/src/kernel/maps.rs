@@ -38,8 +38,6 @@ pub(crate) static AFFINITY: LruHashMap<AffinityKey, AffinityValue> =
 pub(crate) static PEER_COOKIES: Array<u64> = Array::with_max_entries(PEERS, MMAPABLE);
 #[map(name = "peers")]
 pub(crate) static PEER_PLACES: Array<Peer> = Array::with_max_entries(PEERS, MMAPABLE);
-#[map(name = "displaced")]
-pub(crate) static DISPLACED: Array<u64> = Array::with_max_entries(1, MMAPABLE);
 #[map(name = "sockets")]
 pub(crate) static SOCKETS: HashMap<SocketKey, SocketValue> =
     HashMap::with_max_entries(SMALL, NO_PREALLOC);

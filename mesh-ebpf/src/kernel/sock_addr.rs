@@ -43,7 +43,8 @@ impl SockAddr<false> {
     }
 }
 
-/// The protocol of a socket; MPTCP is TCP to a Service.
+/// The protocol of a socket. MPTCP is TCP to a Service, but for getpeername: the hooks see the subflow, which is the
+/// kernel's own socket, and the program asks the other.
 #[inline(always)]
 pub(crate) fn protocol(number: u32) -> Option<Protocol> {
     match number {

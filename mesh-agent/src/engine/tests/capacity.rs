@@ -150,3 +150,19 @@ fn a_failing_write_harms_nobody_else() {
         assert_eq!(world.engine.write_failures().values().sum::<u64>(), 1);
     }
 }
+
+/// Services come and go over Pods that stay: nothing is left of them.
+#[test]
+fn services_that_went_take_nothing_with_them() {
+    let mut world = World::new(ROOMY);
+    world.does("pod a/p0 ip=10.0.0.1 label=app:web");
+    for number in 0..300 {
+        world.does(&format!("service a/s{number} ip=10.96.0.1 port=http/TCP/80/8080 port=dns/UDP/53/53 select=app:web"));
+        world.does(&format!("remove service a/s{number}"));
+        world.wait(crate::plan::REST);
+    }
+    world.settle();
+    world.check();
+    let used: usize = world.engine.usage().iter().map(|usage| usage.entries).sum();
+    assert_eq!(used, 0, "{:?}", world.engine.usage());
+}

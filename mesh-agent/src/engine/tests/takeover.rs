@@ -82,6 +82,34 @@ fn what_may_be_in_an_unread_file_stays_until_that_is_read() {
     assert!(!world.engine.applied().has_leftovers());
 }
 
+/// One of two slices is in a file that is broken when the agent starts.
+#[test]
+fn endpoints_that_no_object_has_named_since_keep_their_places() {
+    let mut world = World::new(ROOMY);
+    world.change("service a/web ip=10.96.0.1 port=http/TCP/80");
+    world.change("slice a/web-1 of=web port=http/TCP/8080 at=10.0.0.1");
+    world.does("slice a/web-2 of=web port=http/TCP/8080 at=10.0.0.2");
+    world.watched = false;
+    world.restart(|changes| {
+        changes.retain(|change| match change {
+            Change::Put(object) => &*object.id().name.name != "web-2",
+            Change::Remove(_) | Change::Synced(_) | Change::Incomplete(_) => true,
+        });
+        changes.push(Change::Incomplete(true));
+    });
+    assert_eq!(world.step().writes, 0);
+    // What an object has named goes when the object says so.
+    world.does("slice a/web-1 of=web port=http/TCP/8080 at=10.0.0.3");
+    let routes = world.kernel().routes();
+    let targets = &routes[&frontend("10.96.0.1:80/TCP")];
+    let shown: Vec<String> = targets.iter().map(|it| it.address.to_string()).collect();
+    assert_eq!(shown, ["10.0.0.2", "10.0.0.3"]);
+    world.change("remove slice a/web-2");
+    world.engine.submit([Change::Incomplete(false)]);
+    world.settle();
+    world.check();
+}
+
 /// Two addresses lead to one set; one of them is another Service's now. That Service must not fill the set with its
 /// endpoints while the other address still leads there (`step` holds each write against that).
 #[test]

@@ -37,9 +37,6 @@ pub(super) fn convert(
             .as_ref()
             .and_then(|labels| labels.get(key))
     };
-    if label(HEADLESS).is_some() {
-        return Ok(None);
-    }
     let v6 = match manifest.address_type.as_str() {
         "IPv4" => false,
         "IPv6" => true,
@@ -70,7 +67,10 @@ pub(super) fn convert(
     }
     Ok(Some(EndpointSlice {
         name,
-        service: label(SERVICE_NAME).map(|service| service.as_str().into()),
+        // A headless Service has no address of its own; that its endpoints are alive counts for others that have them.
+        service: label(SERVICE_NAME)
+            .filter(|_| label(HEADLESS).is_none())
+            .map(|service| service.as_str().into()),
         ports: ports(
             manifest.ports.as_deref().unwrap_or_default(),
             interner,
