@@ -10,6 +10,7 @@ mod remembered;
 mod table;
 mod trouble;
 mod watch;
+mod wire;
 
 use std::{
     collections::BTreeMap,
@@ -34,6 +35,7 @@ pub use link::{LinkState, Links};
 use remembered::Remembered;
 use table::Table;
 use watch::{Output, Settings, Told};
+use wire::Wire;
 
 /// How often links are looked at when no watch says anything.
 const TICK: Duration = Duration::from_millis(500);
@@ -256,17 +258,17 @@ impl KubeSource {
         };
         let mut watches = JoinSet::new();
         if let Some(output) = output(Kind::Service) {
-            let services: Api<v1::Service> = Api::all(client.clone());
+            let services: Api<Wire<v1::Service>> = Api::all(client.clone());
             let labels = proxy_name(self.options.decode.proxy_name.as_deref());
             watches.spawn(watch::run(services, settings(Some(&labels), None), output));
         }
         if let Some(output) = output(Kind::EndpointSlice) {
-            let slices: Api<discovery::EndpointSlice> = Api::all(client.clone());
+            let slices: Api<Wire<discovery::EndpointSlice>> = Api::all(client.clone());
             let labels = "!service.kubernetes.io/headless";
             watches.spawn(watch::run(slices, settings(Some(labels), None), output));
         }
         if let Some(output) = output(Kind::Node) {
-            let nodes: Api<v1::Node> = Api::all(client.clone());
+            let nodes: Api<Wire<v1::Node>> = Api::all(client.clone());
             let own = format!("metadata.name={}", self.options.node);
             watches.spawn(watch::run(nodes, settings(None, Some(own)), output));
         }
