@@ -28,21 +28,23 @@ use tokio::{
 };
 
 use super::{Batch, Problem, decode};
-use crate::model::{Change, Kind};
+use crate::{
+    engine::SplitMix,
+    model::{Change, Kind},
+};
 pub use address::{Known, NoServer, Server, Servers};
 pub use connect::{ConnectError, Identity, has_service_account};
 pub use link::{LinkState, Links};
 use remembered::Remembered;
 use table::Table;
-use watch::{Output, Settings, Told};
+use watch::{Output, Settings, Told, Waits};
 use wire::Wire;
 
 /// How often links are looked at when no watch says anything.
 const TICK: Duration = Duration::from_millis(500);
-/// After so long without a watch that works the next server is tried, where there are several.
+/// After so long without a watch that works the next server is tried, where there are several, or the same one with
+/// credentials that are read anew, where it refuses those it has.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Between tries to reach a server.
-const WAIT: Duration = Duration::from_millis(500);
 /// What watches may be ahead of the engine.
 const AHEAD: usize = 1024;
 /// A server that does not answer the first question in this time is taken to be away.
@@ -75,6 +77,8 @@ pub struct KubeSource {
     troubles: BTreeMap<Option<Kind>, Problem>,
     told: Vec<Problem>,
     incomplete: bool,
+    /// The server refuses the credentials.
+    refused: bool,
     stopped: oneshot::Receiver<()>,
 }
 
@@ -103,11 +107,7 @@ impl KubeSource {
     /// No server is known.
     pub fn open(options: KubeOptions) -> Result<(Self, Stop), NoServer> {
         let remembered = Remembered::read(&options.run_dir);
-        let known = Known {
-            remembered: remembered.addresses().to_vec(),
-            ..options.known.clone()
-        };
-        let servers = address::choose(&known)?;
+        let servers = servers(&options.known, &remembered)?;
         if let Some(warning) = &servers.warning {
             tracing::warn!("{warning}");
         }
@@ -121,6 +121,7 @@ impl KubeSource {
             troubles: BTreeMap::new(),
             told: Vec::new(),
             incomplete: false,
+            refused: false,
             stopped,
             options,
         };
@@ -164,13 +165,18 @@ impl KubeSource {
         if self.tell(unwatched, Instant::now(), sink).is_break() {
             return Ended;
         }
-        let servers = self.servers.servers.clone();
-        for server in servers.iter().cycle() {
-            let outcome = match self.reach(server).await {
+        let mut random = SplitMix(crate::datapath::monotonic_nanoseconds());
+        let mut waits = Waits::default();
+        for server in 0.. {
+            let Some(server) = self.server(server) else {
+                return Ended;
+            };
+            let outcome = match self.reach(&server).await {
                 Ok((client, streaming)) => self.follow(&client, streaming, sink).await,
                 Err(problem) => {
                     self.troubles.insert(None, problem);
-                    self.pause(sink).await
+                    let wait = waits.next(tokio::time::Instant::now(), &mut random);
+                    self.pause(wait, sink).await
                 }
             };
             if outcome.is_break() {
@@ -178,6 +184,15 @@ impl KubeSource {
             }
         }
         Ended
+    }
+
+    /// The server to try next. What has been remembered since the last one counts, too.
+    fn server(&mut self, turn: usize) -> Option<Server> {
+        if let Ok(servers) = servers(&self.options.known, &self.remembered) {
+            self.servers = servers;
+        }
+        let servers = &self.servers.servers;
+        servers.get(turn.checked_rem(servers.len())?).cloned()
     }
 
     /// A client for a server that answers, and whether it may know streaming lists.
@@ -202,12 +217,16 @@ impl KubeSource {
         }
     }
 
-    /// Waits a little, and ends when told to.
-    async fn pause(&mut self, sink: &mut impl FnMut(Batch) -> ControlFlow<()>) -> ControlFlow<()> {
+    /// Waits, and ends when told to.
+    async fn pause(
+        &mut self,
+        wait: Duration,
+        sink: &mut impl FnMut(Batch) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
         self.tell(Vec::new(), Instant::now(), sink)?;
         tokio::select! {
             _ = &mut self.stopped => ControlFlow::Break(()),
-            () = tokio::time::sleep(WAIT) => ControlFlow::Continue(()),
+            () = tokio::time::sleep(wait) => ControlFlow::Continue(()),
         }
     }
 
@@ -221,6 +240,7 @@ impl KubeSource {
         let (told, mut hears) = mpsc::channel(AHEAD);
         let watches = self.start(client, streaming, &told);
         self.troubles.remove(&None);
+        self.refused = false;
         let mut working = Instant::now();
         loop {
             let first = tokio::select! {
@@ -233,11 +253,18 @@ impl KubeSource {
             if !self.links.are_all_broken() {
                 working = Instant::now();
             }
-            if self.servers.servers.len() > 1 && working.elapsed() > PATIENCE {
+            let other = self.refused || self.knows_another();
+            if other && working.elapsed() > PATIENCE {
                 drop(watches);
                 return ControlFlow::Continue(());
             }
         }
+    }
+
+    /// Whether there is more than one server to try, by now.
+    fn knows_another(&self) -> bool {
+        servers(&self.options.known, &self.remembered)
+            .is_ok_and(|servers| servers.servers.len() > 1)
     }
 
     /// The watches; they end when what is returned is dropped.
@@ -289,7 +316,8 @@ impl KubeSource {
                     changes.extend(more);
                     received = received.min(at);
                 }
-                Told::Failed(kind, problem) => {
+                Told::Failed(kind, problem, refused) => {
+                    self.refused |= refused;
                     self.links.failed(kind, &problem.reason);
                     self.troubles.insert(Some(kind), problem);
                 }
@@ -351,6 +379,15 @@ impl KubeSource {
         let tables = self.tables.values();
         tables.map(|table| table.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+fn servers(known: &Known, remembered: &Remembered) -> Result<Servers, NoServer> {
+    let remembered = remembered.addresses().to_vec();
+    let known = known.clone();
+    address::choose(&Known {
+        remembered,
+        ..known
+    })
 }
 
 fn name(server: &Server) -> String {
