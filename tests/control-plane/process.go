@@ -54,10 +54,13 @@ func (c *component) start() error {
 	return nil
 }
 
-// program is this one, or the one of that name in KUBEBUILDER_ASSETS.
+// program is the one of that name in KUBEBUILDER_ASSETS, or else this one: that set has no controllers.
 func (c *component) program() (string, []string, error) {
 	if assets := os.Getenv("KUBEBUILDER_ASSETS"); assets != "" {
-		return filepath.Join(assets, c.name), nil, nil
+		program := filepath.Join(assets, c.name)
+		if _, err := os.Stat(program); err == nil {
+			return program, nil, nil
+		}
 	}
 	own, err := os.Executable()
 	return own, []string{c.name}, err

@@ -32,7 +32,7 @@ impl Many {
     /// The ClusterIP of a Service.
     #[must_use]
     pub fn cluster_ip(self, service: u32) -> IpAddr {
-        address([10, 97, 0, 0], service)
+        address([10, 96, 32, 0], service)
     }
 
     /// Service and EndpointSlice of a number.

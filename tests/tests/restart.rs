@@ -118,7 +118,7 @@ fn a_second_agent_waits_and_takes_over() -> Result<()> {
 /// A file that broke while no agent ran holds what was in force: that stays until the file can be read.
 #[test]
 fn a_file_that_is_broken_at_the_start_takes_nothing_away() -> Result<()> {
-    test("broken", Needs::Agent, |lab| {
+    test("broken", Needs::Files, |lab| {
         let mut scene = Scene::settled(lab)?;
         let traffic = Everyday::start(&scene)?;
         scene.agent.kill()?;
@@ -143,7 +143,7 @@ fn a_file_that_is_broken_at_the_start_takes_nothing_away() -> Result<()> {
 /// An agent that cannot read its source leaves everything as it is and says so.
 #[test]
 fn an_agent_without_its_source_changes_nothing() -> Result<()> {
-    test("no-source", Needs::Agent, |lab| {
+    test("no-source", Needs::Files, |lab| {
         let mut scene = Scene::settled(lab)?;
         scene.agent.kill()?;
         let missing = lab.files().join("missing");

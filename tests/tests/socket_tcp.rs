@@ -137,7 +137,7 @@ fn endpoints_come_from_pods_where_there_are_no_slices() -> Result<()> {
 
 #[test]
 fn the_older_of_two_services_keeps_the_address() -> Result<()> {
-    test("tcp-contend", Needs::Agent, |lab| {
+    test("tcp-contend", Needs::Files, |lab| {
         let node = lab.node("one", Families::V4)?;
         let client = node.pod("client")?;
         let ports = [Port::tcp("http", 80, 8080)];

@@ -15,7 +15,7 @@ fn calls(to: std::net::SocketAddr, udp: std::net::SocketAddr) -> [Call; 3] {
 
 #[test]
 fn a_cluster_without_ipv4_is_served() -> Result<()> {
-    test("v6-alone", Needs::Agent, |lab| {
+    test("v6-alone", Needs::Files, |lab| {
         let scene = Scene::new(lab, Families::V6)?;
         let (to, udp) = (scene.web.v6("http")?, scene.web.v6("dns")?);
         scene.settle(to)?;

@@ -213,7 +213,6 @@ fn directories(node: &Node) -> [(&'static str, String); 2] {
 
 fn run_flags(node: &Node) -> Vec<(&'static str, String)> {
     let mut flags = vec![
-        ("--source", format!("dir:{}", node.manifests().display())),
         ("--node-name", node.name().to_owned()),
         ("--cgroup", node.cgroup().display().to_string()),
         ("--healthz-bind-address", format!("0.0.0.0:{HEALTH_PORT}")),
@@ -223,6 +222,13 @@ fn run_flags(node: &Node) -> Vec<(&'static str, String)> {
         ),
     ];
     flags.extend(directories(node));
+    match node.kubeconfig() {
+        Some(kubeconfig) => flags.extend([
+            ("--source", "kube".to_owned()),
+            ("--kubeconfig", kubeconfig.display().to_string()),
+        ]),
+        None => flags.push(("--source", format!("dir:{}", node.manifests().display()))),
+    }
     flags
 }
 

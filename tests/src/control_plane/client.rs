@@ -1,7 +1,7 @@
 //! A client of the API for tests: blocking, with manifests as JSON. It connects from the control plane's own network
 //! namespace, so that no agent under test has a part in it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use kube::{
@@ -10,28 +10,26 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde_json::{Value, json};
-use tokio::{runtime::Runtime, task::JoinSet};
 
-use super::object::{self, Key};
-use crate::{harness::eventually, lab::netns, place::Place};
+use super::{
+    object::{self, Key},
+    runner::Runner,
+};
+use crate::{harness::eventually, place::Place};
 
 /// Whose fields those are that the lab applies.
 const MANAGER: &str = "mesh-lab";
-/// How many requests of one call are under way at a time.
-const AT_A_TIME: usize = 64;
-
-/// A client. Clones of what it is made of are cheap, so each call may run on a thread of its own.
+/// A client.
 pub struct Client {
-    runtime: Runtime,
+    runner: Runner,
     client: kube::Client,
-    netns: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("Client")
-            .field("netns", &self.netns)
+            .field("runner", &self.runner)
             .finish_non_exhaustive()
     }
 }
@@ -39,21 +37,15 @@ impl std::fmt::Debug for Client {
 impl Client {
     /// A client as a kubeconfig says, which connects from a place's network namespace.
     pub fn new(kubeconfig: &Path, place: Option<&Place>) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let runner = Runner::new(place)?;
         let read = Kubeconfig::read_from(kubeconfig)
             .with_context(|| format!("cannot read {}", kubeconfig.display()))?;
-        let client = runtime.block_on(async {
+        let client = runner.run(async {
             let options = KubeConfigOptions::default();
             let config = Config::from_custom_kubeconfig(read, &options).await?;
-            anyhow::Ok(kube::Client::try_from(config)?)
+            Ok(kube::Client::try_from(config)?)
         })?;
-        Ok(Self {
-            runtime,
-            client,
-            netns: place.map(|place| place.netns().to_owned()),
-        })
+        Ok(Self { runner, client })
     }
 
     /// Makes an object as the manifest says, or changes it to that, status included; gives it as it is then.
@@ -71,18 +63,28 @@ impl Client {
                 Ok((self.api(&key), key, manifest.clone()))
             })
             .collect::<Result<Vec<_>>>()?;
-        self.each(work, |(api, key, manifest)| async move {
+        self.runner.each(work, |(api, key, manifest)| async move {
             apply(&api, &key, &manifest).await
         })
     }
 
-    /// Makes an object that must not exist yet, as YAML or JSON.
+    /// Makes an object that must not exist yet, from YAML or JSON.
     pub fn create(&self, yaml: &str) -> Result<Value> {
-        let manifest: Value = serde_saphyr::from_str(yaml)?;
-        let key = Key::of(&manifest)?;
-        let api = self.api(&key);
-        let object: DynamicObject = serde_json::from_value(manifest)?;
-        self.run(async move {
+        let mut created = self.create_all(&[serde_saphyr::from_str(yaml)?])?;
+        created.pop().context("one object was made")
+    }
+
+    /// Makes many that must not exist yet, in no order and without their status.
+    pub fn create_all(&self, manifests: &[Value]) -> Result<Vec<Value>> {
+        let work = manifests
+            .iter()
+            .map(|manifest| {
+                let key = Key::of(manifest)?;
+                let object: DynamicObject = serde_json::from_value(manifest.clone())?;
+                Ok((self.api(&key), key, object))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        self.runner.each(work, |(api, key, object)| async move {
             let created = api.create(&PostParams::default(), &object).await;
             object::value(created.with_context(|| format!("cannot create {key:?}"))?)
         })
@@ -93,7 +95,7 @@ impl Client {
         let key = Key::new(api_version, kind, Some("default"), name)?;
         let api = self.api(&key);
         let patch = Patch::Merge(patch.clone());
-        self.run(async move {
+        self.runner.run(async move {
             let patched = api.patch(&key.name, &PatchParams::default(), &patch).await;
             object::value(patched.with_context(|| format!("cannot patch {key:?}"))?)
         })
@@ -104,7 +106,7 @@ impl Client {
         let key = Key::of(manifest)?;
         let api = self.api(&key);
         let patch = Patch::Merge(json!({"status": status}));
-        self.run(async move {
+        self.runner.run(async move {
             let patched = api
                 .patch_status(&key.name, &PatchParams::default(), &patch)
                 .await;
@@ -136,7 +138,7 @@ impl Client {
                 Ok((self.api(&key), key, parameters.clone()))
             })
             .collect::<Result<Vec<_>>>()?;
-        let removed = self.each(work, |(api, key, parameters)| async move {
+        let removed = self.runner.each(work, |(api, key, parameters)| async move {
             match api.delete(&key.name, &parameters).await {
                 Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
                 other => other
@@ -151,7 +153,7 @@ impl Client {
     pub fn get(&self, manifest: &Value) -> Result<Option<Value>> {
         let key = Key::of(manifest)?;
         let api = self.api(&key);
-        self.run(async move {
+        self.runner.run(async move {
             let object = api.get_opt(&key.name).await;
             let object = object.with_context(|| format!("cannot get {key:?}"))?;
             object.map(object::value).transpose()
@@ -169,7 +171,7 @@ impl Client {
         let key = Key::new(api_version, kind, namespace, "")?;
         let api = self.api(&key);
         let parameters = ListParams::default().labels(selector);
-        self.run(async move {
+        self.runner.run(async move {
             let list = api.list(&parameters).await;
             let mut items = list
                 .with_context(|| format!("cannot list {}", key.kind()))?
@@ -218,7 +220,7 @@ impl Client {
     pub fn raw(&self, path: &str) -> Result<String> {
         let request = hyper::Request::get(path).body(Vec::new())?;
         let client = self.client.clone();
-        self.run(async move {
+        self.runner.run(async move {
             let text = client.request_text(request).await;
             text.with_context(|| format!("cannot get {path}"))
         })
@@ -244,7 +246,7 @@ impl Client {
             "kind": "TokenRequest",
             "spec": {"expirationSeconds": seconds},
         });
-        let answer: Value = self.run(async move {
+        let answer: Value = self.runner.run(async move {
             let parameters = PostParams::default();
             let answer = api
                 .create_subresource("token", &key.name, &parameters, &request)
@@ -259,45 +261,6 @@ impl Client {
         match &key.namespace {
             Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &key.resource),
             None => Api::all_with(self.client.clone(), &key.resource),
-        }
-    }
-
-    /// Does the same for many, some at a time.
-    fn each<W, T, F>(&self, work: Vec<W>, task: impl Fn(W) -> F + Send) -> Result<Vec<T>>
-    where
-        W: Send,
-        T: Send + 'static,
-        F: Future<Output = Result<T>> + Send + 'static,
-    {
-        self.run(async move {
-            let mut results: Vec<Option<T>> = work.iter().map(|_| None).collect();
-            let mut tasks = JoinSet::new();
-            let mut work = work.into_iter().enumerate();
-            loop {
-                while tasks.len() < AT_A_TIME
-                    && let Some((index, item)) = work.next()
-                {
-                    let task = task(item);
-                    tasks.spawn(async move { (index, task.await) });
-                }
-                let Some(done) = tasks.join_next().await else {
-                    break;
-                };
-                let (index, result) = done?;
-                results[index] = Some(result?);
-            }
-            results
-                .into_iter()
-                .map(|result| result.context("every task ends"))
-                .collect()
-        })
-    }
-
-    /// Runs to the end on a thread in the right network namespace: a connection belongs to where it was made.
-    fn run<T: Send>(&self, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
-        match &self.netns {
-            Some(netns) => netns::within(netns, || self.runtime.block_on(work)),
-            None => self.runtime.block_on(work),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod client;
 mod object;
+mod runner;
 
 use std::{
     fs,

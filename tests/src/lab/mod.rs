@@ -28,7 +28,10 @@ pub use node::Node;
 pub use pod::Pod;
 pub use sweep::{remove_run, sweep};
 
-use crate::manifest::Source;
+use crate::{
+    control_plane::{ControlPlane, ControlPlaneOptions},
+    manifest::Source,
+};
 
 /// What all parts of one lab share.
 #[derive(Debug)]
@@ -38,9 +41,15 @@ pub(crate) struct Run {
     cgroup: PathBuf,
     bpffs: PathBuf,
     logs: AtomicU32,
+    /// How agents reach the lab's API server, where there is one.
+    kubeconfig: OnceLock<PathBuf>,
 }
 
 impl Run {
+    pub(crate) fn kubeconfig(&self) -> Option<&Path> {
+        self.kubeconfig.get().map(PathBuf::as_path)
+    }
+
     /// A path for a log, unlike all before.
     pub(crate) fn log(&self, title: &str) -> PathBuf {
         let number = self.logs.fetch_add(1, Ordering::Relaxed);
@@ -57,8 +66,15 @@ impl Run {
 pub struct Lab {
     run: Arc<Run>,
     nodes: Vec<Node>,
+    source: Source,
+    /// On a node of its own, the first.
+    control_plane: Option<ControlPlane>,
     kept: bool,
 }
+
+/// With this variable set to `kube`, agents get their objects from a real API server: every test that does not depend on
+/// files is a test of that source too.
+const SOURCE: &str = "MESH_LAB_SOURCE";
 
 impl Lab {
     /// An empty lab. The title helps people who look at what it makes. What earlier runs of dead processes left
@@ -69,13 +85,39 @@ impl Lab {
             .get_or_init(|| sweep().map_err(|error| format!("{error:#}")))
             .clone()
             .map_err(anyhow::Error::msg)?;
-        let lab = Self {
-            run: Arc::new(new_run(title)?),
+        let run = Arc::new(new_run(title)?);
+        let mut lab = Self {
+            source: Source::new(run.files.join("manifests")),
+            run,
             nodes: Vec::new(),
+            control_plane: None,
             kept: false,
         };
         lab.make()?;
+        if source_is_kube() {
+            lab.use_control_plane()?;
+        }
         Ok(lab)
+    }
+
+    /// From now on agents get their objects from a real API server, on a node of its own.
+    pub fn use_control_plane(&mut self) -> Result<()> {
+        if self.control_plane.is_some() {
+            return Ok(());
+        }
+        let master = self.node("master", Families::Dual)?;
+        let control_plane = ControlPlane::start(&ControlPlaneOptions::on(&master)?)?;
+        let kubeconfig = control_plane.kubeconfig().to_owned();
+        self.source = Source::api(self.manifests(), control_plane.client()?);
+        self.control_plane = Some(control_plane);
+        // It is set here alone.
+        self.run.kubeconfig.get_or_init(|| kubeconfig);
+        Ok(())
+    }
+
+    /// The control plane, where agents get their objects from one.
+    pub fn control_plane(&mut self) -> Option<&mut ControlPlane> {
+        self.control_plane.as_mut()
     }
 
     fn make(&self) -> Result<()> {
@@ -113,10 +155,10 @@ impl Lab {
         self.run.files.join("manifests")
     }
 
-    /// The manifests in that directory.
+    /// Where agents get their objects from.
     #[must_use]
     pub fn source(&self) -> Source {
-        Source::new(self.manifests())
+        self.source.clone()
     }
 
     /// A node on the switch, with routes from and to the pods of those before it.
@@ -125,6 +167,12 @@ impl Lab {
         ensure!(index <= address::MOST_NODES, "a lab has at most 64 nodes");
         let node = Node::make(&self.run, name, index, families, &self.nodes)?;
         self.nodes.push(node.clone());
+        if self.control_plane.is_some() {
+            // The controllers make no endpoint of a Pod whose node they do not know.
+            let manifest = crate::manifest::node(&node);
+            self.source
+                .write(&format!("node-{name}.json"), &[manifest])?;
+        }
         Ok(node)
     }
 
@@ -145,6 +193,7 @@ impl Lab {
     /// Removes everything and says what could not be removed.
     pub fn close(mut self) -> Result<()> {
         self.kept = true;
+        self.control_plane = None;
         remove_run(&self.run.name)
     }
 
@@ -172,6 +221,7 @@ impl Drop for Lab {
         if self.kept {
             return;
         }
+        self.control_plane = None;
         if let Err(error) = remove_run(&self.run.name) {
             eprintln!("{}: {error:#}", self.run.name);
         }
@@ -185,12 +235,18 @@ fn new_run(title: &str) -> Result<Run> {
         cgroup: cgroup::mount_point()?.join(&name),
         bpffs: mounts::bpffs()?.join(&name),
         logs: AtomicU32::new(0),
+        kubeconfig: OnceLock::new(),
         name,
     })
 }
 
 fn files_directory() -> PathBuf {
     std::env::temp_dir()
+}
+
+/// Whether agents get their objects from an API server.
+pub(crate) fn source_is_kube() -> bool {
+    std::env::var(SOURCE).is_ok_and(|source| source == "kube")
 }
 
 /// The names in a directory that begin with a prefix, in order; none if it cannot be read.

@@ -142,6 +142,11 @@ impl Node {
         self.0.run.files.join("manifests")
     }
 
+    /// How its agents reach the lab's API server, where they get their objects from one.
+    pub(crate) fn kubeconfig(&self) -> Option<&Path> {
+        self.0.run.kubeconfig()
+    }
+
     /// Where its host processes run.
     #[must_use]
     pub fn host(&self) -> Place {

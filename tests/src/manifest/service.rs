@@ -114,6 +114,15 @@ impl Service {
             Some(first) => {
                 spec["clusterIP"] = json!(first);
                 spec["clusterIPs"] = json!(self.addresses);
+                let families = self.addresses.iter().map(|address| match address {
+                    IpAddr::V4(_) => "IPv4",
+                    IpAddr::V6(_) => "IPv6",
+                });
+                spec["ipFamilies"] = families.collect();
+                spec["ipFamilyPolicy"] = match self.addresses.len() {
+                    1 => json!("SingleStack"),
+                    _ => json!("RequireDualStack"),
+                };
             }
         }
         if let Some(seconds) = self.affinity_seconds {

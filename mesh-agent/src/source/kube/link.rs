@@ -75,6 +75,12 @@ impl Links {
         }
     }
 
+    /// For how long none of the watches has had a word.
+    pub(super) fn silence(&self, now: Instant) -> Duration {
+        let heard = self.lock().values().map(|link| link.heard).max();
+        heard.map_or(Duration::ZERO, |heard| now.saturating_duration_since(heard))
+    }
+
     /// Whether no watch works.
     pub(super) fn are_all_broken(&self) -> bool {
         self.lock().values().all(|link| link.error.is_some())

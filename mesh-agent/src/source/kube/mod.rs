@@ -47,6 +47,11 @@ const TICK: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What watches may be ahead of the engine.
 const AHEAD: usize = 1024;
+/// After so long without a word the server is asked whether it is there: a connection that was cut off in the middle is
+/// as silent as one on which nothing happens.
+const ASK_AFTER: Duration = Duration::from_secs(15);
+/// How long it may take to answer that.
+const ANSWER: Duration = Duration::from_secs(5);
 /// A server that does not answer the first question in this time is taken to be away.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
 
@@ -99,6 +104,45 @@ impl Stop {
 
 /// Why nobody goes on.
 struct Ended;
+
+/// What was told since the last look.
+struct Heard {
+    changes: Vec<Change>,
+    /// When the first of them was decoded.
+    received: Instant,
+    answer: Option<bool>,
+}
+
+/// Whether the server is there.
+#[derive(Debug, Default)]
+struct Question {
+    asked: Option<Instant>,
+    /// The last one was not answered.
+    unanswered: bool,
+}
+
+impl Question {
+    /// One at a time; after one without an answer the next soon.
+    fn is_due(&self, now: Instant) -> bool {
+        let pause = if self.unanswered {
+            ANSWER + TICK
+        } else {
+            ASK_AFTER
+        };
+        self.asked
+            .is_none_or(|asked| now.saturating_duration_since(asked) > pause)
+    }
+}
+
+async fn ask(client: Client, told: mpsc::Sender<Told>) {
+    let answer = tokio::time::timeout(ANSWER, client.apiserver_version()).await;
+    // What it has against us does not matter: it is there.
+    let answered = matches!(answer, Ok(Ok(_) | Err(kube::Error::Api(_))));
+    // Nobody listens when the watches were given up meanwhile.
+    if told.send(Told::Answered(answered)).await.is_err() {
+        tracing::debug!("an answer came too late");
+    }
+}
 
 impl KubeSource {
     /// Nothing is asked yet.
@@ -238,24 +282,35 @@ impl KubeSource {
         sink: &mut impl FnMut(Batch) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         let (told, mut hears) = mpsc::channel(AHEAD);
-        let watches = self.start(client, streaming, &told);
+        let mut watches = self.start(client, streaming, &told);
         self.troubles.remove(&None);
         self.refused = false;
         let mut working = Instant::now();
+        let mut question = Question::default();
         loop {
             let first = tokio::select! {
                 _ = &mut self.stopped => return ControlFlow::Break(()),
                 first = hears.recv() => first,
                 () = tokio::time::sleep(TICK) => None,
             };
-            let (changes, received) = self.gather(first, &mut hears);
-            self.tell(changes, received, sink)?;
+            let heard = self.gather(first, &mut hears);
+            self.tell(heard.changes, heard.received, sink)?;
+            match heard.answer {
+                // The watches of before were cut off with the connection, and nobody told them.
+                Some(true) if question.unanswered => return ControlFlow::Continue(()),
+                Some(true) => question = Question::default(),
+                Some(false) => self.unanswered(&mut question),
+                None => {}
+            }
+            if self.links.silence(Instant::now()) > ASK_AFTER && question.is_due(Instant::now()) {
+                question.asked = Some(Instant::now());
+                watches.spawn(ask(client.clone(), told.clone()));
+            }
             if !self.links.are_all_broken() {
                 working = Instant::now();
             }
             let other = self.refused || self.knows_another();
             if other && working.elapsed() > PATIENCE {
-                drop(watches);
                 return ControlFlow::Continue(());
             }
         }
@@ -265,6 +320,13 @@ impl KubeSource {
     fn knows_another(&self) -> bool {
         servers(&self.options.known, &self.remembered)
             .is_ok_and(|servers| servers.servers.len() > 1)
+    }
+
+    fn unanswered(&self, question: &mut Question) {
+        question.unanswered = true;
+        for kind in link::WATCHED {
+            self.links.failed(kind, "the API server does not answer");
+        }
     }
 
     /// The watches; they end when what is returned is dropped.
@@ -303,30 +365,30 @@ impl KubeSource {
     }
 
     /// Everything that is at hand.
-    fn gather(
-        &mut self,
-        first: Option<Told>,
-        hears: &mut mpsc::Receiver<Told>,
-    ) -> (Vec<Change>, Instant) {
-        let (mut changes, mut received) = (Vec::new(), Instant::now());
+    fn gather(&mut self, first: Option<Told>, hears: &mut mpsc::Receiver<Told>) -> Heard {
+        let mut heard = Heard {
+            changes: Vec::new(),
+            received: Instant::now(),
+            answer: None,
+        };
         let mut next = first;
         while let Some(told) = next {
             match told {
                 Told::Changes(more, at) => {
-                    changes.extend(more);
-                    received = received.min(at);
+                    heard.changes.extend(more);
+                    heard.received = heard.received.min(at);
                 }
+                Told::Answered(answer) => heard.answer = Some(answer),
                 Told::Failed(kind, problem, refused) => {
                     self.refused |= refused;
                     self.links.failed(kind, &problem.reason);
                     self.troubles.insert(Some(kind), problem);
                 }
             }
-            next = (changes.len() < AHEAD)
-                .then(|| hears.try_recv().ok())
-                .flatten();
+            let room = heard.changes.len() < AHEAD;
+            next = room.then(|| hears.try_recv().ok()).flatten();
         }
-        (changes, received)
+        heard
     }
 
     /// Tells what changed, if anything did.

@@ -38,6 +38,8 @@ pub(super) enum Told {
     Changes(Vec<Change>, std::time::Instant),
     /// What is wrong with the watch, and whether other credentials may mend it.
     Failed(Kind, Problem, bool),
+    /// Whether the server answered a question, asked because no watch had a word for long.
+    Answered(bool),
 }
 
 /// A table, and who is told what comes of it. Tables outlive watches: the next one is compared with them.
