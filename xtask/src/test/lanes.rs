@@ -160,10 +160,40 @@ fn control_plane(long: bool) -> Result<Outcome> {
     let tests = lab_tests()?
         .into_iter()
         .filter(|name| name.starts_with(CONTROL_PLANE));
-    let mut command = lab_command(tests)?;
-    command.env("MESH_CONTROL_PLANE_BIN", control_plane::binary()?);
-    cargo::run(lengthen(&mut command, long))
+    let binary = control_plane::binary()?;
+    let mut own = lab_command(tests)?;
+    own.env("MESH_CONTROL_PLANE_BIN", &binary);
+    // What the source `dir` is tested by, once more on the source `kube`.
+    let mut again = ON_BOTH_SOURCES.to_vec();
+    if long {
+        again.push("scale");
+    }
+    let mut spine = lab_command(again.into_iter().map(ToOwned::to_owned))?;
+    spine.env("MESH_CONTROL_PLANE_BIN", &binary);
+    spine.env("MESH_LAB_SOURCE", "kube");
+    let own = cargo::run(lengthen(&mut own, long))?;
+    let spine = cargo::run(lengthen(&mut spine, long))?;
+    Ok(Outcome {
+        passed: own.passed + spine.passed,
+        failed: own.failed + spine.failed,
+        skipped: None,
+    })
 }
+
+/// The lab's test files that do not depend on where objects come from.
+const ON_BOTH_SOURCES: [&str; 11] = [
+    "affinity",
+    "full_maps",
+    "host_and_hairpin",
+    "no_endpoints",
+    "replies",
+    "restart",
+    "rolling",
+    "socket_tcp",
+    "socket_udp",
+    "socket_v6",
+    "upgrade",
+];
 
 /// Runs some of the lab's test files.
 fn lab_command(tests: impl Iterator<Item = String>) -> Result<Command> {
