@@ -6,6 +6,7 @@
 mod address;
 mod connect;
 mod link;
+mod question;
 mod remembered;
 mod table;
 mod trouble;
@@ -35,6 +36,7 @@ use crate::{
 pub use address::{Known, NoServer, Server, Servers};
 pub use connect::{ConnectError, Identity, has_service_account};
 pub use link::{LinkState, Links};
+use question::{ANSWER, Meaning, Question};
 use remembered::Remembered;
 use table::Table;
 use watch::{Output, Settings, Told, Waits};
@@ -47,11 +49,6 @@ const TICK: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What watches may be ahead of the engine.
 const AHEAD: usize = 1024;
-/// After so long without a word the server is asked whether it is there: a connection that was cut off in the middle is
-/// as silent as one on which nothing happens.
-const ASK_AFTER: Duration = Duration::from_secs(15);
-/// How long it may take to answer that.
-const ANSWER: Duration = Duration::from_secs(5);
 /// A server that does not answer the first question in this time is taken to be away.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
 
@@ -111,27 +108,6 @@ struct Heard {
     /// When the first of them was decoded.
     received: Instant,
     answer: Option<bool>,
-}
-
-/// Whether the server is there.
-#[derive(Debug, Default)]
-struct Question {
-    asked: Option<Instant>,
-    /// The last one was not answered.
-    unanswered: bool,
-}
-
-impl Question {
-    /// One at a time; after one without an answer the next soon.
-    fn is_due(&self, now: Instant) -> bool {
-        let pause = if self.unanswered {
-            ANSWER + TICK
-        } else {
-            ASK_AFTER
-        };
-        self.asked
-            .is_none_or(|asked| now.saturating_duration_since(asked) > pause)
-    }
 }
 
 async fn ask(client: Client, told: mpsc::Sender<Told>) {
@@ -282,7 +258,7 @@ impl KubeSource {
         sink: &mut impl FnMut(Batch) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         let (told, mut hears) = mpsc::channel(AHEAD);
-        let mut watches = self.start(client, streaming, &told);
+        let _watches = self.start(client, streaming, &told);
         self.troubles.remove(&None);
         self.refused = false;
         let mut working = Instant::now();
@@ -295,16 +271,17 @@ impl KubeSource {
             };
             let heard = self.gather(first, &mut hears);
             self.tell(heard.changes, heard.received, sink)?;
-            match heard.answer {
-                // The watches of before were cut off with the connection, and nobody told them.
-                Some(true) if question.unanswered => return ControlFlow::Continue(()),
-                Some(true) => question = Question::default(),
-                Some(false) => self.unanswered(&mut question),
-                None => {}
+            let now = Instant::now();
+            let meaning = heard.answer.map(|answer| question.answered(answer, now));
+            match meaning {
+                Some(Meaning::Back) => return ControlFlow::Continue(()),
+                Some(Meaning::Away) => self.unanswered(),
+                Some(Meaning::Fine) | None => {}
             }
-            if self.links.silence(Instant::now()) > ASK_AFTER && question.is_due(Instant::now()) {
-                question.asked = Some(Instant::now());
-                watches.spawn(ask(client.clone(), told.clone()));
+            if question.is_due(self.links.silence(now), now) {
+                question.asked(now);
+                // Not among the watches: what has ended would be kept there.
+                tokio::spawn(ask(client.clone(), told.clone()));
             }
             if !self.links.are_all_broken() {
                 working = Instant::now();
@@ -322,8 +299,7 @@ impl KubeSource {
             .is_ok_and(|servers| servers.servers.len() > 1)
     }
 
-    fn unanswered(&self, question: &mut Question) {
-        question.unanswered = true;
+    fn unanswered(&self) {
         for kind in link::WATCHED {
             self.links.failed(kind, "the API server does not answer");
         }
