@@ -28,6 +28,7 @@ use crate::model::{Kind, Object, ObjectId, ObjectName};
 use document::{Body, Item};
 pub use field::Rejected;
 use head::Head;
+pub(super) use typed::served;
 use typed::{typed, typed_by_others};
 
 pub use metadata::Interner;

@@ -2,6 +2,8 @@
 
 use k8s_openapi::serde::de::DeserializeOwned;
 
+use serde_json::Value;
+
 use super::{document::Body, field::Rejected};
 
 /// The object as its Kubernetes type. Fields that the type does not have are an error: a mistyped field would otherwise
@@ -23,6 +25,14 @@ pub(super) fn typed_by_others<T: DeserializeOwned>(
     let (parsed, unknown) = lenient(body)?;
     notes.extend(unknown);
     Ok(parsed)
+}
+
+/// A value that an API server gave. It has checked the fields by its own, perhaps newer, schema: those that are not known
+/// here are nobody's mistake.
+pub(in crate::source) fn served<T: DeserializeOwned>(value: &Value) -> Result<T, Rejected> {
+    const FIX: &str = "give the type that the API has";
+    serde_path_to_error::deserialize(value)
+        .map_err(|error| Rejected::at_path(error.path(), without_place(error.inner()), FIX))
 }
 
 fn lenient<T: DeserializeOwned>(body: &Body<'_>) -> Result<(T, Vec<Rejected>), Rejected> {

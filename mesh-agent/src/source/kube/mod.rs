@@ -6,10 +6,12 @@
 mod address;
 mod connect;
 mod link;
+mod question;
 mod remembered;
 mod table;
 mod trouble;
 mod watch;
+mod wire;
 
 use std::{
     collections::BTreeMap,
@@ -27,27 +29,26 @@ use tokio::{
 };
 
 use super::{Batch, Problem, decode};
-use crate::model::{Change, Kind};
+use crate::{
+    engine::SplitMix,
+    model::{Change, Kind},
+};
 pub use address::{Known, NoServer, Server, Servers};
 pub use connect::{ConnectError, Identity, has_service_account};
 pub use link::{LinkState, Links};
+use question::{ANSWER, Meaning, Question};
 use remembered::Remembered;
 use table::Table;
-use watch::{Output, Settings, Told};
+use watch::{Output, Settings, Told, Waits};
+use wire::Wire;
 
 /// How often links are looked at when no watch says anything.
 const TICK: Duration = Duration::from_millis(500);
-/// After so long without a watch that works the next server is tried, where there are several.
+/// After so long without a watch that works the next server is tried, where there are several, or the same one with
+/// credentials that are read anew, where it refuses those it has.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Between tries to reach a server.
-const WAIT: Duration = Duration::from_millis(500);
 /// What watches may be ahead of the engine.
 const AHEAD: usize = 1024;
-/// After so long without a word the server is asked whether it is there: a connection that was cut off in the middle is
-/// as silent as one on which nothing happens.
-const ASK_AFTER: Duration = Duration::from_secs(15);
-/// How long it may take to answer that.
-const ANSWER: Duration = Duration::from_secs(5);
 /// A server that does not answer the first question in this time is taken to be away.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
 
@@ -78,6 +79,8 @@ pub struct KubeSource {
     troubles: BTreeMap<Option<Kind>, Problem>,
     told: Vec<Problem>,
     incomplete: bool,
+    /// The server refuses the credentials.
+    refused: bool,
     stopped: oneshot::Receiver<()>,
 }
 
@@ -107,27 +110,6 @@ struct Heard {
     answer: Option<bool>,
 }
 
-/// Whether the server is there.
-#[derive(Debug, Default)]
-struct Question {
-    asked: Option<Instant>,
-    /// The last one was not answered.
-    unanswered: bool,
-}
-
-impl Question {
-    /// One at a time; after one without an answer the next soon.
-    fn is_due(&self, now: Instant) -> bool {
-        let pause = if self.unanswered {
-            ANSWER + WAIT
-        } else {
-            ASK_AFTER
-        };
-        self.asked
-            .is_none_or(|asked| now.saturating_duration_since(asked) > pause)
-    }
-}
-
 async fn ask(client: Client, told: mpsc::Sender<Told>) {
     let answer = tokio::time::timeout(ANSWER, client.apiserver_version()).await;
     // What it has against us does not matter: it is there.
@@ -145,11 +127,7 @@ impl KubeSource {
     /// No server is known.
     pub fn open(options: KubeOptions) -> Result<(Self, Stop), NoServer> {
         let remembered = Remembered::read(&options.run_dir);
-        let known = Known {
-            remembered: remembered.addresses().to_vec(),
-            ..options.known.clone()
-        };
-        let servers = address::choose(&known)?;
+        let servers = servers(&options.known, &remembered)?;
         if let Some(warning) = &servers.warning {
             tracing::warn!("{warning}");
         }
@@ -163,6 +141,7 @@ impl KubeSource {
             troubles: BTreeMap::new(),
             told: Vec::new(),
             incomplete: false,
+            refused: false,
             stopped,
             options,
         };
@@ -206,13 +185,18 @@ impl KubeSource {
         if self.tell(unwatched, Instant::now(), sink).is_break() {
             return Ended;
         }
-        let servers = self.servers.servers.clone();
-        for server in servers.iter().cycle() {
-            let outcome = match self.reach(server).await {
+        let mut random = SplitMix(crate::datapath::monotonic_nanoseconds());
+        let mut waits = Waits::default();
+        for server in 0.. {
+            let Some(server) = self.server(server) else {
+                return Ended;
+            };
+            let outcome = match self.reach(&server).await {
                 Ok((client, streaming)) => self.follow(&client, streaming, sink).await,
                 Err(problem) => {
                     self.troubles.insert(None, problem);
-                    self.pause(sink).await
+                    let wait = waits.next(tokio::time::Instant::now(), &mut random);
+                    self.pause(wait, sink).await
                 }
             };
             if outcome.is_break() {
@@ -220,6 +204,15 @@ impl KubeSource {
             }
         }
         Ended
+    }
+
+    /// The server to try next. What has been remembered since the last one counts, too.
+    fn server(&mut self, turn: usize) -> Option<Server> {
+        if let Ok(servers) = servers(&self.options.known, &self.remembered) {
+            self.servers = servers;
+        }
+        let servers = &self.servers.servers;
+        servers.get(turn.checked_rem(servers.len())?).cloned()
     }
 
     /// A client for a server that answers, and whether it may know streaming lists.
@@ -244,12 +237,16 @@ impl KubeSource {
         }
     }
 
-    /// Waits a little, and ends when told to.
-    async fn pause(&mut self, sink: &mut impl FnMut(Batch) -> ControlFlow<()>) -> ControlFlow<()> {
+    /// Waits, and ends when told to.
+    async fn pause(
+        &mut self,
+        wait: Duration,
+        sink: &mut impl FnMut(Batch) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
         self.tell(Vec::new(), Instant::now(), sink)?;
         tokio::select! {
             _ = &mut self.stopped => ControlFlow::Break(()),
-            () = tokio::time::sleep(WAIT) => ControlFlow::Continue(()),
+            () = tokio::time::sleep(wait) => ControlFlow::Continue(()),
         }
     }
 
@@ -261,8 +258,9 @@ impl KubeSource {
         sink: &mut impl FnMut(Batch) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         let (told, mut hears) = mpsc::channel(AHEAD);
-        let mut watches = self.start(client, streaming, &told);
+        let _watches = self.start(client, streaming, &told);
         self.troubles.remove(&None);
+        self.refused = false;
         let mut working = Instant::now();
         let mut question = Question::default();
         loop {
@@ -273,28 +271,35 @@ impl KubeSource {
             };
             let heard = self.gather(first, &mut hears);
             self.tell(heard.changes, heard.received, sink)?;
-            match heard.answer {
-                // The watches of before were cut off with the connection, and nobody told them.
-                Some(true) if question.unanswered => return ControlFlow::Continue(()),
-                Some(true) => question = Question::default(),
-                Some(false) => self.unanswered(&mut question),
-                None => {}
+            let now = Instant::now();
+            let meaning = heard.answer.map(|answer| question.answered(answer, now));
+            match meaning {
+                Some(Meaning::Back) => return ControlFlow::Continue(()),
+                Some(Meaning::Away) => self.unanswered(),
+                Some(Meaning::Fine) | None => {}
             }
-            if self.links.silence(Instant::now()) > ASK_AFTER && question.is_due(Instant::now()) {
-                question.asked = Some(Instant::now());
-                watches.spawn(ask(client.clone(), told.clone()));
+            if question.is_due(self.links.silence(now), now) {
+                question.asked(now);
+                // Not among the watches: what has ended would be kept there.
+                tokio::spawn(ask(client.clone(), told.clone()));
             }
             if !self.links.are_all_broken() {
                 working = Instant::now();
             }
-            if self.servers.servers.len() > 1 && working.elapsed() > PATIENCE {
+            let other = self.refused || self.knows_another();
+            if other && working.elapsed() > PATIENCE {
                 return ControlFlow::Continue(());
             }
         }
     }
 
-    fn unanswered(&self, question: &mut Question) {
-        question.unanswered = true;
+    /// Whether there is more than one server to try, by now.
+    fn knows_another(&self) -> bool {
+        servers(&self.options.known, &self.remembered)
+            .is_ok_and(|servers| servers.servers.len() > 1)
+    }
+
+    fn unanswered(&self) {
         for kind in link::WATCHED {
             self.links.failed(kind, "the API server does not answer");
         }
@@ -318,17 +323,17 @@ impl KubeSource {
         };
         let mut watches = JoinSet::new();
         if let Some(output) = output(Kind::Service) {
-            let services: Api<v1::Service> = Api::all(client.clone());
+            let services: Api<Wire<v1::Service>> = Api::all(client.clone());
             let labels = proxy_name(self.options.decode.proxy_name.as_deref());
             watches.spawn(watch::run(services, settings(Some(&labels), None), output));
         }
         if let Some(output) = output(Kind::EndpointSlice) {
-            let slices: Api<discovery::EndpointSlice> = Api::all(client.clone());
+            let slices: Api<Wire<discovery::EndpointSlice>> = Api::all(client.clone());
             let labels = "!service.kubernetes.io/headless";
             watches.spawn(watch::run(slices, settings(Some(labels), None), output));
         }
         if let Some(output) = output(Kind::Node) {
-            let nodes: Api<v1::Node> = Api::all(client.clone());
+            let nodes: Api<Wire<v1::Node>> = Api::all(client.clone());
             let own = format!("metadata.name={}", self.options.node);
             watches.spawn(watch::run(nodes, settings(None, Some(own)), output));
         }
@@ -350,7 +355,8 @@ impl KubeSource {
                     heard.received = heard.received.min(at);
                 }
                 Told::Answered(answer) => heard.answer = Some(answer),
-                Told::Failed(kind, problem) => {
+                Told::Failed(kind, problem, refused) => {
+                    self.refused |= refused;
                     self.links.failed(kind, &problem.reason);
                     self.troubles.insert(Some(kind), problem);
                 }
@@ -411,6 +417,15 @@ impl KubeSource {
         let tables = self.tables.values();
         tables.map(|table| table.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+fn servers(known: &Known, remembered: &Remembered) -> Result<Servers, NoServer> {
+    let remembered = remembered.addresses().to_vec();
+    let known = known.clone();
+    address::choose(&Known {
+        remembered,
+        ..known
+    })
 }
 
 fn name(server: &Server) -> String {

@@ -35,8 +35,6 @@ struct Entry {
     version: Box<str>,
     /// Whether the store has it.
     told: bool,
-    /// This version cannot be used.
-    bad: bool,
 }
 
 /// One kind's objects, as far as the source has to know them.
@@ -49,6 +47,8 @@ pub(super) struct Table {
     /// Seen in the list that is under way.
     listing: Option<BTreeSet<ObjectName>>,
     problems: BTreeMap<ObjectName, Vec<Problem>>,
+    /// Bad objects of which the store has no version. Asked for after each event, so that it is not looked for among all.
+    unread: BTreeSet<ObjectName>,
     synced: bool,
 }
 
@@ -61,6 +61,7 @@ impl Table {
             entries: BTreeMap::new(),
             listing: None,
             problems: BTreeMap::new(),
+            unread: BTreeSet::new(),
             synced: false,
         }
     }
@@ -105,7 +106,7 @@ impl Table {
 
     /// Whether an object has no good version.
     pub(super) fn is_incomplete(&self) -> bool {
-        self.entries.values().any(|entry| entry.bad && !entry.told)
+        !self.unread.is_empty()
     }
 
     fn apply<M: Manifest>(&mut self, name: ObjectName, manifest: &M) -> Option<Change> {
@@ -137,8 +138,13 @@ impl Table {
         } else if change.is_some() || !told {
             self.problems.remove(&name);
         }
+        if bad && !told {
+            self.unread.insert(name.clone());
+        } else {
+            self.unread.remove(&name);
+        }
         let version = version.into();
-        self.entries.insert(name, Entry { version, told, bad });
+        self.entries.insert(name, Entry { version, told });
         change
     }
 
@@ -149,6 +155,7 @@ impl Table {
             return None;
         }
         self.problems.remove(name);
+        self.unread.remove(name);
         let entry = self.entries.remove(name)?;
         entry.told.then(|| Change::Remove(self.id(name)))
     }

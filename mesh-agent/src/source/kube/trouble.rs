@@ -56,6 +56,27 @@ pub(super) fn knows_no_streaming_lists(error: &watcher::Error) -> bool {
     }
 }
 
+/// Whether the server forgot the version that a watch was to begin at: there has to be a list first.
+pub(super) fn forgot_the_version(error: &watcher::Error) -> bool {
+    let watcher::Error::WatchStartFailed(Error::Api(status)) = error else {
+        return false;
+    };
+    of_code(status.code) == Cause::Gone
+}
+
+/// Whether credentials that are read anew may be better: a kubeconfig may have been renewed.
+pub(super) fn refuses_credentials(error: &watcher::Error) -> bool {
+    use watcher::Error::{
+        InitialListFailed, NoResourceVersion, WatchError, WatchFailed, WatchStartFailed,
+    };
+    let cause = match error {
+        InitialListFailed(error) | WatchStartFailed(error) | WatchFailed(error) => told(error).0,
+        WatchError(status) => of_code(status.code),
+        NoResourceVersion => Cause::Other,
+    };
+    matches!(cause, Cause::Unknown | Cause::Certificate)
+}
+
 fn problem(object: String, cause: Cause, reason: String, kind: Option<Kind>) -> Problem {
     Problem {
         object: Some(object),
@@ -170,6 +191,12 @@ mod tests {
         let error = Error::Service(Box::new(std::io::Error::other(inner)));
         let problem = of_server("https://192.0.2.1", &error).to_string();
         assert!(problem.contains("the cluster's own CA"), "{problem}");
+    }
+
+    #[test]
+    fn what_a_new_list_or_new_credentials_mend_is_known() {
+        assert!(forgot_the_version(&status(410)) && !forgot_the_version(&status(500)));
+        assert!(refuses_credentials(&status(401)) && !refuses_credentials(&status(403)));
     }
 
     #[test]

@@ -36,8 +36,8 @@ const CALM: Duration = Duration::from_secs(30);
 pub(super) enum Told {
     /// What comes of an event, and when that was decoded.
     Changes(Vec<Change>, std::time::Instant),
-    /// What is wrong with the watch.
-    Failed(Kind, Problem),
+    /// What is wrong with the watch, and whether other credentials may mend it.
+    Failed(Kind, Problem, bool),
     /// Whether the server answered a question, asked because no watch had a word for long.
     Answered(bool),
 }
@@ -97,10 +97,13 @@ where
 {
     let mut random = SplitMix(settings.seed);
     let mut streaming = settings.streaming;
+    let mut waits = Waits::default();
     loop {
-        let again = follow(&api, &settings, streaming, &output, &mut random).await;
+        let chance = (&mut waits, &mut random);
+        let again = follow(&api, &settings, streaming, &output, chance).await;
         match again {
             Again::InPages => streaming = false,
+            Again::Anew => {}
             Again::NoMore => return,
         }
     }
@@ -110,6 +113,8 @@ where
 enum Again {
     /// The server knows no streaming lists.
     InPages,
+    /// It has to begin with a list.
+    Anew,
     /// Nobody listens.
     NoMore,
 }
@@ -119,13 +124,12 @@ async fn follow<K>(
     settings: &Settings,
     streaming: bool,
     output: &Output,
-    random: &mut SplitMix,
+    (waits, random): (&mut Waits, &mut SplitMix),
 ) -> Again
 where
     K: Manifest + Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let mut events = pin!(watcher(api.clone(), settings.config(streaming)));
-    let mut waits = Waits::default();
     while let Some(event) = events.next().await {
         let listens = match event {
             Ok(event) => output.event::<K>(event.into()).await,
@@ -135,8 +139,14 @@ where
             }
             Err(error) => {
                 let problem = trouble::of_watch(K::KIND, &error);
-                let sent = output.told.send(Told::Failed(K::KIND, problem)).await;
+                let refused = trouble::refuses_credentials(&error);
+                let failed = Told::Failed(K::KIND, problem, refused);
+                let sent = output.told.send(failed).await;
                 tokio::time::sleep(waits.next(Instant::now(), random)).await;
+                if trouble::forgot_the_version(&error) {
+                    // The library would ask for the same version for ever.
+                    return Again::Anew;
+                }
                 sent.ok()
             }
         };
@@ -161,13 +171,13 @@ impl<K> From<watcher::Event<K>> for Event<K> {
 
 /// How long to wait after errors in a row.
 #[derive(Debug, Default)]
-struct Waits {
+pub(super) struct Waits {
     row: u32,
     last: Option<Instant>,
 }
 
 impl Waits {
-    fn next(&mut self, now: Instant, random: &mut SplitMix) -> Duration {
+    pub(super) fn next(&mut self, now: Instant, random: &mut SplitMix) -> Duration {
         if self.last.is_none_or(|last| now.duration_since(last) > CALM) {
             self.row = 0;
         }

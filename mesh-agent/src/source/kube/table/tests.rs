@@ -102,6 +102,18 @@ fn a_bad_object_keeps_its_last_good_version() {
 }
 
 #[test]
+fn a_bad_object_that_goes_leaves_nothing_unread() {
+    let mut world = World::new(Kind::Service);
+    world.list(vec![service("y", "1", "127.0.0.1")]);
+    let gone = world.0.take(Event::Delete(service("y", "2", "127.0.0.1")));
+    assert!(gone.is_empty() && !world.0.is_incomplete());
+    world.apply(service("y", "3", "127.0.0.1"));
+    assert!(world.0.is_incomplete());
+    assert!(world.list(Vec::<Service>::new()).is_empty());
+    assert!(!world.0.is_incomplete() && world.0.problems().count() == 0);
+}
+
+#[test]
 fn what_becomes_anothers_is_removed() {
     let mut world = World::new(Kind::Service);
     world.list(vec![service("x", "1", "10.96.0.1")]);
