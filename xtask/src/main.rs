@@ -5,6 +5,7 @@
 mod bench;
 mod build;
 mod demo;
+mod image;
 mod kernels;
 mod lint;
 mod place;
@@ -34,6 +35,8 @@ enum Verb {
     Demo(demo::Arguments),
     /// Measure, side by side with nothing in the way
     Bench(bench::Arguments),
+    /// Write the container image, as an archive that container engines load
+    Image(image::Arguments),
     /// Run the tests, all lanes or those named
     Test(test::Arguments),
     /// Boot old kernels and prove that every program works there
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Verb::Build => build::build(),
         Verb::Demo(arguments) => demo::demo(&arguments),
         Verb::Bench(arguments) => bench::bench(&arguments),
+        Verb::Image(arguments) => image::image(&arguments),
         Verb::Test(arguments) => test::test(&arguments),
         Verb::Kernels(arguments) => kernels::kernels(&arguments),
         Verb::Lint => lint::lint(),
