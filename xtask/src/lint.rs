@@ -5,7 +5,7 @@ use std::{path::Path, process::Command};
 
 use anyhow::{Result, ensure};
 
-use crate::{place, run, schema, setup};
+use crate::{manifests, place, run, schema, setup};
 
 /// What the eBPF side is built for, to a compiler that has no linker to tell it.
 const BPF: [&str; 10] = [
@@ -26,13 +26,14 @@ type Step = fn() -> Result<()>;
 /// The verb.
 pub(crate) fn lint() -> Result<()> {
     setup::ensure(setup::Need::Ci)?;
-    let steps: [(&str, Step); 6] = [
+    let steps: [(&str, Step); 7] = [
         ("format", format),
         ("clippy for the host", clippy),
         ("clippy for eBPF", clippy_bpf),
         ("documentation", documentation),
         ("licences and sources", dependencies),
         ("schema.lock", schema::check),
+        ("manifests", manifests::check),
     ];
     let mut failed = Vec::new();
     for (name, step) in steps {

@@ -8,6 +8,7 @@ mod demo;
 mod image;
 mod kernels;
 mod lint;
+mod manifests;
 mod place;
 mod run;
 mod schema;
@@ -41,6 +42,8 @@ enum Verb {
     Test(test::Arguments),
     /// Boot old kernels and prove that every program works there
     Kernels(kernels::Arguments),
+    /// Write manifests/install.yaml and the version into the manifests, or check them
+    Manifests(manifests::Arguments),
     /// Check format, lints, documentation, licences and the schema
     Lint,
     /// Write mesh-common/schema.lock, or check it
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Verb::Image(arguments) => image::image(&arguments),
         Verb::Test(arguments) => test::test(&arguments),
         Verb::Kernels(arguments) => kernels::kernels(&arguments),
+        Verb::Manifests(arguments) => manifests::manifests(&arguments),
         Verb::Lint => lint::lint(),
         Verb::Schema(arguments) => schema::schema(&arguments),
     };
