@@ -1,6 +1,8 @@
 //! The manifests against what they are for: exactly these permissions, capabilities and mounts, this tree's version,
 //! memory by the maps.
 
+mod chart;
+
 use std::collections::BTreeSet;
 
 use super::*;
