@@ -124,6 +124,12 @@ impl Compiler {
         }
         let arch = variable("CARGO_CFG_TARGET_ARCH")?;
         let architecture = format!("bpf_target_arch=\"{arch}\"");
+        // The object's line numbers come with file names: without these prefixes two checkouts would differ.
+        let tree = format!("--remap-path-prefix={}=/mesh-agent", root.display());
+        let crates = format!(
+            "--remap-path-prefix={}=/cargo",
+            variable("CARGO_HOME").or_else(|_| variable("HOME").map(|home| home + "/.cargo"))?
+        );
         let flags = [
             "-C",
             "linker=bpf-linker",
@@ -133,6 +139,8 @@ impl Compiler {
             &architecture,
             "-C",
             "debuginfo=2",
+            &tree,
+            &crates,
         ];
         command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
         Ok(command)

@@ -6,8 +6,10 @@ mod bench;
 mod build;
 mod control_plane;
 mod demo;
+mod image;
 mod kernels;
 mod lint;
+mod manifests;
 mod place;
 mod run;
 mod schema;
@@ -35,10 +37,14 @@ enum Verb {
     Demo(demo::Arguments),
     /// Measure, side by side with nothing in the way
     Bench(bench::Arguments),
+    /// Write the container image, as an archive that container engines load
+    Image(image::Arguments),
     /// Run the tests, all lanes or those named
     Test(test::Arguments),
     /// Boot old kernels and prove that every program works there
     Kernels(kernels::Arguments),
+    /// Write manifests/install.yaml and the version into the manifests, or check them
+    Manifests(manifests::Arguments),
     /// Check format, lints, documentation, licences and the schema
     Lint,
     /// Write mesh-common/schema.lock, or check it
@@ -51,8 +57,10 @@ fn main() -> ExitCode {
         Verb::Build => build::build(),
         Verb::Demo(arguments) => demo::demo(&arguments),
         Verb::Bench(arguments) => bench::bench(&arguments),
+        Verb::Image(arguments) => image::image(&arguments),
         Verb::Test(arguments) => test::test(&arguments),
         Verb::Kernels(arguments) => kernels::kernels(&arguments),
+        Verb::Manifests(arguments) => manifests::manifests(&arguments),
         Verb::Lint => lint::lint(),
         Verb::Schema(arguments) => schema::schema(&arguments),
     };

@@ -2,6 +2,7 @@
 //! install. Fast when all is there, since every other verb calls it first.
 
 mod apt;
+mod cross;
 mod pieces;
 mod rust;
 
@@ -9,6 +10,7 @@ use anyhow::{Result, bail};
 use clap::ValueEnum;
 
 use crate::{control_plane, kernels, run};
+pub(crate) use cross::cross;
 use pieces::PIECES;
 pub(crate) use rust::prebuilt_core;
 

@@ -310,6 +310,9 @@ pub struct CleanupArgs {
     /// Say what would go, and change nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// When all is gone, wait for SIGTERM: containers of a DaemonSet must not end
+    #[arg(long, conflicts_with = "dry_run")]
+    pub then_wait: bool,
     /// How to show it.
     #[command(flatten)]
     pub output: OutputArgs,

@@ -21,6 +21,7 @@ use std::{
 };
 
 use clap::{CommandFactory, Parser};
+use nix::sys::signal::{SigSet, Signal};
 
 pub use host::{CheckTarget, Fault, Host};
 pub use reference::reference;
@@ -243,7 +244,18 @@ fn cleanup(
         }
         table.render()
     })?;
+    if args.then_wait {
+        wait_for_the_end()?;
+    }
     Ok(Verdict::Fine)
+}
+
+/// By name, because the kernel keeps from a container's first process every signal that it does not ask for.
+fn wait_for_the_end() -> io::Result<()> {
+    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
+    signals.thread_block()?;
+    signals.wait()?;
+    Ok(())
 }
 
 fn version(args: OutputArgs, terminal: &mut Terminal<'_>) -> Result<Verdict, CliError> {

@@ -26,8 +26,8 @@ macro_rules! codes {
 
 codes! {
     PRIVILEGES = "MESH001" "privileges":
-        "Loading and attaching programs needs CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN",
-        "run it as root, in a container with securityContext.privileged or these capabilities";
+        "Loading and attaching programs needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; the rest works without CAP_SYS_ADMIN too",
+        "run it as root, in a container with these capabilities";
     KERNEL = "MESH002" "kernel":
         "Everything works from Linux 6.1; 5.10 and 5.15 lack something",
         "use a kernel of 6.1 or newer";
@@ -63,10 +63,10 @@ codes! {
         "stop kube-proxy on this node, then take its rules away with kube-proxy --cleanup";
     HOST_CGROUP = "MESH013" "the host's cgroup root":
         "From a cgroup of its own a container serves nobody else",
-        "mount the host's /sys/fs/cgroup as a hostPath volume and give its place in the container as --cgroup";
+        "mount the host's /sys/fs/cgroup as a hostPath volume, and leave --cgroup out or give its place in the container";
     HOST_BPFFS = "MESH014" "the host's bpffs":
         "Pins on a bpffs that is mounted in a container go when the container goes",
-        "mount the host's /sys/fs/bpf as a hostPath volume with mountPropagation: Bidirectional";
+        "mount -t bpf bpf /sys/fs/bpf on the host, and mount it in the container as a hostPath volume";
     MEMLOCK = "MESH015" "memlock":
         "Before Linux 5.11 maps count against RLIMIT_MEMLOCK",
         "raise the limit: LimitMEMLOCK=infinity in a systemd unit";

@@ -92,15 +92,18 @@ fn pinned(pin: &Path, hook: &Hook, cgroup: &Cgroup) -> Option<OwnedFd> {
     same.then_some(link)
 }
 
-/// The program that a pinned link has in force; None without a link.
+/// The program that a pinned link has in force; None without a link. Only CAP_SYS_ADMIN opens a program by its id: its
+/// pin is asked for as well.
 pub(super) fn program_in_force(pins: &Pins, hook: &Hook) -> Option<sys::ProgramInfo> {
     let link = sys::object_get(&pins.link(hook)).ok()?;
     let info = sys::link_info(link.as_fd()).ok()?;
     if info.kind != BPF_LINK_TYPE_CGROUP || info.cgroup == 0 {
         return None;
     }
-    let program = sys::program_by_id(info.program).ok()?;
-    sys::program_info(program.as_fd()).ok()
+    let program =
+        sys::program_by_id(info.program).or_else(|_| sys::object_get(&pins.program(hook)));
+    let program = sys::program_info(program.ok()?.as_fd()).ok()?;
+    (program.id == info.program).then_some(program)
 }
 
 /// Pins a program, so that its figures can be read by its name; the link holds it by itself.
@@ -115,15 +118,32 @@ pub(super) fn pin_program(
     pins::replace(&temporary, &pin)
 }
 
-/// Programs of others, by hook and name, that are attached to the cgroup itself. `ours` are ids.
-pub(super) fn others(
-    cgroup: &Cgroup,
-    hook: &Hook,
-    ours: &[u32],
-) -> io::Result<Vec<sys::ProgramInfo>> {
+/// A program of somebody else's.
+pub(super) struct Other {
+    /// The kernel's number.
+    pub(super) id: u32,
+    /// Its name; without CAP_SYS_ADMIN the kernel does not tell.
+    pub(super) name: Option<String>,
+}
+
+/// Programs of others that are attached to the cgroup itself. `ours` are ids.
+pub(super) fn others(cgroup: &Cgroup, hook: &Hook, ours: &[u32]) -> io::Result<Vec<Other>> {
     let ids = sys::attached_programs(cgroup.fd(), hook.attach_type)?;
     let foreign = ids.into_iter().filter(|id| !ours.contains(id));
     foreign
-        .map(|id| sys::program_info(sys::program_by_id(id)?.as_fd()))
+        .map(|id| {
+            Ok(Other {
+                id,
+                name: name(id)?,
+            })
+        })
         .collect()
+}
+
+fn name(id: u32) -> io::Result<Option<String>> {
+    match sys::program_by_id(id) {
+        Ok(program) => Ok(Some(sys::program_info(program.as_fd())?.name)),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+        Err(error) => Err(error),
+    }
 }

@@ -4,6 +4,7 @@ mod http;
 mod metrics;
 
 use std::{
+    ffi::OsString,
     fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -28,6 +29,8 @@ pub struct AgentOptions {
     pub binary: Option<PathBuf>,
     /// Flags of `run`, in place of the lab's own where they are the same.
     pub flags: Vec<String>,
+    /// The capabilities that it has, by setpriv's names, as a container of root's would; all of them unless given.
+    pub capabilities: Option<Vec<String>>,
 }
 
 impl AgentOptions {
@@ -36,7 +39,7 @@ impl AgentOptions {
     pub fn binary(path: &Path) -> Self {
         Self {
             binary: Some(path.to_owned()),
-            flags: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -44,9 +47,32 @@ impl AgentOptions {
     #[must_use]
     pub fn flags<S: ToString>(flags: &[S]) -> Self {
         Self {
-            binary: None,
             flags: flags.iter().map(S::to_string).collect(),
+            ..Self::default()
         }
+    }
+
+    /// No more than these capabilities.
+    #[must_use]
+    pub fn capabilities(names: &[&str]) -> Self {
+        Self {
+            capabilities: Some(names.iter().map(ToString::to_string).collect()),
+            ..Self::default()
+        }
+    }
+
+    /// What comes before the agent's arguments: its binary, under setpriv where it is to have less.
+    fn command(&self) -> Result<Vec<OsString>> {
+        let binary = self.binary.clone().map_or_else(agent_binary, Ok)?;
+        let mut words: Vec<OsString> = Vec::new();
+        if let Some(names) = &self.capabilities {
+            let kept: String = names.iter().map(|name| format!(",+{name}")).collect();
+            words.push("setpriv".into());
+            words.push(format!("--bounding-set=-all{kept}").into());
+            words.extend(["--inh-caps=-all", "--ambient-caps=-all"].map(OsString::from));
+        }
+        words.push(binary.into());
+        Ok(words)
     }
 }
 
@@ -83,13 +109,13 @@ impl CliOutput {
 #[derive(Debug)]
 pub struct Agent {
     node: Node,
-    binary: PathBuf,
+    command: Vec<OsString>,
     process: Process,
 }
 
 impl Agent {
     pub(crate) fn start(node: &Node, options: &AgentOptions) -> Result<Self> {
-        let binary = options.binary.clone().map_or_else(agent_binary, Ok)?;
+        let command = options.command()?;
         let title = format!("agent-{}", node.name());
         let own = run_flags(node);
         let own = own
@@ -98,11 +124,13 @@ impl Agent {
         let own = own.flat_map(|(flag, value)| [(*flag).to_owned(), value.clone()]);
         let arguments = std::iter::once("run".to_owned())
             .chain(own)
-            .chain(options.flags.iter().cloned());
+            .chain(options.flags.iter().cloned())
+            .map(OsString::from);
+        let arguments = command[1..].iter().cloned().chain(arguments);
         Ok(Self {
-            process: node.host().spawn(&title, &binary, arguments)?,
+            process: node.host().spawn(&title, command[0].as_ref(), arguments)?,
             node: node.clone(),
-            binary,
+            command,
         })
     }
 
@@ -177,7 +205,7 @@ impl Agent {
 
     /// Runs a subcommand against this agent.
     pub fn cli(&self, arguments: &[&str]) -> Result<CliOutput> {
-        cli(&self.node, &self.binary, arguments)
+        cli(&self.node, &self.command, arguments)
     }
 
     /// Runs a subcommand with `-o json`; it must go well.
@@ -192,16 +220,19 @@ impl Agent {
 impl Node {
     /// Runs a subcommand of the workspace's agent on this node; no agent has to run.
     pub fn cli(&self, arguments: &[&str]) -> Result<CliOutput> {
-        cli(self, &agent_binary()?, arguments)
+        cli(self, &AgentOptions::default().command()?, arguments)
     }
 }
 
-fn cli(node: &Node, binary: &Path, arguments: &[&str]) -> Result<CliOutput> {
-    let mut all: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+fn cli(node: &Node, command: &[OsString], arguments: &[&str]) -> Result<CliOutput> {
+    let mut all = command[1..].to_vec();
+    all.extend(arguments.iter().map(OsString::from));
     for (flag, value) in directories(node) {
-        all.extend([flag.to_owned(), value]);
+        all.extend([flag.into(), value.into()]);
     }
-    node.host().run(binary, all).map(CliOutput::new)
+    node.host()
+        .run(command[0].as_ref(), all)
+        .map(CliOutput::new)
 }
 
 fn directories(node: &Node) -> [(&'static str, String); 2] {

@@ -64,6 +64,7 @@ impl World {
         let options = AgentOptions {
             binary: Some(agent.to_owned()),
             flags,
+            ..AgentOptions::default()
         };
         let agent = node.agent_with(&options)?;
         let world = Self {

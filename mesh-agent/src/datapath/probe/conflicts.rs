@@ -41,8 +41,12 @@ pub(super) fn others(options: &Options) -> CheckResult {
             }
         };
         for program in programs {
-            let place = format!("{} (id {}) at {}", program.name, program.id, hook.name);
-            match owner(&program.name) {
+            let Some(name) = program.name else {
+                strangers.insert(format!("id {} at {}", program.id, hook.name));
+                continue;
+            };
+            let place = format!("{name} (id {}) at {}", program.id, hook.name);
+            match owner(&name) {
                 Some(owner) => rivals.insert(format!("{owner}'s {place}")),
                 None => strangers.insert(place),
             };

@@ -9,33 +9,47 @@ use super::{
     CheckResult,
 };
 
+/// What programs are loaded and attached with, by its number in the kernel.
+const NEEDED: [(u32, &str); 3] = [(39, "CAP_BPF"), (12, "CAP_NET_ADMIN"), (38, "CAP_PERFMON")];
+const SYS_ADMIN: u32 = 21;
+/// What CAP_SYS_ADMIN stands for as well, as before Linux 5.8.
+const OF_SYS_ADMIN: [u32; 2] = [38, 39];
+
 pub(super) fn privileges() -> CheckResult {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    match missing_capabilities(&status) {
-        Some(missing) if missing.is_empty() => CheckResult::ok(
-            codes::PRIVILEGES,
-            "CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN are there",
-        ),
-        Some(missing) => {
-            CheckResult::error(codes::PRIVILEGES, format!("without {}", missing.join(", ")))
-        }
+    match effective_capabilities(&status) {
+        Some(effective) => judge_capabilities(effective),
         None => CheckResult::warning(codes::PRIVILEGES, "/proc/self/status cannot be read"),
     }
 }
 
-fn missing_capabilities(status: &str) -> Option<Vec<&'static str>> {
-    const NEEDED: [(u32, &str); 3] = [
-        (12, "CAP_NET_ADMIN"),
-        (21, "CAP_SYS_ADMIN"),
-        (39, "CAP_BPF"),
-    ];
-    let effective = status
+fn judge_capabilities(effective: u64) -> CheckResult {
+    let has = |number: u32| effective & (1 << number) != 0;
+    let missing: Vec<_> = NEEDED
+        .iter()
+        .filter(|(number, _)| {
+            let implied = OF_SYS_ADMIN.contains(number) && has(SYS_ADMIN);
+            !(has(*number) || implied)
+        })
+        .map(|(_, name)| *name)
+        .collect();
+    if !missing.is_empty() {
+        return CheckResult::error(codes::PRIVILEGES, format!("without {}", missing.join(", ")));
+    }
+    if !has(SYS_ADMIN) {
+        return CheckResult::warning(
+            codes::PRIVILEGES,
+            "without CAP_SYS_ADMIN programs of others are known by number alone, and a missing bpffs is not mounted",
+        );
+    }
+    CheckResult::ok(codes::PRIVILEGES, "every capability is there")
+}
+
+fn effective_capabilities(status: &str) -> Option<u64> {
+    let line = status
         .lines()
         .find_map(|line| line.strip_prefix("CapEff:"))?;
-    let effective = u64::from_str_radix(effective.trim(), 16).ok()?;
-    let is_missing = |number: &u32| effective & (1 << number) == 0;
-    let missing = NEEDED.iter().filter(|(number, _)| is_missing(number));
-    Some(missing.map(|(_, name)| *name).collect())
+    u64::from_str_radix(line.trim(), 16).ok()
 }
 
 fn release() -> String {
@@ -108,25 +122,10 @@ const FIRST_CGROUP_NAMESPACE: &str = "cgroup:[4026531835]";
 
 /// Whether this process sees another cgroup hierarchy than the host's: files that runtimes leave do not tell, because
 /// images of virtual machines are made from containers.
-fn in_container() -> bool {
+pub(super) fn in_container() -> bool {
     let namespace = fs::read_link("/proc/self/ns/cgroup");
     std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
         || namespace.is_ok_and(|name| name != Path::new(FIRST_CGROUP_NAMESPACE))
-}
-
-/// The root of the hierarchy is the one directory without `cgroup.events`.
-pub(super) fn host_cgroup(path: &Path) -> CheckResult {
-    if !in_container() {
-        return CheckResult::ok(codes::HOST_CGROUP, "not in a container");
-    }
-    if path.join("cgroup.events").exists() {
-        let what = format!("{} is a cgroup below the root", path.display());
-        return CheckResult::error(codes::HOST_CGROUP, what);
-    }
-    CheckResult::ok(
-        codes::HOST_CGROUP,
-        format!("{} is the root", path.display()),
-    )
 }
 
 /// No container runtime mounts a bpffs of its own accord: one that is there is the host's, one that would have to be
@@ -188,18 +187,9 @@ pub(super) fn pins(path: &Path) -> CheckResult {
     }
 }
 
-/// Where cgroup2 is mounted. On hosts with both hierarchies that is not the root of /sys/fs/cgroup.
-pub(super) fn cgroup_mount(mounts: &str) -> Option<std::path::PathBuf> {
-    mounts.lines().find_map(|line| {
-        let mut fields = line.split(' ').skip(1);
-        let (place, kind) = (fields.next()?, fields.next()?);
-        (kind == "cgroup2").then(|| place.into())
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Level, *};
 
     #[test]
     fn releases_are_read() {
@@ -211,11 +201,22 @@ mod tests {
     #[test]
     fn capabilities_are_read() {
         let status = "Name:\tx\nCapEff:\t0000000000201000\n";
-        assert_eq!(missing_capabilities(status), Some(vec!["CAP_BPF"]));
-        assert_eq!(
-            missing_capabilities("CapEff:\t000001ffffffffff\n"),
-            Some(vec![])
-        );
-        assert_eq!(missing_capabilities(""), None);
+        assert_eq!(effective_capabilities(status), Some(0x20_1000));
+        assert_eq!(effective_capabilities(""), None);
+    }
+
+    #[test]
+    fn a_missing_capability_is_named_with_what_is_lost() {
+        let all = (1 << 39) | (1 << 38) | (1 << 12) | (1 << SYS_ADMIN);
+        assert_eq!(judge_capabilities(all).level, Level::Ok);
+        let some = judge_capabilities(all & !(1 << SYS_ADMIN));
+        assert_eq!(some.level, Level::Warning);
+        assert!(some.what.starts_with("without CAP_SYS_ADMIN programs of"));
+        let none = judge_capabilities(0);
+        assert_eq!(none.level, Level::Error);
+        assert_eq!(none.what, "without CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON");
+        // As on kernels that did not tell them apart.
+        let old = judge_capabilities((1 << SYS_ADMIN) | (1 << 12));
+        assert_eq!(old.level, Level::Ok);
     }
 }

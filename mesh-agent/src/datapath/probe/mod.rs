@@ -1,6 +1,7 @@
 //! `check`: is this host fit? One result for each code, found out by asking the kernel rather than its version where
 //! that can be. Nothing is changed.
 
+mod cgroup;
 mod conflicts;
 mod host;
 mod kernel;
@@ -120,7 +121,7 @@ impl std::fmt::Display for CheckResult {
 /// Where cgroup2 is mounted in this process' view.
 #[must_use]
 pub fn cgroup_mount() -> Option<std::path::PathBuf> {
-    host::cgroup_mount(&std::fs::read_to_string("/proc/mounts").ok()?)
+    cgroup::mount_point()
 }
 
 /// Every probe, in the order of the codes.
@@ -149,7 +150,7 @@ pub fn all(options: &Options) -> Vec<CheckResult> {
         kernel::grace(),
         conflicts::others(options),
         conflicts::kube_proxy(),
-        host::host_cgroup(&options.cgroup),
+        cgroup::host_cgroup(&options.cgroup),
         host::host_bpffs(&options.bpffs),
         host::memlock(),
         host::jit(),
