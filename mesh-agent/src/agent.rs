@@ -22,7 +22,7 @@ use crate::{
         lock::{Lock, LockError},
         servers::{self, ServeError},
     },
-    config::{RunConfig, SourceConfig},
+    config::{Intervals, RunConfig, SourceConfig},
     datapath::{Datapath, DatapathError, Options, Sizes},
     source::{
         Batch, Source, Stop, decode,
@@ -105,7 +105,7 @@ pub fn run(
         Arc::clone(&shared) as Arc<_>,
         metrics.clone(),
     )?;
-    let threads = start(source, stop, &shared, metrics)?;
+    let threads = start(source, stop, &shared, metrics, config.housekeeping)?;
     let stopped = until_signal();
     threads.stop();
     servers.stop();
@@ -161,6 +161,7 @@ fn start(
     stop: Stop,
     shared: &Arc<Shared>,
     metrics: Metrics,
+    intervals: Intervals,
 ) -> Result<Threads, AgentError> {
     let failed = |source| AgentError::System {
         what: "no thread",
@@ -170,7 +171,7 @@ fn start(
     let shared = Arc::clone(shared);
     let engine = std::thread::Builder::new().name("engine".to_owned());
     let engine = engine
-        .spawn(move || programmer::run(&shared, &metrics, &receiver))
+        .spawn(move || programmer::run(&shared, &metrics, &receiver, intervals))
         .map_err(failed)?;
     let reader = std::thread::Builder::new().name("source".to_owned());
     let reader = reader.spawn(move || {

@@ -6,10 +6,11 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     str::FromStr,
+    time::Duration,
 };
 
 use crate::{
-    cli::args::{CapacityArgs, RunArgs},
+    cli::args::{CapacityArgs, HousekeepingArgs, RunArgs},
     telemetry::log::{Format, Level},
 };
 use kube_proxy::KubeProxyFile;
@@ -84,6 +85,8 @@ pub struct RunConfig {
     pub directories: Directories,
     /// Sizes of the maps.
     pub capacities: Capacities,
+    /// How often the maps are looked after.
+    pub housekeeping: Intervals,
     /// What listens where.
     pub servers: ServersConfig,
     /// How lines look, and which there are.
@@ -139,6 +142,15 @@ pub struct Capacities {
     pub affinity: u32,
 }
 
+/// How often the maps are looked after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Intervals {
+    /// --audit-interval: from one comparison of the kernel with what was written to the next.
+    pub audit: Duration,
+    /// --sweep-interval: from one look for what closed sockets left behind to the next.
+    pub sweep: Duration,
+}
+
 /// What listens where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServersConfig {
@@ -192,6 +204,7 @@ impl RunConfig {
                 .map(|path| absolute("--cgroup", path))
                 .transpose()?,
             capacities: args.capacities.into(),
+            housekeeping: args.housekeeping.into(),
             servers: ServersConfig {
                 run_dir: directories.run_dir.clone(),
                 healthz: args
@@ -321,6 +334,15 @@ impl From<CapacityArgs> for Capacities {
             backends: args.max_backends,
             flows: args.max_flows,
             affinity: args.max_affinity,
+        }
+    }
+}
+
+impl From<HousekeepingArgs> for Intervals {
+    fn from(args: HousekeepingArgs) -> Self {
+        Self {
+            audit: args.audit_interval,
+            sweep: args.sweep_interval,
         }
     }
 }

@@ -128,6 +128,11 @@ impl Load {
         self.report()
     }
 
+    /// kill -9 in the middle of it.
+    pub fn kill(mut self) -> Result<()> {
+        self.0.kill()
+    }
+
     /// Waits until the traffic ends by itself.
     pub fn report(mut self) -> Result<Report> {
         let text = self.0.output()?;

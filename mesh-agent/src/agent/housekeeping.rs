@@ -8,38 +8,41 @@ use std::{
 use mesh_common::SocketKey;
 
 use super::shared::Shared;
-use crate::sweep::sweep;
-
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
-const AUDIT_EVERY: Duration = Duration::from_secs(300);
+use crate::{config::Intervals, sweep::sweep, telemetry::metrics::Metrics};
 
 #[derive(Debug)]
 pub(super) struct Housekeeping {
+    intervals: Intervals,
     next_sweep: Instant,
     next_audit: Instant,
     suspects: BTreeSet<SocketKey>,
 }
 
 impl Housekeeping {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant, intervals: Intervals) -> Self {
         Self {
-            next_sweep: now + SWEEP_EVERY,
-            next_audit: now + AUDIT_EVERY,
+            intervals,
+            next_sweep: now + intervals.sweep,
+            next_audit: now + intervals.audit,
             suspects: BTreeSet::new(),
         }
     }
 
-    /// Whether there is something to repair: the engine's next step does it.
-    pub(super) fn run(&mut self, shared: &Shared, now: Instant) -> bool {
+    /// Does what is due. Gives how long the engine may wait for its next step: not at all if there is something to
+    /// repair.
+    pub(super) fn run(&mut self, shared: &Shared, metrics: &Metrics, now: Instant) -> Duration {
         if now >= self.next_sweep {
-            self.next_sweep = now + SWEEP_EVERY;
+            self.next_sweep = now + self.intervals.sweep;
             self.sweep(shared);
         }
         if now >= self.next_audit {
-            self.next_audit = now + AUDIT_EVERY;
-            return audit(shared);
+            self.next_audit = now + self.intervals.audit;
+            if audit(shared, metrics) {
+                return Duration::ZERO;
+            }
         }
-        false
+        let next = self.next_sweep.min(self.next_audit);
+        next.saturating_duration_since(Instant::now())
     }
 
     fn sweep(&mut self, shared: &Shared) {
@@ -57,13 +60,14 @@ impl Housekeeping {
     }
 }
 
-/// The kernel is believed: what differs is planned anew by the engine's next step.
-fn audit(shared: &Shared) -> bool {
+/// The kernel is believed: what differs is planned anew by the engine's next step. Gives whether anything does.
+fn audit(shared: &Shared, metrics: &Metrics) -> bool {
     let mut engine = shared.engine();
     match shared.reader().tables() {
         Ok(dump) => {
             let differences = engine.audit(&dump);
             for difference in &differences {
+                metrics.repaired(difference.map);
                 tracing::error!(
                     map = difference.map,
                     entry = difference.entry,

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     apply::Clock,
+    config::Intervals,
     datapath,
     desired::Finding,
     engine::StepReport,
@@ -48,7 +49,12 @@ struct Programmer<'a> {
 }
 
 /// Runs until no batch can come any more.
-pub(super) fn run(shared: &Shared, metrics: &Metrics, batches: &Receiver<Batch>) {
+pub(super) fn run(
+    shared: &Shared,
+    metrics: &Metrics,
+    batches: &Receiver<Batch>,
+    intervals: Intervals,
+) {
     let mut programmer = Programmer {
         shared,
         metrics,
@@ -62,7 +68,7 @@ pub(super) fn run(shared: &Shared, metrics: &Metrics, batches: &Receiver<Batch>)
         passes: Passes::new(SystemTime::now()),
         node: ObjectName::new("", shared.node()),
     };
-    let mut housekeeping = Housekeeping::new(Instant::now());
+    let mut housekeeping = Housekeeping::new(Instant::now(), intervals);
     let mut pause = IDLE;
     loop {
         match batches.recv_timeout(pause) {
@@ -70,8 +76,9 @@ pub(super) fn run(shared: &Shared, metrics: &Metrics, batches: &Receiver<Batch>)
             Err(RecvTimeoutError::Timeout) => pause = programmer.step(None),
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        if programmer.committed && housekeeping.run(shared, Instant::now()) {
-            pause = Duration::ZERO;
+        if programmer.committed {
+            let due = housekeeping.run(shared, metrics, Instant::now());
+            pause = pause.min(due);
         }
     }
 }

@@ -125,6 +125,9 @@ pub struct RunArgs {
     /// Sizes of the maps.
     #[command(flatten)]
     pub capacities: CapacityArgs,
+    /// How often the agent looks after the maps.
+    #[command(flatten)]
+    pub housekeeping: HousekeepingArgs,
     /// How log lines look: text or json [default: text]
     #[arg(long, value_name = "FORMAT")]
     pub logging_format: Option<Format>,
@@ -151,6 +154,17 @@ pub struct CapacityArgs {
     /// Most clients of Services with session affinity
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = size())]
     pub max_affinity: u32,
+}
+
+/// How often the agent looks after the maps. Hidden: there is nothing to tune here, but a test cannot wait.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct HousekeepingArgs {
+    /// From one comparison of the kernel with what was written to the next
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration::parse, hide = true)]
+    pub audit_interval: Duration,
+    /// From one look for what closed sockets left behind to the next
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration::parse, hide = true)]
+    pub sweep_interval: Duration,
 }
 
 /// Maps of more entries would take gigabytes; none is no map.

@@ -2,7 +2,12 @@
 
 use std::fmt::Debug;
 
-use super::{Applied, TableDump, kernel::Kernel};
+use mesh_common::SetWord;
+
+use super::{
+    Applied, TableDump,
+    kernel::{Kernel, NO_BACKEND, NO_SERVICE},
+};
 
 /// One entry that is not what it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,10 +32,12 @@ impl Applied {
         let kernel = Kernel::from_dump(dump);
         let own = &self.kernel;
         let mut found = frontends(&kernel, own);
-        found.extend(array("services", kernel.services(), own.services()));
-        found.extend(array("sets", kernel.sets(), own.sets()));
-        found.extend(array("slots", kernel.slots(), own.slots()));
-        found.extend(array("backends", kernel.backends(), own.backends()));
+        let services = [kernel.services(), own.services()];
+        found.extend(array("services", services, NO_SERVICE));
+        found.extend(array("sets", [kernel.sets(), own.sets()], SetWord::EMPTY));
+        found.extend(array("slots", [kernel.slots(), own.slots()], 0));
+        let backends = [kernel.backends(), own.backends()];
+        found.extend(array("backends", backends, NO_BACKEND));
         found.truncate(MOST);
         found
     }
@@ -48,12 +55,19 @@ fn frontends(kernel: &Kernel, own: &Kernel) -> Vec<Difference> {
         .collect()
 }
 
-/// Beyond its end an array is zero; both end with what is not.
-fn array<T: Debug + PartialEq>(map: &'static str, kernel: &[T], own: &[T]) -> Vec<Difference> {
-    (0..kernel.len().max(own.len()))
-        .filter(|index| kernel.get(*index) != own.get(*index))
+/// Beyond its end an array is zero; the kernel's and the agent's end with what is not.
+fn array<T: Debug + PartialEq>(
+    map: &'static str,
+    [kernel, own]: [&[T]; 2],
+    zero: T,
+) -> Vec<Difference> {
+    let end = kernel.len().max(own.len());
+    let kernel = |index: usize| kernel.get(index).unwrap_or(&zero);
+    let own = |index: usize| own.get(index).unwrap_or(&zero);
+    (0..end)
+        .filter(|index| kernel(*index) != own(*index))
         .take(MOST)
-        .map(|index| difference(map, &index, kernel.get(index), own.get(index)))
+        .map(|index| difference(map, &index, Some(kernel(index)), Some(own(index))))
         .collect()
 }
 
@@ -69,5 +83,35 @@ fn difference<T: Debug>(
         entry: format!("{entry:?}"),
         kernel: text(kernel),
         expected: text(own),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh_common::ServiceWord;
+
+    use super::*;
+    use crate::plan::{Capacities, Time};
+
+    /// An entry beyond what the agent uses is one difference; what lies between is zero on both sides.
+    #[test]
+    fn a_lone_entry_is_one_difference() {
+        let capacities = Capacities {
+            frontends: 16,
+            services: 16,
+            sets: 16,
+            slots: 16,
+            backends: 16,
+        };
+        let clean = Applied::restore(&TableDump::default(), capacities, Time::default());
+        let mut services = vec![ServiceWord::from_word(0); 10];
+        services.push(ServiceWord::new(3600));
+        let dump = TableDump {
+            services,
+            ..TableDump::default()
+        };
+        let found = clean.differences(&dump);
+        let entries: Vec<_> = found.iter().map(|it| (it.map, it.entry.as_str())).collect();
+        assert_eq!(entries, [("services", "10")]);
     }
 }

@@ -19,8 +19,8 @@ pub(super) struct Kernel {
     backends: Vec<Backend>,
 }
 
-const NO_SERVICE: ServiceWord = ServiceWord::from_word(0);
-const NO_BACKEND: Backend = Backend::new(
+pub(super) const NO_SERVICE: ServiceWord = ServiceWord::from_word(0);
+pub(super) const NO_BACKEND: Backend = Backend::new(
     mesh_common::Address::UNSPECIFIED,
     BackendWord::new(Port::from_be(0), BackendState::Gone, 0),
 );

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use mesh_common::{Counter as Counted, Reason};
+use mesh_common::{Counter as Counted, MapKind, Reason};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text::encode as open_metrics},
@@ -96,6 +96,7 @@ pub struct Metrics {
     problems_found: Counter,
     dirty: Gauge,
     write_failures: Family<[(&'static str, String); 1], Counter>,
+    repairs: Family<[(&'static str, String); 1], Counter>,
     startup: Family<[(&'static str, &'static str); 1], Gauge<f64, AtomicU64>>,
 }
 
@@ -117,6 +118,7 @@ impl Metrics {
             problems_found: Counter::default(),
             dirty: Gauge::default(),
             write_failures: Family::default(),
+            repairs: Family::default(),
             startup: Family::default(),
         };
         let mut registry = Registry::default();
@@ -154,6 +156,11 @@ impl Metrics {
             self.write_failures.clone(),
         );
         registry.register(
+            "mesh_agent_repairs",
+            "Entries that were not what the agent had written, found and repaired by the periodic check, 64 of a check at most",
+            self.repairs.clone(),
+        );
+        registry.register(
             "mesh_agent_startup_duration_seconds",
             "What each stage of the start took, 0 until it is done",
             self.startup.clone(),
@@ -163,6 +170,9 @@ impl Metrics {
         }
         for spec in &mesh_common::MAPS {
             drop(self.write_failures.get_or_create(&map_label(spec.name)));
+            if spec.kind == MapKind::Derived {
+                drop(self.repairs.get_or_create(&map_label(spec.name)));
+            }
         }
     }
 
@@ -189,6 +199,11 @@ impl Metrics {
     /// A write to a map failed.
     pub fn write_failed(&self, map: &str) {
         self.write_failures.get_or_create(&map_label(map)).inc();
+    }
+
+    /// The periodic check found an entry of a map that is to be repaired.
+    pub fn repaired(&self, map: &str) {
+        self.repairs.get_or_create(&map_label(map)).inc();
     }
 
     /// A stage of the start is done.
