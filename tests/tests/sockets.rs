@@ -29,9 +29,9 @@ fn entries(agent: &Agent, kinds: &[&str]) -> Result<Vec<Value>> {
 
 const LISTED: [&str; 3] = ["head", "chosen", "reply"];
 
-/// Every address and port of many Services, which answer over UDP.
-fn many(lab: &Lab, scene: &Scene) -> Result<Vec<SocketAddr>> {
-    let mut all = Vec::new();
+/// Many Services, which answer over UDP, and every address and port of theirs.
+fn many(lab: &Lab, scene: &Scene) -> Result<(Vec<Deployment>, Vec<SocketAddr>)> {
+    let (mut services, mut all) = (Vec::new(), Vec::new());
     for number in 0..SERVICES {
         let port = |port| Port::udp(&format!("p{port}"), 1000 + port, 8080);
         let ports: Vec<Port> = (0..PORTS).map(port).collect();
@@ -41,8 +41,9 @@ fn many(lab: &Lab, scene: &Scene) -> Result<Vec<SocketAddr>> {
         service.publish(&lab.source())?;
         let ip = address.parse()?;
         all.extend((0..PORTS).map(|port| SocketAddr::new(ip, 1000 + port)));
+        services.push(service);
     }
-    Ok(all)
+    Ok((services, all))
 }
 
 /// One unconnected socket that asks all of them in turn.
@@ -59,7 +60,7 @@ fn what_a_release_leaves_is_swept_and_the_living_are_not() -> Result<()> {
     test("sweep", Needs::Agent, |lab| {
         let rarely = AgentOptions::flags(&["--sweep-interval", "1h"]);
         let mut scene = Scene::with(lab, Families::V4, 2, &rarely)?;
-        let all = many(lab, &scene)?;
+        let (_services, all) = many(lab, &scene)?;
         let client = scene.client.place();
         let call = ask_all(&all)?;
         eventually("every Service answers", || {
