@@ -22,18 +22,20 @@ use crate::{
         lock::{Lock, LockError},
         servers::{self, ServeError},
     },
-    config::{Intervals, RunConfig, SourceConfig},
+    config::{RunConfig, SourceConfig},
     datapath::{Datapath, DatapathError, Options, Sizes},
     source::{
         Batch, Source, Stop, decode,
         dir::{DirSource, SourceError},
         kube::{Identity, Known, KubeOptions, KubeSource, NoServer},
+        news::{Herald, News},
     },
     telemetry::{
         log::LogHandle,
         metrics::{Metrics, StartupStage},
     },
 };
+use programmer::Programmer;
 use shared::Shared;
 
 /// Why the agent cannot run.
@@ -82,7 +84,7 @@ pub fn run(
             "another agent runs here: waiting for it to go, then taking over"
         );
     })?;
-    let (source, stop) = open(config)?;
+    let (source, stop, mut herald) = open(config)?;
     let sizes = Sizes::from(&config.capacities);
     let began = Instant::now();
     let bpffs = config.directories.bpffs.clone();
@@ -105,22 +107,28 @@ pub fn run(
         Arc::clone(&shared) as Arc<_>,
         metrics.clone(),
     )?;
-    let threads = start(source, stop, &shared, metrics, config.housekeeping)?;
+    herald.say(News::starting(&config.node_name));
+    let programmer = Programmer::new(Arc::clone(&shared), metrics, herald, config.housekeeping);
+    let threads = start(source, stop, programmer)?;
     let stopped = until_signal();
     threads.stop();
     servers.stop();
     stopped
 }
 
-/// The source that the flags and the environment describe. Nothing is read yet.
-fn open(config: &RunConfig) -> Result<(Source, Stop), AgentError> {
+/// The source that the flags and the environment describe, and who is told what Events are to say. Nothing is read yet.
+fn open(config: &RunConfig) -> Result<(Source, Stop, Herald), AgentError> {
     let decode = decode::Options {
         proxy_name: config.service_proxy_name.clone(),
     };
     let (kubeconfig, api_server) = match &config.source {
         SourceConfig::Dir(path) => {
             let (source, stop) = DirSource::open(path, decode)?;
-            return Ok((Source::Dir(Box::new(source)), Stop::Dir(stop)));
+            return Ok((
+                Source::Dir(Box::new(source)),
+                Stop::Dir(stop),
+                Herald::unheard(),
+            ));
         }
         SourceConfig::Kube {
             kubeconfig,
@@ -130,7 +138,7 @@ fn open(config: &RunConfig) -> Result<(Source, Stop), AgentError> {
     let variable = |name| std::env::var(name).ok();
     let host = variable("KUBERNETES_SERVICE_HOST");
     let port = variable("KUBERNETES_SERVICE_PORT").unwrap_or_else(|| "443".to_owned());
-    let (source, stop) = KubeSource::open(KubeOptions {
+    let (source, stop, herald) = KubeSource::open(KubeOptions {
         known: Known {
             flag: api_server.clone(),
             kubeconfig: kubeconfig.is_some(),
@@ -146,7 +154,7 @@ fn open(config: &RunConfig) -> Result<(Source, Stop), AgentError> {
         run_dir: config.directories.run_dir.clone(),
         decode,
     })?;
-    Ok((Source::Kube(Box::new(source)), Stop::Kube(stop)))
+    Ok((Source::Kube(Box::new(source)), Stop::Kube(stop), herald))
 }
 
 /// The source's and the engine's threads.
@@ -156,22 +164,15 @@ struct Threads {
     engine: std::thread::JoinHandle<()>,
 }
 
-fn start(
-    source: Source,
-    stop: Stop,
-    shared: &Arc<Shared>,
-    metrics: Metrics,
-    intervals: Intervals,
-) -> Result<Threads, AgentError> {
+fn start(source: Source, stop: Stop, programmer: Programmer) -> Result<Threads, AgentError> {
     let failed = |source| AgentError::System {
         what: "no thread",
         source,
     };
     let (sender, receiver) = mpsc::sync_channel::<Batch>(WAITING_BATCHES);
-    let shared = Arc::clone(shared);
     let engine = std::thread::Builder::new().name("engine".to_owned());
     let engine = engine
-        .spawn(move || programmer::run(&shared, &metrics, &receiver, intervals))
+        .spawn(move || programmer.run(&receiver))
         .map_err(failed)?;
     let reader = std::thread::Builder::new().name("source".to_owned());
     let reader = reader.spawn(move || {

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::mpsc::{Receiver, RecvTimeoutError},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -18,7 +21,10 @@ use crate::{
     desired::Finding,
     engine::StepReport,
     model::ObjectName,
-    source::Batch,
+    source::{
+        Batch,
+        news::{Herald, News},
+    },
     telemetry::{
         kube_proxy::Pass,
         metrics::{Metrics, StartupStage},
@@ -30,9 +36,13 @@ const IDLE: Duration = Duration::from_secs(30);
 /// How often putting programs in force is tried again.
 const COMMIT_AGAIN: Duration = Duration::from_secs(2);
 
-struct Programmer<'a> {
-    shared: &'a Shared,
-    metrics: &'a Metrics,
+/// The engine's thread.
+pub(super) struct Programmer {
+    shared: Arc<Shared>,
+    metrics: Metrics,
+    /// Who is told what owners of objects should see.
+    herald: Herald,
+    intervals: Intervals,
     findings: BTreeSet<Finding>,
     /// The engine's revision of them.
     revision: u64,
@@ -48,48 +58,56 @@ struct Programmer<'a> {
     node: ObjectName,
 }
 
-/// Runs until no batch can come any more.
-pub(super) fn run(
-    shared: &Shared,
-    metrics: &Metrics,
-    batches: &Receiver<Batch>,
-    intervals: Intervals,
-) {
-    let mut programmer = Programmer {
-        shared,
-        metrics,
-        findings: BTreeSet::new(),
-        revision: 0,
-        source_problems: 0,
-        failures: BTreeMap::new(),
-        committed: false,
-        began: Instant::now(),
-        listed: None,
-        passes: Passes::new(SystemTime::now()),
-        node: ObjectName::new("", shared.node()),
-    };
-    let mut housekeeping = Housekeeping::new(Instant::now(), intervals);
-    let mut pause = IDLE;
-    loop {
-        match batches.recv_timeout(pause) {
-            Ok(batch) => pause = programmer.take(batch),
-            Err(RecvTimeoutError::Timeout) => pause = programmer.step(None),
-            Err(RecvTimeoutError::Disconnected) => return,
-        }
-        if programmer.committed {
-            let due = housekeeping.run(shared, metrics, Instant::now());
-            pause = pause.min(due);
+impl Programmer {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        metrics: Metrics,
+        herald: Herald,
+        intervals: Intervals,
+    ) -> Self {
+        Self {
+            node: ObjectName::new("", shared.node()),
+            shared,
+            metrics,
+            herald,
+            intervals,
+            findings: BTreeSet::new(),
+            revision: 0,
+            source_problems: 0,
+            failures: BTreeMap::new(),
+            committed: false,
+            began: Instant::now(),
+            listed: None,
+            passes: Passes::new(SystemTime::now()),
         }
     }
-}
 
-impl Programmer<'_> {
+    /// Runs until no batch can come any more.
+    pub(super) fn run(mut self, batches: &Receiver<Batch>) {
+        let mut housekeeping = Housekeeping::new(Instant::now(), self.intervals);
+        let mut pause = IDLE;
+        loop {
+            match batches.recv_timeout(pause) {
+                Ok(batch) => pause = self.take(batch),
+                Err(RecvTimeoutError::Timeout) => pause = self.step(None),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if self.committed {
+                let due = housekeeping.run(&self.shared, &self.metrics, Instant::now());
+                pause = pause.min(due);
+            }
+        }
+    }
+
     fn take(&mut self, batch: Batch) -> Duration {
         if let Some(problems) = batch.problems {
             self.source_problems = problems.len();
             for problem in self.shared.set_problems(problems) {
                 self.metrics.problem_found();
                 tracing::warn!("{problem}");
+                if let Some(news) = News::problem(&problem) {
+                    self.herald.say(news);
+                }
             }
         }
         tracing::debug!(changes = batch.changes.len(), "objects changed");
@@ -127,7 +145,7 @@ impl Programmer<'_> {
         let node = engine.store().node(&self.node);
         self.shared
             .set_node_eligible(node.is_none_or(|node| !node.leaving));
-        let findings = self.new_findings(&engine);
+        let findings = new_findings(&engine, &mut self.revision);
         let failures = engine.write_failures().clone();
         self.metrics.set_dirty(engine.dirty());
         drop(engine);
@@ -169,19 +187,12 @@ impl Programmer<'_> {
         self.failures = failures;
     }
 
-    /// What the engine has found; None while it is as it was.
-    fn new_findings(&mut self, engine: &KernelEngine) -> Option<BTreeSet<Finding>> {
-        let revision = engine.findings_revision();
-        let changed = revision != self.revision;
-        self.revision = revision;
-        changed.then(|| engine.findings().into_iter().collect())
-    }
-
     /// New findings are told once.
     fn tell(&mut self, findings: BTreeSet<Finding>) {
         for finding in findings.difference(&self.findings) {
             self.metrics.problem_found();
             tracing::warn!("{finding}");
+            self.herald.say(News::finding(finding));
         }
         self.findings = findings;
     }
@@ -214,6 +225,13 @@ impl Programmer<'_> {
         );
         true
     }
+}
+
+/// What the engine has found; None while it is as it was at this revision.
+fn new_findings(engine: &KernelEngine, revision: &mut u64) -> Option<BTreeSet<Finding>> {
+    let now = engine.findings_revision();
+    let before = std::mem::replace(revision, now);
+    (before != now).then(|| engine.findings().into_iter().collect())
 }
 
 fn until_wakeup(report: &StepReport) -> Duration {

@@ -1,6 +1,7 @@
 //! What the threads share: the engine under a lock, and what servers read without it.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -180,9 +181,10 @@ impl Shared {
     /// Takes the source's problems in; gives back those that are new.
     pub(super) fn set_problems(&self, problems: Vec<Problem>) -> Vec<Problem> {
         let mut held = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        let before: BTreeSet<&Problem> = held.iter().collect();
         let new = problems
             .iter()
-            .filter(|problem| !held.contains(problem))
+            .filter(|problem| !before.contains(problem))
             .cloned()
             .collect();
         *held = problems;

@@ -4,6 +4,7 @@
 pub mod decode;
 pub mod dir;
 pub mod kube;
+pub mod news;
 mod problem;
 
 use std::{ops::ControlFlow, time::Instant};

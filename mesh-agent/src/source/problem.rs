@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::model::ObjectId;
+
 /// Bad input. The order is that of files and objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
@@ -11,6 +13,8 @@ pub struct Problem {
     pub line: Option<u64>,
     /// Kind and name, as far as they could be read.
     pub object: Option<String>,
+    /// The object itself, where it is one that an API server has and its owner should know.
+    pub about: Option<ObjectId>,
     /// Path of the field.
     pub field: Option<String>,
     /// What is wrong.
@@ -82,6 +86,7 @@ mod tests {
             file: Some("a.yaml".to_owned()),
             line: Some(3),
             object: Some("Service default/w\u{1b}eb".to_owned()),
+            about: None,
             field: Some("spec.ports[0].port".to_owned()),
             reason: "0 is\nno port".to_owned(),
             fix: "give 1 to 65535".to_owned(),

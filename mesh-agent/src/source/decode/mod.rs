@@ -168,6 +168,7 @@ pub fn convert<M: Manifest>(manifest: &M, options: &Options, interner: &mut Inte
     };
     let problem = |rejected: Rejected| Problem {
         object: Some(label.to_string()),
+        about: Some(label.clone()),
         field: (!rejected.field.is_empty()).then(|| brief(&rejected.field)),
         reason: brief(&rejected.reason),
         fix: rejected.fix.to_owned(),
@@ -254,6 +255,7 @@ impl Collector<'_> {
             file: Some(self.file.to_owned()),
             line: body.line().map(|line| line + rejected.lines_below),
             object: Some(head.label()),
+            about: None,
             field: (!rejected.field.is_empty()).then(|| brief(&rejected.field)),
             reason: brief(&rejected.reason),
             fix: rejected.fix.to_owned(),

@@ -5,6 +5,7 @@
 
 mod address;
 mod connect;
+mod events;
 mod link;
 mod question;
 mod remembered;
@@ -28,7 +29,10 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Batch, Problem, decode};
+use super::{
+    Batch, Problem, decode,
+    news::{Herald, Queue},
+};
 use crate::{
     engine::SplitMix,
     model::{Change, Kind},
@@ -82,6 +86,8 @@ pub struct KubeSource {
     /// The server refuses the credentials.
     refused: bool,
     stopped: oneshot::Receiver<()>,
+    /// What is to be said as Events.
+    news: Arc<tokio::sync::Mutex<Queue>>,
 }
 
 /// Ends the source from another thread.
@@ -121,11 +127,11 @@ async fn ask(client: Client, told: mpsc::Sender<Told>) {
 }
 
 impl KubeSource {
-    /// Nothing is asked yet.
+    /// Nothing is asked yet. What the herald is told becomes Events.
     ///
     /// # Errors
     /// No server is known.
-    pub fn open(options: KubeOptions) -> Result<(Self, Stop), NoServer> {
+    pub fn open(options: KubeOptions) -> Result<(Self, Stop, Herald), NoServer> {
         let remembered = Remembered::read(&options.run_dir);
         let servers = servers(&options.known, &remembered)?;
         if let Some(warning) = &servers.warning {
@@ -133,6 +139,7 @@ impl KubeSource {
         }
         let table = |kind| Arc::new(Mutex::new(Table::new(kind, options.decode.clone())));
         let (stop, stopped) = oneshot::channel();
+        let (herald, news) = Herald::heard();
         let source = Self {
             tables: link::WATCHED.map(|kind| (kind, table(kind))).into(),
             servers,
@@ -143,9 +150,10 @@ impl KubeSource {
             incomplete: false,
             refused: false,
             stopped,
+            news: Arc::new(tokio::sync::Mutex::new(news)),
             options,
         };
-        Ok((source, Stop(Some(stop))))
+        Ok((source, Stop(Some(stop)), herald))
     }
 
     /// How the watches are, for whoever wants to know while the source runs.
@@ -286,8 +294,8 @@ impl KubeSource {
             if !self.links.are_all_broken() {
                 working = Instant::now();
             }
-            let other = self.refused || self.knows_another();
-            if other && working.elapsed() > PATIENCE {
+            let is_long = working.elapsed() > PATIENCE;
+            if is_long && (self.refused || self.knows_another()) {
                 return ControlFlow::Continue(());
             }
         }
@@ -305,7 +313,7 @@ impl KubeSource {
         }
     }
 
-    /// The watches; they end when what is returned is dropped.
+    /// The watches and the writer of Events; they end when what is returned is dropped.
     fn start(&self, client: &Client, streaming: bool, told: &mpsc::Sender<Told>) -> JoinSet<()> {
         let seed = crate::datapath::monotonic_nanoseconds();
         let settings = |labels: Option<&str>, fields: Option<String>| Settings {
@@ -337,6 +345,12 @@ impl KubeSource {
             let own = format!("metadata.name={}", self.options.node);
             watches.spawn(watch::run(nodes, settings(None, Some(own)), output));
         }
+        let node = self.options.node.clone();
+        watches.spawn(events::publish(
+            client.clone(),
+            node,
+            Arc::clone(&self.news),
+        ));
         watches
     }
 
