@@ -115,8 +115,12 @@ impl Compiler {
             .args(["--target", TARGET, "--target-dir"])
             .arg(target);
         let mut features = String::from("kernel");
-        if env::var_os("CARGO_FEATURE_LAYOUT_NEXT").is_some() {
-            features.push_str(",layout-next");
+        for feature in ["layout-next", "kernel-log"] {
+            let name = feature.to_uppercase().replace('-', "_");
+            if env::var_os(format!("CARGO_FEATURE_{name}")).is_some() {
+                features.push(',');
+                features.push_str(feature);
+            }
         }
         command.args(["--features", &features]);
         if matches!(self, Self::Nightly) {

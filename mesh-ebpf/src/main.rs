@@ -18,7 +18,13 @@ macro_rules! verdict_hook {
     ($name:ident, $attach:ident, $family:ident, $function:path) => {
         #[cgroup_sock_addr($attach)]
         fn $name(context: SockAddrContext) -> i32 {
-            verdict_code($function(&KernelEnv, &mut SockAddr::$family(&context)))
+            let mut socket = SockAddr::$family(&context);
+            #[cfg(feature = "kernel-log")]
+            let asked = mesh_ebpf::Socket::peer(&socket);
+            let verdict = $function(&KernelEnv, &mut socket);
+            #[cfg(feature = "kernel-log")]
+            kernel::log::verdict(&context, stringify!($name), asked, verdict);
+            verdict_code(verdict)
         }
     };
 }

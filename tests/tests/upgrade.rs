@@ -1,14 +1,7 @@
 //! Another build with another layout of the maps, and back, under load.
 
-use std::path::PathBuf;
-
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use mesh_lab::{AgentOptions, Condition, Everyday, Families, Needs, Scene, test};
-
-fn next_agent() -> Result<AgentOptions> {
-    let path = std::env::var_os("MESH_AGENT_NEXT_BIN").context("MESH_AGENT_NEXT_BIN is not set")?;
-    Ok(AgentOptions::binary(&PathBuf::from(path)))
-}
 
 fn pins(scene: &Scene) -> Result<Vec<String>> {
     let entries = std::fs::read_dir(scene.one.bpffs())?;
@@ -37,7 +30,11 @@ fn a_new_layout_and_back_is_not_noticed() -> Result<()> {
         let first = pins(&scene)?;
         for _ in 0..2 {
             let traffic = Everyday::start(&scene)?;
-            replace(&mut scene, &next_agent()?, Condition::Unready)?;
+            replace(
+                &mut scene,
+                &AgentOptions::second_build()?,
+                Condition::Unready,
+            )?;
             traffic.stop_clean()?;
             // Ids mean nothing to the version before: unconnected sockets choose anew, once.
             let traffic = Everyday::without_choices(&scene)?;
@@ -56,7 +53,7 @@ fn a_new_layout_has_pins_of_its_own() -> Result<()> {
         let mut scene = Scene::new(lab, Families::V4)?;
         let first = pins(&scene)?;
         scene.agent.kill()?;
-        scene.agent = scene.one.agent_with(&next_agent()?)?;
+        scene.agent = scene.one.agent_with(&AgentOptions::second_build()?)?;
         scene.settle(scene.any()?)?;
         let second = pins(&scene)?;
         ensure!(first != second, "nothing changed: {second:?}");
@@ -75,13 +72,13 @@ fn an_upgrade_that_is_killed_half_way_is_made_good() -> Result<()> {
         let traffic = Everyday::without_choices(&scene)?;
         scene.agent.kill()?;
         for milliseconds in [1, 5, 10, 20, 40, 80, 160, 320] {
-            for options in [next_agent()?, AgentOptions::default()] {
+            for options in [AgentOptions::second_build()?, AgentOptions::default()] {
                 let mut agent = scene.one.start_agent(&options)?;
                 std::thread::sleep(std::time::Duration::from_millis(milliseconds));
                 agent.kill()?;
             }
         }
-        scene.agent = scene.one.agent_with(&next_agent()?)?;
+        scene.agent = scene.one.agent_with(&AgentOptions::second_build()?)?;
         scene.web.set("web-0", Condition::Unready)?;
         scene.publish()?;
         traffic.stop_clean().map(drop)

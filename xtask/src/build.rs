@@ -19,14 +19,14 @@ pub(crate) fn agent() -> Result<PathBuf> {
     Ok(place::target().join("release/mesh-agent"))
 }
 
-/// Builds mesh-agent with the second layout of some maps, for the upgrade tests; gives its path. It has a target
+/// Builds mesh-agent with the second layout of some maps and the programs' log, for tests of both; gives its path. It has a target
 /// directory of its own, or the two builds would undo each other.
 pub(crate) fn next_agent() -> Result<PathBuf> {
     let target = place::target().join("next");
     run::run(
         run::cargo()
             .args(["build", "--release", "--locked", "-p", "mesh-agent"])
-            .args(["--features", "layout-next", "--target-dir"])
+            .args(["--features", "layout-next,kernel-log", "--target-dir"])
             .arg(&target),
     )?;
     Ok(target.join("release/mesh-agent"))

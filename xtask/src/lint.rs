@@ -18,7 +18,7 @@ const BPF: [&str; 10] = [
     "mesh-common",
     "-p",
     "mesh-ebpf",
-    "--features=mesh-ebpf/kernel",
+    "--features=mesh-ebpf/kernel-log",
 ];
 
 type Step = fn() -> Result<()>;

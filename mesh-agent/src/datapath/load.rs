@@ -55,10 +55,13 @@ pub(super) fn load(
     let mut object = loader
         .load(object::BYTES)
         .map_err(failed("the eBPF object"))?;
-    Ok(Loaded {
+    let loaded = Loaded {
         programs: load_programs(&mut object)?,
         maps: open_maps(&mut object, sizes)?,
-    })
+    };
+    #[cfg(feature = "kernel-log")]
+    super::kernel_log::follow(&mut object)?;
+    Ok(loaded)
 }
 
 fn load_programs(object: &mut Ebpf) -> Result<BTreeMap<&'static str, OwnedFd>, DatapathError> {

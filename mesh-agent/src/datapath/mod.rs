@@ -10,6 +10,8 @@ mod dump;
 mod error;
 mod hooks;
 mod inherit;
+#[cfg(feature = "kernel-log")]
+mod kernel_log;
 mod links;
 mod load;
 mod maps;

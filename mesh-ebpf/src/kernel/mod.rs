@@ -1,6 +1,8 @@
 //! The kernel side of the library's traits. All unsafe code of the datapath is here and in the hooks.
 
 mod env;
+#[cfg(feature = "kernel-log")]
+pub(crate) mod log;
 mod maps;
 mod sock_addr;
 

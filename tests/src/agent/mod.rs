@@ -43,6 +43,20 @@ impl AgentOptions {
         }
     }
 
+    /// The second build: another layout of some maps, and programs that say what they decide.
+    pub fn second_build() -> Result<Self> {
+        let path = std::env::var_os("MESH_AGENT_NEXT_BIN");
+        let path = path.context("MESH_AGENT_NEXT_BIN is not set")?;
+        Ok(Self::binary(Path::new(&path)))
+    }
+
+    /// One more flag.
+    #[must_use]
+    pub fn flag(mut self, flag: &str) -> Self {
+        self.flags.push(flag.to_owned());
+        self
+    }
+
     /// More flags.
     #[must_use]
     pub fn flags<S: ToString>(flags: &[S]) -> Self {
