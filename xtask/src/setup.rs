@@ -9,7 +9,7 @@ mod rust;
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-use crate::{control_plane, kernels, run};
+use crate::{cluster, control_plane, kernels, run};
 pub(crate) use cross::cross;
 use pieces::PIECES;
 pub(crate) use rust::prebuilt_core;
@@ -52,6 +52,7 @@ pub(crate) fn ensure(need: Need) -> Result<()> {
     if need >= Need::Test {
         kernels::fetch()?;
         control_plane::fetch();
+        cluster::fetch();
     }
     if need >= Need::Ci {
         rust::bpf_clippy()?;
