@@ -54,22 +54,32 @@ pub(crate) fn lint() -> Result<()> {
 /// Builds all images; gives the directory of their archives.
 pub(crate) fn images() -> Result<PathBuf> {
     let directory = place::target().join("cluster-images");
-    let target = place::target();
-    let agent = image::static_binary(&["-p", "mesh-agent"], "mesh-agent", &target)?;
+    let agent = image::static_binary(&["-p", "mesh-agent"], "mesh-agent")?;
     image::of_binary(&Program::agent(image::tag()), &agent, &directory)?;
-    let traffic = image::static_binary(&["-p", "mesh-lab", "--bin", "traffic"], "traffic", &target)?;
-    image::of_binary(&test_program("mesh-lab.io/traffic", "traffic", &["pause"]), &traffic, &directory)?;
+    let traffic = image::static_binary(&["-p", "mesh-lab", "--bin", "traffic"], "traffic")?;
+    image::of_binary(
+        &test_program("mesh-lab.io/traffic", "traffic", &["pause"]),
+        &traffic,
+        &directory,
+    )?;
     let dns = programs()?.join("coredns");
-    image::of_binary(&test_program("mesh-lab.io/coredns", "coredns", &[]), &dns, &directory)?;
+    image::of_binary(
+        &test_program("mesh-lab.io/coredns", "coredns", &[]),
+        &dns,
+        &directory,
+    )?;
     next_agent(&directory)?;
     Ok(directory)
 }
 
 fn next_agent(directory: &Path) -> Result<PathBuf> {
-    let arguments = ["-p", "mesh-agent", "--features", "layout-next,kernel-log"];
-    let target = place::target().join("next");
-    let binary = image::static_binary(&arguments, "mesh-agent", &target)?;
-    image::of_binary(&Program::agent(NEXT.to_owned()), &binary, &directory.join(NEXT))
+    let arguments = ["-p", "mesh-agent", "--features", "layout-next"];
+    let binary = image::static_binary(&arguments, "mesh-agent")?;
+    image::of_binary(
+        &Program::agent(NEXT.to_owned()),
+        &binary,
+        &directory.join(NEXT),
+    )
 }
 
 fn test_program(

@@ -39,7 +39,14 @@ fn build(directory: &Path) -> Result<()> {
     run::say("building the control plane: some eight minutes on two CPUs, once");
     go::build(
         go::go(&source())
-            .args(["build", "-v", "-trimpath", "-ldflags", &linker_flags(), "-o"])
+            .args([
+                "build",
+                "-v",
+                "-trimpath",
+                "-ldflags",
+                &linker_flags(),
+                "-o",
+            ])
             .arg(directory)
             .arg("."),
     )

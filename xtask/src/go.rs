@@ -153,10 +153,7 @@ mod tests {
     #[test]
     fn the_version_of_go_is_read() {
         assert_eq!(version("go version go1.26.8 linux/amd64"), Some((1, 26)));
-        assert_eq!(
-            version("go version go1.27rc1 linux/arm64"),
-            Some((1, 27))
-        );
+        assert_eq!(version("go version go1.27rc1 linux/arm64"), Some((1, 27)));
         assert_eq!(version("go version devel"), None);
     }
 }

@@ -81,7 +81,7 @@ pub(crate) fn image(arguments: &Arguments) -> Result<()> {
 
 /// Builds the image into a directory; gives the archive's path.
 fn build(arch: Arch, directory: &Path) -> Result<PathBuf> {
-    let path = binary::build(arch, &["-p", "mesh-agent"], "mesh-agent", &place::target())?;
+    let path = binary::build(arch, &["-p", "mesh-agent"], "mesh-agent")?;
     let archive = pack(arch, &Program::agent(tag()), &path)?;
     ensure!(
         archive.len() <= LIMIT,
@@ -120,10 +120,10 @@ pub(crate) fn of_binary(program: &Program, path: &Path, directory: &Path) -> Res
     write(directory, &format!("{}.tar", program.name), &archive)
 }
 
-/// A static binary of the workspace for this host: cargo's arguments that name it, its own name, the target directory.
-pub(crate) fn static_binary(arguments: &[&str], name: &str, to: &Path) -> Result<PathBuf> {
+/// A static binary of the workspace for this host: cargo's arguments that name it, and its own name.
+pub(crate) fn static_binary(arguments: &[&str], name: &str) -> Result<PathBuf> {
     setup::cross(Arch::of_the_host())?;
-    binary::build(Arch::of_the_host(), arguments, name, to)
+    binary::build(Arch::of_the_host(), arguments, name)
 }
 
 /// Under another name first: an archive of the right name is whole.

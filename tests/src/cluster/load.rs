@@ -46,6 +46,17 @@ impl Cluster {
         self.report(&manifest)
     }
 
+    /// Runs a call to its end inside a Pod of servers, which is named as kubectl does it.
+    pub fn call_from(&self, pod: &str, call: &Call) -> Result<Report> {
+        let arguments = call.arguments.iter().map(String::as_str);
+        let words: Vec<&str> = ["exec", pod, "--", "/traffic"]
+            .into_iter()
+            .chain(arguments)
+            .collect();
+        let said = self.kubectl(&words)?;
+        serde_json::from_str(&said).with_context(|| format!("{pod} says {said:?}"))
+    }
+
     /// Starts a call that goes on until it is told to end, and waits until its Pod runs.
     pub fn load(&self, pod: &str, node: &str, call: &Call) -> Result<ClusterLoad> {
         let manifest = objects::client(pod, node, &call.arguments);

@@ -8,7 +8,6 @@ mod node;
 mod objects;
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -50,10 +49,8 @@ impl Cluster {
             .get(..nodes)
             .context("a cluster has at most three nodes")?;
         let master = lab.node("master", Families::Dual)?;
-        let options = ControlPlaneOptions::on(&master)?.flags(&[
-            "--controllers=*",
-            &format!("--nodes={}", names.join(",")),
-        ]);
+        let options = ControlPlaneOptions::on(&master)?
+            .flags(&["--controllers=*", &format!("--nodes={}", names.join(","))]);
         let control_plane = ControlPlane::start(&options)?;
         let mut cluster = Self {
             nodes: Vec::new(),
@@ -174,9 +171,10 @@ fn scheduler(place: &Place, control_plane: &ControlPlane) -> Result<Process> {
 /// Whether a Node, or a Pod, says that it is ready.
 fn is_ready(object: &Value) -> bool {
     let conditions = object["status"]["conditions"].as_array();
-    conditions.into_iter().flatten().any(|condition| {
-        condition["type"] == "Ready" && condition["status"] == "True"
-    })
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
 /// The directory of cluster, containerd, its shim, ctr and cni/: MESH_CLUSTER_PROGRAMS.
@@ -199,14 +197,4 @@ fn named_directory(variable: &str) -> Result<PathBuf> {
     path.filter(|path| Path::is_dir(path)).with_context(|| {
         format!("{variable} names no directory: `cargo xtask test cluster` makes it")
     })
-}
-
-/// Writes a text to a file of the control plane's directory; gives the path, for kubectl.
-impl Cluster {
-    /// Applies manifests as text, by kubectl.
-    pub fn apply_text(&self, name: &str, text: &str) -> Result<String> {
-        let path = self.control_plane.directory().join(name);
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        self.kubectl(&["apply", "-f", &path.display().to_string()])
-    }
 }

@@ -33,7 +33,9 @@ impl ClusterNode {
         write_files(node, control_plane)?;
         let log = node.run_dir().join("node.log");
         let process = Process::spawn(command(node)?, log)?;
-        let first = eventually("the node has a first process", || first_child(process.pid()))?;
+        let first = eventually("the node has a first process", || {
+            first_child(process.pid())
+        })?;
         // Version 2 wants no process beside the directories that the node makes.
         let host = node.cgroup().join("host/cgroup.procs");
         fs::write(&host, process.pid().to_string())

@@ -74,7 +74,8 @@ pub(super) fn client(name: &str, node: &str, arguments: &[String]) -> Value {
             "nodeName": node,
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 1,
-            "containers": [{"name": "client", "image": TRAFFIC_IMAGE, "args": arguments}],
+            // The tool ends when its input does.
+            "containers": [{"name": "client", "image": TRAFFIC_IMAGE, "args": arguments, "stdin": true}],
         },
     })
 }

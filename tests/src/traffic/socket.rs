@@ -26,9 +26,7 @@ pub(super) fn resolve(text: &str) -> Result<SocketAddr, String> {
     let mut found = text
         .to_socket_addrs()
         .map_err(|error| format!("cannot find {text}: {error}"))?;
-    found
-        .next()
-        .ok_or_else(|| format!("{text} has no address"))
+    found.next().ok_or_else(|| format!("{text} has no address"))
 }
 
 /// IPv4 as ::ffff:a.b.c.d.
