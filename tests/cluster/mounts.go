@@ -121,7 +121,10 @@ func versionOneOptions(all string) string {
 // mountCgroups mounts them anew: in a cgroup namespace that shows the node's part alone.
 func mountCgroups(hierarchies []hierarchy) error {
 	if len(hierarchies) == 1 && hierarchies[0].name == "." {
-		return mount("cgroup2", "/sys/fs/cgroup", "cgroup2", 0, "")
+		if err := mount("cgroup2", "/sys/fs/cgroup", "cgroup2", 0, ""); err != nil {
+			return err
+		}
+		return leaveRoot("/sys/fs/cgroup")
 	}
 	if err := mount("tmpfs", "/sys/fs/cgroup", "tmpfs", 0, "mode=755"); err != nil {
 		return err
@@ -140,6 +143,15 @@ func mountCgroups(hierarchies []hierarchy) error {
 		}
 	}
 	return nil
+}
+
+// leaveRoot moves this process down: version 2 hands no controller from a cgroup that holds processes to those below.
+func leaveRoot(root string) error {
+	own := filepath.Join(root, "init")
+	if err := makeDirectories(own); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(own, "cgroup.procs"), []byte("0"), 0o644)
 }
 
 func hideSysctls(directory string) error {

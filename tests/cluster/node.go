@@ -1,6 +1,6 @@
 // The verb `node`: the first process of a node, in namespaces of its own that the caller made. It mounts what a node
 // has, then keeps containerd and the kubelet running, as an init system would: one that ends is started again. What
-// either says goes to DIRECTORY/NAME.log; its pid, in the node's own numbers, is in /run/NAME.pid.
+// either says goes to DIRECTORY/NAME.log.
 package main
 
 import (
@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -108,9 +107,8 @@ func (i *initSystem) start(s service) error {
 	if err := command.Start(); err != nil {
 		return fmt.Errorf("cannot start %s: %w", s.name, err)
 	}
-	pid := command.Process.Pid
-	i.running[pid] = s
-	return os.WriteFile("/run/"+s.name+".pid", []byte(strconv.Itoa(pid)), 0o644)
+	i.running[command.Process.Pid] = s
+	return nil
 }
 
 // reap waits for every process that ends, orphans of containers included, and starts services again.
