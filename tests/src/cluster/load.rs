@@ -53,8 +53,7 @@ impl Cluster {
             .into_iter()
             .chain(arguments)
             .collect();
-        let said = self.kubectl(&words)?;
-        serde_json::from_str(&said).with_context(|| format!("{pod} says {said:?}"))
+        parse(pod, &self.kubectl(&words)?)
     }
 
     /// Starts a call that goes on until it is told to end, and waits until its Pod runs.
@@ -84,9 +83,14 @@ impl Cluster {
             );
             Ok(())
         })?;
-        let said = self.kubectl(&["logs", name])?;
-        serde_json::from_str(&said).with_context(|| format!("the Pod {name} says {said:?}"))
+        parse(name, &self.kubectl(&["logs", name])?)
     }
+}
+
+/// The report is the last line.
+fn parse(pod: &str, said: &str) -> Result<Report> {
+    let last = said.lines().last().unwrap_or_default();
+    serde_json::from_str(last).with_context(|| format!("the Pod {pod} says {said:?}"))
 }
 
 impl ClusterLoad {
