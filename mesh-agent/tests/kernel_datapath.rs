@@ -207,6 +207,7 @@ fn cleanup_leaves_nothing() {
         .unwrap();
     let run_dir = std::env::temp_dir().join(format!("mesh-datapath-run-{}", std::process::id()));
     std::fs::create_dir(&run_dir).unwrap();
+    std::fs::write(run_dir.join("api-servers"), "10.0.0.1:6443\n").unwrap();
     let planned = mesh_agent::datapath::cleanup(&place.options.bpffs, &run_dir, true).unwrap();
     assert!(place.options.bpffs.exists());
     std::fs::remove_file(place.options.bpffs.join("links/connect4")).unwrap();

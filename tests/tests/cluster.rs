@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use mesh_lab::{
     Call, Cluster, ClusterLoad, ClusterNode, Lab, Needs, ensure_clean, eventually, test,
 };
@@ -126,6 +126,8 @@ fn uninstall(cluster: &Cluster) -> Result<()> {
     cluster.kubectl(&["apply", "-f", &uninstall])?;
     let words = ["rollout", "status", "daemonset/mesh-agent-cleanup"];
     agents(cluster, &[&words[..], &["--timeout=60s"]].concat())?;
+    let words = ["logs", "daemonset/mesh-agent-cleanup", "-c", "cleanup"];
+    println!("{}", agents(cluster, &words)?);
     let both = ["-f", &uninstall, "-f", &install];
     cluster.kubectl(&[&["delete", "--ignore-not-found"], &both[..]].concat())?;
     ensure_nothing_left(cluster)
@@ -145,7 +147,10 @@ fn ensure_nothing_left(cluster: &Cluster) -> Result<()> {
     for node in cluster.nodes() {
         ensure_no_pins(node)?;
         let run = node.path("/run/mesh-agent");
-        ensure!(!run.exists(), "node {} keeps its {run:?}", node.name());
+        if let Ok(files) = std::fs::read_dir(&run) {
+            let files: Vec<_> = files.collect();
+            bail!("node {} keeps {run:?} with {files:?}", node.name());
+        }
         // No program stands behind the address any more.
         let call = Call::to_host("connect", &at(WEB)).count(3);
         let call = call.option("--timeout", 300);

@@ -15,6 +15,15 @@ use super::{
     pins::{self, Pins},
 };
 
+/// What an agent leaves in its run directory, of every source, under temporary names too.
+const RUN_FILES: [&str; 5] = [
+    "agent.sock",
+    "agent.sock.new",
+    "agent.lock",
+    "api-servers",
+    "api-servers.new",
+];
+
 /// What is, or would be, removed, in order: hooks backwards (writers before readers), programs, maps, directories.
 ///
 /// # Errors
@@ -39,7 +48,7 @@ pub fn cleanup(bpffs: &Path, run_dir: &Path, dry_run: bool) -> Result<Vec<PathBu
             found.push(bpffs.to_owned());
         }
     }
-    for name in ["agent.sock", "agent.sock.new", "agent.lock"] {
+    for name in RUN_FILES {
         found.push(run_dir.join(name));
     }
     found.push(run_dir.to_owned());
