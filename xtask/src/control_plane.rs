@@ -17,7 +17,7 @@ pub(crate) fn binary() -> Result<PathBuf> {
 
 /// Builds it where that can work; where it cannot, the lane will say so.
 pub(crate) fn fetch() {
-    let made = match go::obstacle() {
+    let made = match obstacle() {
         Some(why) => Err(anyhow::anyhow!(why)),
         None => binary().map(drop),
     };
@@ -26,9 +26,14 @@ pub(crate) fn fetch() {
     }
 }
 
+/// Why it cannot be had here, if so.
+pub(crate) fn obstacle() -> Option<String> {
+    go::obstacle()
+}
+
 /// Format and vet.
 pub(crate) fn lint() -> Result<()> {
-    if let Some(why) = go::obstacle() {
+    if let Some(why) = obstacle() {
         run::say(&format!("the control plane is NOT checked: {why}"));
         return Ok(());
     }

@@ -57,14 +57,14 @@ pub(super) const PIECES: [Piece; 7] = [
     },
     Piece {
         name: "runc, which the nodes of a test cluster run Pods with",
-        need: Need::Test,
+        need: Need::Cluster,
         present: || find("runc").is_some(),
         packages: &["runc"],
         elsewhere: "runc",
     },
     Piece {
         name: "nsenter and unshare, which make those nodes",
-        need: Need::Test,
+        need: Need::Cluster,
         present: || find("nsenter").is_some() && find("unshare").is_some(),
         packages: &["util-linux"],
         elsewhere: "util-linux",

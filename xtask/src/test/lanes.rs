@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use super::{Outcome, cargo};
-use crate::{build, cluster, control_plane, go, kernels, place, run, setup::Need};
+use crate::{build, cluster, control_plane, kernels, place, run, setup::Need};
 
 /// Cases of each property test under `--long`.
 const LONG_CASES: &str = "20000";
@@ -61,7 +61,8 @@ impl Lane {
         match self {
             Self::Unit | Self::Kernel => Need::Build,
             Self::Lab => Need::Lab,
-            Self::Kernels | Self::ControlPlane | Self::Cluster => Need::Test,
+            Self::Kernels | Self::ControlPlane => Need::Test,
+            Self::Cluster => Need::Cluster,
         }
     }
 
@@ -73,7 +74,7 @@ impl Lane {
                 (!run::can_be_root()).then(|| "needs root, and there is no sudo".to_owned())
             }
             Self::Kernels => kernels::obstacle(),
-            Self::ControlPlane => Self::Lab.obstacle().or_else(go::obstacle),
+            Self::ControlPlane => Self::Lab.obstacle().or_else(control_plane::obstacle),
             Self::Cluster => Self::Lab.obstacle().or_else(cluster::obstacle),
         }
     }
