@@ -125,7 +125,7 @@ pub enum Source {
 pub struct Directories {
     /// Where programs, links and maps are pinned.
     pub bpffs: PathBuf,
-    /// Where agent.sock and agent.lock are.
+    /// Where agent.sock, agent.lock and api-servers are.
     pub run_dir: PathBuf,
 }
 
@@ -324,7 +324,7 @@ impl ServersConfig {
 /// The admin socket of a run directory.
 #[must_use]
 pub fn socket_path(run_dir: &Path) -> PathBuf {
-    run_dir.join("agent.sock")
+    run_dir.join(crate::admin::run_dir::SOCKET)
 }
 
 impl From<CapacityArgs> for Capacities {

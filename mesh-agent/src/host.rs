@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
+    admin::run_dir,
     agent,
     cli::{CheckTarget, Fault, Host},
     config::{Directories, RunConfig},
@@ -60,8 +61,13 @@ impl Host for KernelHost {
     }
 
     fn cleanup(&self, directories: &Directories, dry_run: bool) -> Result<Vec<RemovedView>, Fault> {
-        let removed = datapath::cleanup(&directories.bpffs, &directories.run_dir, dry_run)
-            .map_err(Fault::of)?;
+        let removed = datapath::cleanup(
+            &directories.bpffs,
+            &directories.run_dir,
+            &run_dir::FILES,
+            dry_run,
+        )
+        .map_err(Fault::of)?;
         let kind = |path: &Path| match path
             .parent()
             .and_then(Path::file_name)

@@ -5,6 +5,7 @@ mod kernel;
 
 use kernel::{Place, service, write};
 use mesh_agent::{
+    admin::run_dir::FILES,
     datapath::{Datapath, Finding, HOOKS, Sizes, codes, probe},
     plan::Write,
 };
@@ -207,18 +208,19 @@ fn cleanup_leaves_nothing() {
         .unwrap();
     let run_dir = std::env::temp_dir().join(format!("mesh-datapath-run-{}", std::process::id()));
     std::fs::create_dir(&run_dir).unwrap();
-    std::fs::write(run_dir.join("api-servers"), "10.0.0.1:6443\n").unwrap();
-    let planned = mesh_agent::datapath::cleanup(&place.options.bpffs, &run_dir, true).unwrap();
+    let planned =
+        mesh_agent::datapath::cleanup(&place.options.bpffs, &run_dir, &FILES, true).unwrap();
     assert!(place.options.bpffs.exists());
     std::fs::remove_file(place.options.bpffs.join("links/connect4")).unwrap();
-    let removed = mesh_agent::datapath::cleanup(&place.options.bpffs, &run_dir, false).unwrap();
+    let removed =
+        mesh_agent::datapath::cleanup(&place.options.bpffs, &run_dir, &FILES, false).unwrap();
     assert!(removed.len() < planned.len());
     assert!(!place.options.bpffs.exists() && !run_dir.exists());
     for hook in &HOOKS {
         assert_eq!(place.attached(hook), 0, "{}", hook.name);
     }
     assert!(
-        mesh_agent::datapath::cleanup(&place.options.bpffs, &run_dir, false)
+        mesh_agent::datapath::cleanup(&place.options.bpffs, &run_dir, &FILES, false)
             .unwrap()
             .is_empty()
     );

@@ -41,7 +41,7 @@ pub struct Lock {
 /// The lock file of a run directory.
 #[must_use]
 pub fn path(run_dir: &Path) -> PathBuf {
-    run_dir.join("agent.lock")
+    run_dir.join(super::run_dir::LOCK)
 }
 
 /// The process that holds the lock of a run directory; None if nobody does. Its pid is 0 if it has not yet said it.

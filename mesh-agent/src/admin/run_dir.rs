@@ -8,6 +8,22 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// The socket that commands talk to.
+pub const SOCKET: &str = "agent.sock";
+/// The lock of the agent that runs.
+pub const LOCK: &str = "agent.lock";
+/// Where API servers were when one was last heard.
+pub const API_SERVERS: &str = "api-servers";
+
+/// Every file that an agent makes here, with what is there for an instant only.
+pub const FILES: [&str; 5] = [
+    SOCKET,
+    "agent.sock.new",
+    LOCK,
+    API_SERVERS,
+    "api-servers.new",
+];
+
 /// Why a run directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RunDirError {

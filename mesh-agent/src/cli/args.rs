@@ -34,7 +34,7 @@ pub struct DirectoryArgs {
         default_value = "/sys/fs/bpf/mesh-agent"
     )]
     pub bpffs: PathBuf,
-    /// Where agent.sock and agent.lock are
+    /// Where agent.sock, agent.lock and api-servers are
     #[arg(
         long,
         global = true,

@@ -15,20 +15,17 @@ use super::{
     pins::{self, Pins},
 };
 
-/// What an agent leaves in its run directory, of every source, under temporary names too.
-const RUN_FILES: [&str; 5] = [
-    "agent.sock",
-    "agent.sock.new",
-    "agent.lock",
-    "api-servers",
-    "api-servers.new",
-];
-
-/// What is, or would be, removed, in order: hooks backwards (writers before readers), programs, maps, directories.
+/// What is, or would be, removed, in order: hooks backwards (writers before readers), programs, maps, directories. `run_files` are
+/// the names of ours in the run directory.
 ///
 /// # Errors
 /// At the first thing that cannot be removed; calling again goes on from there.
-pub fn cleanup(bpffs: &Path, run_dir: &Path, dry_run: bool) -> Result<Vec<PathBuf>, DatapathError> {
+pub fn cleanup(
+    bpffs: &Path,
+    run_dir: &Path,
+    run_files: &[&str],
+    dry_run: bool,
+) -> Result<Vec<PathBuf>, DatapathError> {
     let pins = Pins::at(bpffs);
     let mut found = Vec::new();
     if pins::is_bpffs(bpffs) {
@@ -48,9 +45,7 @@ pub fn cleanup(bpffs: &Path, run_dir: &Path, dry_run: bool) -> Result<Vec<PathBu
             found.push(bpffs.to_owned());
         }
     }
-    for name in RUN_FILES {
-        found.push(run_dir.join(name));
-    }
+    found.extend(run_files.iter().map(|name| run_dir.join(name)));
     found.push(run_dir.to_owned());
     found.retain(|path| fs::symlink_metadata(path).is_ok());
     if !dry_run {

@@ -202,8 +202,9 @@ fn cluster(long: bool) -> Result<Outcome> {
 }
 
 /// The lab's test files that do not depend on where objects come from.
-const ON_BOTH_SOURCES: [&str; 11] = [
+const ON_BOTH_SOURCES: [&str; 12] = [
     "affinity",
+    "cleanup",
     "full_maps",
     "host_and_hairpin",
     "no_endpoints",

@@ -8,9 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::model::EndpointSlice;
-
-const FILE: &str = "api-servers";
+use crate::{admin::run_dir::API_SERVERS, model::EndpointSlice};
 
 /// The file, and what it says.
 #[derive(Debug)]
@@ -22,7 +20,7 @@ pub(super) struct Remembered {
 impl Remembered {
     /// What an earlier run left; nothing if that cannot be read.
     pub(super) fn read(run_dir: &Path) -> Self {
-        let path = run_dir.join(FILE);
+        let path = run_dir.join(API_SERVERS);
         let text = fs::read_to_string(&path).unwrap_or_default();
         let addresses = text.lines().filter_map(|line| line.parse().ok()).collect();
         Self { path, addresses }
