@@ -1,7 +1,10 @@
 //! The agent's image as its DaemonSet, from the manifests as they are shipped, on real kubelets without kube-proxy. What
 //! the user pages say is what is typed here.
 
-use std::path::Path;
+use std::{
+    io::{self, Write},
+    path::Path,
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use mesh_lab::{
@@ -231,10 +234,9 @@ fn under_load(cluster: &Cluster, title: &str, work: impl FnOnce() -> Result<()>)
     work()?;
     for (name, load) in loads {
         let report = load.end(cluster)?;
-        println!(
-            "{name}: {} of {} answered",
-            report.answered, report.attempts
-        );
+        // Not by a print macro: the test runner would keep it to itself.
+        let (answered, attempts) = (report.answered, report.attempts);
+        writeln!(io::stderr(), "{name}: {answered} of {attempts} answered")?;
         ensure_clean(&report).with_context(|| name)?;
     }
     Ok(())
