@@ -53,12 +53,6 @@ impl ClusterNode {
         self.node.name()
     }
 
-    /// The node of the lab that it is.
-    #[must_use]
-    pub fn lab_node(&self) -> &Node {
-        &self.node
-    }
-
     /// A path of the node's own file system, as this process sees it.
     #[must_use]
     pub fn path(&self, path: &str) -> PathBuf {
