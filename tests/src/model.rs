@@ -279,5 +279,14 @@ mod tests {
         ];
         let tables = Tables::wanted(&services, &both).unwrap();
         assert_eq!(behind(&tables), ["10.0.0.3:8080"]);
+        let other = Tables::wanted(&services, &only).unwrap();
+        tables.ensure_are(&tables).unwrap();
+        assert!(
+            tables
+                .ensure_are(&other)
+                .unwrap_err()
+                .to_string()
+                .contains("10.0.0.3")
+        );
     }
 }

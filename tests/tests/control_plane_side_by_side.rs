@@ -206,7 +206,9 @@ fn paths(path: &str, value: &Value, found: &mut Vec<String>) {
             }
         }
         Value::String(_) => found.push(path.to_owned()),
-        other => found.push(format!("{path}={other}")),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => {
+            found.push(format!("{path}={value}"));
+        }
     }
 }
 
