@@ -1,5 +1,6 @@
 //! What the kernel should hold, as a pure function of the whole store.
 
+mod contradiction;
 mod endpoints;
 mod finding;
 mod pods;

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use mesh_common::{Address, FrontendKey, Port};
 
 use super::{
-    DesiredPort, DesiredService, Family, Finding, PortId, endpoints::Endpoints, pods, slices,
+    DesiredPort, DesiredService, Family, Finding, PortId, contradiction::Contradictions,
+    endpoints::Endpoints, pods, slices,
 };
 use crate::{
     model::{Kind, ObjectId, ObjectName, Pod, Service, ServicePort},
@@ -18,6 +19,7 @@ use crate::{
 pub fn desired_service(store: &Store, name: &ObjectName) -> (DesiredService, Vec<Finding>) {
     let mut desired = DesiredService::default();
     let mut lost = Lost::default();
+    let mut contradictions = Contradictions::default();
     let Some(service) = store.service(name) else {
         return (desired, Vec::new());
     };
@@ -34,7 +36,8 @@ pub fn desired_service(store: &Store, name: &ObjectName) -> (DesiredService, Vec
                     protocol: port.protocol,
                     port: port.port,
                 };
-                let port = desired_port(store, service, &pods, port, family, frontends);
+                let endpoints = endpoints(store, service, &pods, port, family, &mut contradictions);
+                let port = desired_port(service, endpoints, frontends);
                 desired.ports.insert(port_id, port);
             }
         }
@@ -42,7 +45,9 @@ pub fn desired_service(store: &Store, name: &ObjectName) -> (DesiredService, Vec
             |address: &Address| store.winner(&FrontendKey::whole_address(*address)) == Some(name);
         desired.addresses.extend(addresses.into_iter().filter(won));
     }
-    (desired, lost.findings(name))
+    let mut findings = lost.findings(name);
+    findings.extend(contradictions.findings());
+    (desired, findings)
 }
 
 /// The Pods that endpoints are made from; none if EndpointSlices say where the Service's Pods are.
@@ -82,21 +87,29 @@ fn frontends(
     won
 }
 
-fn desired_port(
+fn endpoints(
     store: &Store,
     service: &Service,
     pods: &[&Pod],
     port: &ServicePort,
     family: Family,
-    frontends: BTreeSet<FrontendKey>,
-) -> DesiredPort {
+    contradictions: &mut Contradictions,
+) -> Endpoints {
     let mut endpoints = Endpoints::default();
     for slice in store.slices_of(&service.name) {
-        slices::add(&mut endpoints, slice, port, family);
+        slices::add(&mut endpoints, slice, port, family, contradictions);
     }
     for pod in pods {
         pods::add(&mut endpoints, pod, service, port, family);
     }
+    endpoints
+}
+
+fn desired_port(
+    service: &Service,
+    endpoints: Endpoints,
+    frontends: BTreeSet<FrontendKey>,
+) -> DesiredPort {
     let (ready, draining) = endpoints.split();
     DesiredPort {
         affinity_seconds: service.affinity_seconds.unwrap_or(0),
