@@ -155,19 +155,19 @@ fn refused(scene: &Scene, to: SocketAddr) -> Result<()> {
 }
 
 #[test]
-fn a_selector_that_nothing_matches_refuses() -> Result<()> {
+fn a_selector_that_nothing_matches_refuses_and_is_named() -> Result<()> {
     test("selector", Needs::ControlPlane, |lab| {
         let (scene, client) = world(lab)?;
         let nobody = service("nobody", "10.96.9.3", &http())?.selector("nobody");
         client.apply(&nobody.json())?;
         refused(&scene, "10.96.9.3:80".parse()?)?;
-        let explained = scene.agent.cli(&["service", "explain", "default/nobody"])?;
-        ensure!(
-            explained.stdout.contains("endpoint"),
-            "{}",
-            explained.stdout
-        );
-        scene.settle(scene.any()?)
+        let words = [
+            "Service default/nobody",
+            "spec.selector",
+            "matches no Pod",
+            "labels",
+        ];
+        ensure_named(&scene, &client, &nobody.json(), &words)
     })
 }
 

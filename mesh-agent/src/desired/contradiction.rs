@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use mesh_common::Address;
 
-use super::Finding;
+use super::{Finding, Weight};
 use crate::model::{Kind, ObjectId, ObjectName};
 
 /// By slice, the endpoints of which one before says something else: place in the slice, and address.
@@ -37,6 +37,7 @@ impl Contradictions {
                     "{address}{more} has other conditions elsewhere in the Service's EndpointSlices; the best of them count"
                 ),
                 fix: "take it out of one of them, or let both say the same".to_owned(),
+                weight: Weight::Note,
             })
         })
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mesh_common::{Address, FrontendKey, Port};
 
 use super::{
-    DesiredPort, DesiredService, Family, Finding, PortId, contradiction::Contradictions,
+    DesiredPort, DesiredService, Family, Finding, PortId, Weight, contradiction::Contradictions,
     endpoints::Endpoints, pods, slices,
 };
 use crate::{
@@ -47,6 +47,7 @@ pub fn desired_service(store: &Store, name: &ObjectName) -> (DesiredService, Vec
     }
     let mut findings = lost.findings(name);
     findings.extend(contradictions.findings());
+    findings.extend(unmatched(store, service, &pods));
     (desired, findings)
 }
 
@@ -56,6 +57,25 @@ fn pods_of<'a>(store: &'a Store, service: &'a Service) -> Vec<&'a Pod> {
         return Vec::new();
     }
     store.pods_of(service).collect()
+}
+
+/// A selector that matches nothing. Where there is neither an EndpointSlice nor any Pod, nobody has looked yet.
+fn unmatched(store: &Store, service: &Service, pods: &[&Pod]) -> Option<Finding> {
+    let mut slices = store.slices_of(&service.name).peekable();
+    let looked = slices.peek().is_some() || store.has_pods();
+    let is_empty = slices.all(|slice| slice.endpoints.is_empty()) && pods.is_empty();
+    let is_meant = !service.selector.is_empty() && !served_addresses(service).is_empty();
+    (looked && is_empty && is_meant).then(|| Finding {
+        object: ObjectId {
+            kind: Kind::Service,
+            name: service.name.clone(),
+        },
+        field: "spec.selector".to_owned(),
+        reason: "it matches no Pod that has an address, so connections are refused".to_owned(),
+        fix: "if none was meant to be there nothing, else compare the labels of the Pods"
+            .to_owned(),
+        weight: Weight::Note,
+    })
 }
 
 fn addresses(service: &Service, family: Family) -> Vec<Address> {
@@ -150,6 +170,7 @@ impl Lost {
                     "{address} {ports} belongs to Service {winner}, which is older or, of one age, first by name"
                 ),
                 fix: "give one of the two another ClusterIP, or delete it".to_owned(),
+                weight: Weight::Problem,
             }
         };
         self.0.into_iter().map(finding).collect()
