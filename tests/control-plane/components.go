@@ -40,6 +40,9 @@ func apiserver(o *options) *component {
 		"--service-cluster-ip-range", o.serviceCIDRs,
 		"--authorization-mode", "Node,RBAC", "--enable-admission-plugins", "NodeRestriction",
 		"--allow-privileged", "--shutdown-delay-duration", "0s",
+		// For what kubelets are asked: logs, and commands in Pods.
+		"--kubelet-client-certificate", "admin.crt", "--kubelet-client-key", "admin.key",
+		"--kubelet-preferred-address-types", "InternalIP",
 	}
 	if o.audit {
 		arguments = append(arguments, "--audit-policy-file", "audit-policy.json", "--audit-log-path", "audit.log", "--audit-log-maxsize", "0")
@@ -67,13 +70,20 @@ func writeFiles(o *options) error {
 		{file: "admin", name: "admin", groups: []string{"system:masters"}},
 		{file: "service-accounts", name: "service-accounts"},
 		{file: "controllers", name: "system:kube-controller-manager"},
+		{file: "scheduler", name: "system:kube-scheduler"},
+	}
+	users := []string{"admin", "controllers", "scheduler"}
+	for _, node := range o.nodeNames() {
+		kubelet := subject{file: "kubelet-" + node, name: "system:node:" + node, groups: []string{"system:nodes"}}
+		subjects = append(subjects, kubelet)
+		users = append(users, kubelet.file)
 	}
 	for _, who := range subjects {
 		if err := ca.issue(who); err != nil {
 			return err
 		}
 	}
-	for _, user := range []string{"admin", "controllers"} {
+	for _, user := range users {
 		if err := writeKubeconfig(o, user); err != nil {
 			return err
 		}

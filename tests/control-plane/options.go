@@ -22,6 +22,7 @@ type options struct {
 	hosts         string
 	serviceCIDRs  string
 	controllers   string
+	nodes         string
 	audit         bool
 }
 
@@ -52,6 +53,7 @@ func parseOptions(arguments []string) (*options, error) {
 	flags.StringVar(&o.hosts, "san", "", "further names and addresses for the API server's certificate, by commas")
 	flags.StringVar(&o.serviceCIDRs, "service-cluster-ip-range", "10.96.0.0/16,fd00:10:96::/112", "where cluster IPs are taken from")
 	flags.StringVar(&o.controllers, "controllers", controllers, "which controllers run, by commas")
+	flags.StringVar(&o.nodes, "nodes", "", "nodes whose kubelets get a kubeconfig, kubelet-NODE.kubeconfig, by commas")
 	flags.BoolVar(&o.audit, "audit", false, "write an audit log (level Metadata)")
 	if err := flags.Parse(arguments); err != nil {
 		return nil, err
@@ -105,12 +107,16 @@ func (o *options) certificateHosts() []string {
 			hosts = append(hosts, first.String())
 		}
 	}
-	for _, host := range strings.Split(o.hosts, ",") {
-		if host != "" {
-			hosts = append(hosts, host)
-		}
-	}
-	return hosts
+	return append(hosts, listed(o.hosts)...)
+}
+
+func (o *options) nodeNames() []string {
+	return listed(o.nodes)
+}
+
+// listed are the names between commas.
+func listed(text string) []string {
+	return strings.FieldsFunc(text, func(letter rune) bool { return letter == ',' })
 }
 
 func (o *options) ready() ready {

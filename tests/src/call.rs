@@ -20,6 +20,14 @@ impl Call {
         }
     }
 
+    /// Any verb of the tool, to an address or a name and a port: for Pods, which look names up themselves.
+    #[must_use]
+    pub fn to_host(verb: &str, to: &str) -> Self {
+        Self {
+            arguments: vec![verb.to_owned(), "--to".to_owned(), to.to_owned()],
+        }
+    }
+
     /// Connections, one after the other, each of which reads who answers.
     #[must_use]
     pub fn connect(to: SocketAddr) -> Self {

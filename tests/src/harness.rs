@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     agent::agent_binary,
+    cluster,
     control_plane::control_plane_binary,
     lab::{Lab, cgroup, source_is_kube},
     place::traffic_binary,
@@ -32,6 +33,8 @@ pub enum Needs {
     NextAgent,
     /// The agent and the control plane's binary: MESH_CONTROL_PLANE_BIN.
     ControlPlane,
+    /// What a real cluster is made of, the agent's image included: MESH_CLUSTER_PROGRAMS and MESH_CLUSTER_IMAGES too.
+    Cluster,
 }
 
 /// Runs a test in a lab of its own. The lab is removed in any case.
@@ -73,6 +76,11 @@ fn check(needs: Needs) -> Result<()> {
         Needs::ControlPlane => {
             agent_binary()?;
             control_plane_binary()?;
+        }
+        Needs::Cluster => {
+            control_plane_binary()?;
+            cluster::programs()?;
+            cluster::images()?;
         }
         Needs::NextAgent => {
             agent_binary()?;

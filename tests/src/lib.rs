@@ -6,6 +6,7 @@
 
 mod agent;
 mod call;
+mod cluster;
 mod control_plane;
 mod deployment;
 mod everyday;
@@ -26,6 +27,7 @@ pub mod traffic;
 
 pub use agent::{Agent, AgentOptions, CliOutput, Metrics, Response, agent_binary};
 pub use call::{Call, Load};
+pub use cluster::{Cluster, ClusterLoad, ClusterNode};
 pub use control_plane::{Client, ControlPlane, ControlPlaneOptions, control_plane_binary};
 pub use deployment::{Condition, Deployment};
 pub use everyday::Everyday;

@@ -25,6 +25,38 @@ pub(crate) fn tag() -> String {
     format!("v{}", env!("CARGO_PKG_VERSION"))
 }
 
+/// What an image holds, and what it is called.
+pub(crate) struct Program {
+    /// The image's name before the colon.
+    pub(crate) repository: &'static str,
+    /// And after it.
+    pub(crate) tag: String,
+    /// The binary, at the image's root.
+    pub(crate) name: &'static str,
+    /// Its arguments, unless others are given.
+    pub(crate) command: &'static [&'static str],
+    /// For people.
+    pub(crate) description: &'static str,
+}
+
+impl Program {
+    /// The agent.
+    pub(crate) fn agent(tag: String) -> Self {
+        Self {
+            repository: REPOSITORY,
+            tag,
+            name: "mesh-agent",
+            command: &["run"],
+            description: "Kubernetes Services in the kernel, without kube-proxy",
+        }
+    }
+
+    /// The image's whole name.
+    pub(crate) fn image(&self) -> String {
+        format!("{}:{}", self.repository, self.tag)
+    }
+}
+
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// What the image runs on
@@ -49,21 +81,8 @@ pub(crate) fn image(arguments: &Arguments) -> Result<()> {
 
 /// Builds the image into a directory; gives the archive's path.
 fn build(arch: Arch, directory: &Path) -> Result<PathBuf> {
-    let path = binary::build(arch)?;
-    let binary = std::fs::read(&path).with_context(|| path.display().to_string())?;
-    elf::check(&binary, arch).with_context(|| path.display().to_string())?;
-    let time = binary::source_time()?;
-    let layer = layer::layer(&binary, time)?;
-    let documents = oci::documents(&layer, arch, &tag(), time)?;
-    let archive = archive::archive(&layer, &documents, time)?;
-    run::say(&format!(
-        "{REPOSITORY}:{} for {}: {} ({} KiB, of which the binary unpacked is {} KiB)",
-        tag(),
-        arch.name(),
-        documents.manifest.digest,
-        archive.len() >> 10,
-        binary.len() >> 10,
-    ));
+    let path = binary::build(arch, &["-p", "mesh-agent"], "mesh-agent")?;
+    let archive = pack(arch, &Program::agent(tag()), &path)?;
     ensure!(
         archive.len() <= LIMIT,
         "the archive is larger than {} MiB: something was linked into the agent that should not be",
@@ -74,6 +93,37 @@ fn build(arch: Arch, directory: &Path) -> Result<PathBuf> {
         &format!("mesh-agent-{}-{}.tar", tag(), arch.name()),
         &archive,
     )
+}
+
+/// An archive of one static binary.
+fn pack(arch: Arch, program: &Program, path: &Path) -> Result<Vec<u8>> {
+    let binary = std::fs::read(path).with_context(|| path.display().to_string())?;
+    elf::check(&binary, arch).with_context(|| path.display().to_string())?;
+    let time = binary::source_time()?;
+    let layer = layer::layer(program.name, &binary, time)?;
+    let documents = oci::documents(&layer, arch, program, time)?;
+    let archive = archive::archive(&layer, &documents, time)?;
+    run::say(&format!(
+        "{} for {}: {} ({} KiB, of which the binary unpacked is {} KiB)",
+        program.image(),
+        arch.name(),
+        documents.manifest.digest,
+        archive.len() >> 10,
+        binary.len() >> 10,
+    ));
+    Ok(archive)
+}
+
+/// Writes DIRECTORY/NAME.tar, an image of a static binary for this host.
+pub(crate) fn of_binary(program: &Program, path: &Path, directory: &Path) -> Result<PathBuf> {
+    let archive = pack(Arch::of_the_host(), program, path)?;
+    write(directory, &format!("{}.tar", program.name), &archive)
+}
+
+/// A static binary of the workspace for this host: cargo's arguments that name it, and its own name.
+pub(crate) fn static_binary(arguments: &[&str], name: &str) -> Result<PathBuf> {
+    setup::cross(Arch::of_the_host())?;
+    binary::build(Arch::of_the_host(), arguments, name)
 }
 
 /// Under another name first: an archive of the right name is whole.

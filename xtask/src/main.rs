@@ -4,8 +4,10 @@
 
 mod bench;
 mod build;
+mod cluster;
 mod control_plane;
 mod demo;
+mod go;
 mod image;
 mod kernels;
 mod lint;

@@ -9,7 +9,7 @@ mod rust;
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-use crate::{control_plane, kernels, run};
+use crate::{cluster, control_plane, kernels, run};
 pub(crate) use cross::cross;
 use pieces::PIECES;
 pub(crate) use rust::prebuilt_core;
@@ -21,8 +21,10 @@ pub(crate) enum Need {
     Build,
     /// Network namespaces and traffic: the demo and the lab
     Lab,
-    /// Every test lane
+    /// Every test lane but `cluster`
     Test,
+    /// Every test lane
+    Cluster,
     /// What .ci/run calls besides
     Ci,
 }
@@ -30,7 +32,7 @@ pub(crate) enum Need {
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// What for
-    #[arg(value_enum, default_value = "test")]
+    #[arg(value_enum, default_value = "cluster")]
     need: Need,
 }
 
@@ -52,6 +54,9 @@ pub(crate) fn ensure(need: Need) -> Result<()> {
     if need >= Need::Test {
         kernels::fetch()?;
         control_plane::fetch();
+    }
+    if need >= Need::Cluster {
+        cluster::fetch();
     }
     if need >= Need::Ci {
         rust::bpf_clippy()?;

@@ -22,6 +22,11 @@ pub(crate) fn mount_point() -> Result<PathBuf> {
     mounts::first("cgroup2").context("cgroup2 is not mounted: mount -t cgroup2 none DIRECTORY")
 }
 
+/// Where the hierarchies of version 1 are mounted, on hosts that have them. Only nodes of real clusters use them.
+pub(crate) fn version_one() -> Vec<PathBuf> {
+    mounts::all("cgroup")
+}
+
 /// Makes a directory and those above it.
 pub(super) fn make(path: &Path) -> Result<()> {
     fs::create_dir_all(path).with_context(|| format!("cannot make the cgroup {}", path.display()))

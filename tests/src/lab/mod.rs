@@ -271,7 +271,7 @@ fn entries(directory: &Path, prefix: &str) -> Vec<String> {
     names
 }
 
-fn directories(path: &Path) -> Vec<PathBuf> {
+pub(crate) fn directories(path: &Path) -> Vec<PathBuf> {
     let paths = entries(path, "").into_iter().map(|name| path.join(name));
     paths.filter(|path| path.is_dir()).collect()
 }

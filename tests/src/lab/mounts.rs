@@ -15,12 +15,18 @@ static MOUNTING: Mutex<()> = Mutex::new(());
 
 /// The first mount point of a file system type.
 pub(super) fn first(kind: &str) -> Option<PathBuf> {
-    let mounts = fs::read_to_string("/proc/mounts").ok()?;
-    mounts.lines().find_map(|line| {
+    all(kind).into_iter().next()
+}
+
+/// Every mount point of a file system type.
+pub(super) fn all(kind: &str) -> Vec<PathBuf> {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let points = mounts.lines().filter_map(|line| {
         let mut fields = line.split(' ').skip(1);
         let point = fields.next()?;
         (fields.next()? == kind).then(|| PathBuf::from(point))
-    })
+    });
+    points.collect()
 }
 
 /// Where bpffs is mounted; mounts it where it is missing.

@@ -118,6 +118,11 @@ impl Node {
         address::node(self.0.index, self.0.families)
     }
 
+    /// Where its Pods' IPv4 addresses come from.
+    pub(crate) fn pod_range(&self) -> String {
+        address::pod_ranges(self.0.index).0
+    }
+
     /// The cgroup that holds its host processes and its pods: what an agent attaches to.
     #[must_use]
     pub fn cgroup(&self) -> &Path {

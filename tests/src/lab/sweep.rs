@@ -18,6 +18,9 @@ pub fn remove_run(run: &str) -> Result<()> {
         }
     };
     note(cgroup::mount_point().and_then(|mount| cgroup::remove(&mount.join(run))));
+    for mount in cgroup::version_one() {
+        note(cgroup::remove(&mount.join(run)));
+    }
     for name in netns::names(run) {
         note(netns::remove(&name));
     }
@@ -39,6 +42,7 @@ pub fn sweep() -> Result<()> {
 fn leftovers() -> BTreeSet<String> {
     let mut places = vec![files_directory()];
     places.extend(cgroup::mount_point().ok());
+    places.extend(cgroup::version_one());
     places.extend(mounts::first("bpf"));
     let mut names: BTreeSet<String> = places
         .iter()

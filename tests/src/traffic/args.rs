@@ -12,6 +12,7 @@ use super::{
     exchange::{self, ExchangeArgs},
     hold::{self, HoldArgs},
     serve::{self, ServeArgs},
+    until,
 };
 
 /// Servers that say who they are, and clients that say what became of each connection, as one JSON at the end.
@@ -29,6 +30,8 @@ enum Verb {
     In(EnterArgs),
     /// Answer over TCP and UDP; closes its output when it listens.
     Serve(ServeArgs),
+    /// Do nothing until SIGTERM.
+    Pause,
     /// Connect again and again and read who answers. Measures connect(); without a connection the exchange.
     Connect(CallArgs),
     /// Keep connections open and ask them now and then. Measures the exchange.
@@ -46,6 +49,7 @@ pub fn run(args: &Args) -> Result<()> {
     let report = match &args.verb {
         Verb::In(args) => return enter::enter(args),
         Verb::Serve(args) => return serve::serve(args),
+        Verb::Pause => return until::pause(),
         Verb::Connect(args) => connect::connect(args)?,
         Verb::Hold(args) => hold::hold(args)?,
         Verb::Rr(args) => exchange::rr(args)?,

@@ -25,8 +25,8 @@ pub(super) enum Transport {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct CallArgs {
-    /// Whom to call; given again, they are called in turn.
-    #[arg(long, required = true)]
+    /// Whom to call, by address or by name; given again, they are called in turn.
+    #[arg(long, required = true, value_parser = socket::resolve)]
     to: Vec<SocketAddr>,
     #[arg(long, value_enum, default_value = "tcp")]
     pub(super) protocol: Transport,

@@ -18,9 +18,9 @@ pub(super) struct EnterArgs {
     /// Stay on this processor
     #[arg(long)]
     cpu: Option<usize>,
-    /// The cgroup2 directory.
+    /// A directory of cgroups, one for each hierarchy.
     #[arg(long)]
-    cgroup: Option<PathBuf>,
+    cgroup: Vec<PathBuf>,
     /// The command and its arguments.
     #[arg(last = true, required = true)]
     command: Vec<String>,
@@ -28,7 +28,7 @@ pub(super) struct EnterArgs {
 
 /// Returns only if it fails. The cgroup comes first: it is joined before the program's first socket exists.
 pub(super) fn enter(args: &EnterArgs) -> Result<()> {
-    if let Some(path) = &args.cgroup {
+    for path in &args.cgroup {
         cgroup::join(path)?;
     }
     if let Some(path) = &args.netns {

@@ -46,7 +46,8 @@ struct Server<'a> {
 
 pub(super) fn listen(address: SocketAddr) -> Result<TcpListener> {
     let fd = open(address, SockType::Stream)?;
-    start_listening(&fd, Backlog::new(4096)?)?;
+    // As many as the system allows; the C library of a static build would name fewer.
+    start_listening(&fd, Backlog::MAXALLOWABLE)?;
     let listener = TcpListener::from(fd);
     listener.set_nonblocking(true)?;
     Ok(listener)

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read},
-    net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
+    net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket},
     os::fd::{AsRawFd, OwnedFd},
     time::{Duration, Instant},
 };
@@ -20,6 +20,14 @@ use nix::{
 
 /// A name is at most this long.
 const LONGEST_NAME: usize = 256;
+
+/// A socket's address as the command line has it; a name is looked up.
+pub(super) fn resolve(text: &str) -> Result<SocketAddr, String> {
+    let mut found = text
+        .to_socket_addrs()
+        .map_err(|error| format!("cannot find {text}: {error}"))?;
+    found.next().ok_or_else(|| format!("{text} has no address"))
+}
 
 /// IPv4 as ::ffff:a.b.c.d.
 pub(super) fn mapped(to: SocketAddr) -> SocketAddr {

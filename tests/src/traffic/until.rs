@@ -88,6 +88,15 @@ impl Pace {
     }
 }
 
+/// Sleeps until SIGTERM.
+pub(super) fn pause() -> Result<()> {
+    let asked = on_sigterm()?;
+    while !asked.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
 /// A flag that SIGTERM raises.
 pub(super) fn on_sigterm() -> Result<Arc<AtomicBool>> {
     let mut signals = SigSet::empty();

@@ -11,12 +11,13 @@ use anyhow::{Context, Result};
 use super::Arch;
 use crate::{place, run};
 
-/// Builds it; gives its path.
-pub(super) fn build(arch: Arch) -> Result<PathBuf> {
+/// Builds what cargo's arguments name; gives the binary's path, which the next build of other features overwrites.
+pub(super) fn build(arch: Arch, arguments: &[&str], name: &str) -> Result<PathBuf> {
     let target = arch.target();
     let mut command = run::cargo();
     command
-        .args(["build", "--release", "--locked", "-p", "mesh-agent"])
+        .args(["build", "--release", "--locked"])
+        .args(arguments)
         .args(["--target", target])
         .env("CARGO_ENCODED_RUSTFLAGS", flags()?.join("\x1f"))
         .env(variable("CC", target), arch.c_compiler())
@@ -24,7 +25,7 @@ pub(super) fn build(arch: Arch) -> Result<PathBuf> {
         // A linker or flags that the caller set are for the host.
         .env_remove("RUSTFLAGS");
     run::run(&mut command)?;
-    Ok(place::target().join(target).join("release/mesh-agent"))
+    Ok(place::target().join(target).join("release").join(name))
 }
 
 /// How the crate `cc` wants a variable for one target named.

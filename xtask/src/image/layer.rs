@@ -8,8 +8,6 @@ use flate2::{Compression, GzBuilder};
 use sha2::{Digest, Sha256};
 use tar::{EntryType, Header};
 
-/// Where the binary is in the image.
-pub(super) const BINARY: &str = "mesh-agent";
 /// A root file system without these could not be mounted read-only by every runtime.
 const DIRECTORIES: [&str; 6] = ["dev/", "etc/", "proc/", "run/", "sys/", "tmp/"];
 
@@ -21,13 +19,13 @@ pub(super) struct Layer {
     pub(super) diff_id: String,
 }
 
-/// Makes the layer.
-pub(super) fn layer(binary: &[u8], time: u64) -> Result<Layer> {
+/// Makes the layer, with the binary under a name at the root.
+pub(super) fn layer(name: &str, binary: &[u8], time: u64) -> Result<Layer> {
     let mut tar = tar::Builder::new(Vec::new());
     for directory in DIRECTORIES {
         append(&mut tar, directory, EntryType::Directory, 0o755, &[], time)?;
     }
-    append(&mut tar, BINARY, EntryType::Regular, 0o755, binary, time)?;
+    append(&mut tar, name, EntryType::Regular, 0o755, binary, time)?;
     let tar = tar.into_inner()?;
     // No file name and no time in gzip's header.
     let mut gzip = GzBuilder::new().write(Vec::new(), Compression::best());

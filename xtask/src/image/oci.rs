@@ -4,8 +4,8 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::{
-    Arch, REPOSITORY,
-    layer::{BINARY, Layer, digest},
+    Arch, Program,
+    layer::{Layer, digest},
 };
 
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -39,9 +39,14 @@ pub(super) fn place(digest: &str) -> String {
 }
 
 /// Makes them.
-pub(super) fn documents(layer: &Layer, arch: Arch, tag: &str, time: u64) -> Result<Documents> {
+pub(super) fn documents(
+    layer: &Layer,
+    arch: Arch,
+    program: &Program,
+    time: u64,
+) -> Result<Documents> {
     let created = rfc3339(time)?;
-    let config = blob(&config(layer, arch, tag, &created))?;
+    let config = blob(&config(layer, arch, program, &created))?;
     let layer_digest = digest(&layer.compressed);
     let manifest = blob(&json!({
         "schemaVersion": 2,
@@ -49,7 +54,7 @@ pub(super) fn documents(layer: &Layer, arch: Arch, tag: &str, time: u64) -> Resu
         "config": {"mediaType": CONFIG, "digest": config.digest, "size": config.bytes.len()},
         "layers": [{"mediaType": LAYER, "digest": layer_digest, "size": layer.compressed.len()}],
     }))?;
-    let name = format!("{REPOSITORY}:{tag}");
+    let (name, tag) = (program.image(), &program.tag);
     let index = serde_json::to_vec(&json!({
         "schemaVersion": 2,
         "mediaType": INDEX,
@@ -78,22 +83,22 @@ pub(super) fn documents(layer: &Layer, arch: Arch, tag: &str, time: u64) -> Resu
     })
 }
 
-fn config(layer: &Layer, arch: Arch, tag: &str, created: &str) -> Value {
+fn config(layer: &Layer, arch: Arch, program: &Program, created: &str) -> Value {
     json!({
         "architecture": arch.name(),
         "os": "linux",
         "created": created,
         "config": {
             "User": "0:0",
-            "Entrypoint": [format!("/{BINARY}")],
-            "Cmd": ["run"],
+            "Entrypoint": [format!("/{}", program.name)],
+            "Cmd": program.command,
             "Env": ["PATH=/"],
             "WorkingDir": "/",
             "Labels": {
-                "org.opencontainers.image.title": "mesh-agent",
-                "org.opencontainers.image.description": "Kubernetes Services in the kernel, without kube-proxy",
+                "org.opencontainers.image.title": program.name,
+                "org.opencontainers.image.description": program.description,
                 "org.opencontainers.image.licenses": "Apache-2.0",
-                "org.opencontainers.image.version": tag,
+                "org.opencontainers.image.version": program.tag,
             },
         },
         "rootfs": {"type": "layers", "diff_ids": [layer.diff_id]},

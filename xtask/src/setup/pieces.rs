@@ -19,7 +19,7 @@ pub(super) struct Piece {
 }
 
 /// All of them. The Rust side, which may come from rustup as well, is in `rust`.
-pub(super) const PIECES: [Piece; 5] = [
+pub(super) const PIECES: [Piece; 7] = [
     Piece {
         name: "a C compiler, which links Rust programs",
         need: Need::Build,
@@ -54,5 +54,19 @@ pub(super) const PIECES: [Piece; 5] = [
         present: || find("busybox").is_some(),
         packages: &["busybox-static"],
         elsewhere: "busybox",
+    },
+    Piece {
+        name: "runc, which the nodes of a test cluster run Pods with",
+        need: Need::Cluster,
+        present: || find("runc").is_some(),
+        packages: &["runc"],
+        elsewhere: "runc",
+    },
+    Piece {
+        name: "nsenter and unshare, which make those nodes",
+        need: Need::Cluster,
+        present: || find("nsenter").is_some() && find("unshare").is_some(),
+        packages: &["util-linux"],
+        elsewhere: "util-linux",
     },
 ];

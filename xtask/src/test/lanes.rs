@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use super::{Outcome, cargo};
-use crate::{build, control_plane, kernels, place, run, setup::Need};
+use crate::{build, cluster, control_plane, kernels, place, run, setup::Need};
 
 /// Cases of each property test under `--long`.
 const LONG_CASES: &str = "20000";
@@ -24,19 +24,24 @@ pub(crate) enum Lane {
     Kernels,
     /// The lab with the real Kubernetes API server and controllers; needs root and Go
     ControlPlane,
+    /// The agent's image from its manifests on real kubelets, without kube-proxy; needs root, Go and runc
+    Cluster,
 }
 
 /// The lab's tests that want a control plane are in files named so.
 const CONTROL_PLANE: &str = "control_plane";
+/// And those that want nodes too.
+const CLUSTER: &str = "cluster";
 
 impl Lane {
     /// In the order in which they run: the quickest to fail first.
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 6] = [
         Self::Unit,
         Self::Kernel,
         Self::Kernels,
         Self::Lab,
         Self::ControlPlane,
+        Self::Cluster,
     ];
 
     /// As it is named on the command line.
@@ -47,6 +52,7 @@ impl Lane {
             Self::Lab => "lab",
             Self::Kernels => "kernels",
             Self::ControlPlane => "control-plane",
+            Self::Cluster => "cluster",
         }
     }
 
@@ -56,6 +62,7 @@ impl Lane {
             Self::Unit | Self::Kernel => Need::Build,
             Self::Lab => Need::Lab,
             Self::Kernels | Self::ControlPlane => Need::Test,
+            Self::Cluster => Need::Cluster,
         }
     }
 
@@ -68,6 +75,7 @@ impl Lane {
             }
             Self::Kernels => kernels::obstacle(),
             Self::ControlPlane => Self::Lab.obstacle().or_else(control_plane::obstacle),
+            Self::Cluster => Self::Lab.obstacle().or_else(cluster::obstacle),
         }
     }
 
@@ -79,6 +87,7 @@ impl Lane {
             Self::Lab => lab(long),
             Self::Kernels => kernels(),
             Self::ControlPlane => control_plane(long),
+            Self::Cluster => cluster(long),
         }
     }
 }
@@ -152,7 +161,7 @@ fn kernel(long: bool) -> Result<Outcome> {
 fn lab(long: bool) -> Result<Outcome> {
     let tests = lab_tests()?
         .into_iter()
-        .filter(|name| !name.starts_with(CONTROL_PLANE));
+        .filter(|name| !name.starts_with(CONTROL_PLANE) && !name.starts_with(CLUSTER));
     cargo::run(lengthen(&mut lab_command(tests)?, long))
 }
 
@@ -178,6 +187,18 @@ fn control_plane(long: bool) -> Result<Outcome> {
         failed: own.failed + spine.failed,
         skipped: None,
     })
+}
+
+fn cluster(long: bool) -> Result<Outcome> {
+    let mut command = cargo::as_root();
+    command
+        .env("MESH_CONTROL_PLANE_BIN", control_plane::binary()?)
+        .env("MESH_CLUSTER_PROGRAMS", cluster::programs()?)
+        .env("MESH_CLUSTER_IMAGES", cluster::images()?)
+        .args(["-p", "mesh-lab", "--test", CLUSTER])
+        // A cluster is a dozen processes: one at a time.
+        .args(["--", "--test-threads", "1"]);
+    cargo::run(lengthen(&mut command, long))
 }
 
 /// The lab's test files that do not depend on where objects come from.

@@ -5,13 +5,14 @@ use std::{collections::BTreeMap, io::Read};
 use serde_json::Value;
 
 use super::*;
-use crate::image::{Arch, layer::layer, oci::documents};
+use crate::image::{Arch, Program, layer::layer, oci::documents};
 
 const TIME: u64 = 1_700_000_000;
 
 fn image(binary: &[u8], arch: Arch, time: u64) -> Vec<u8> {
-    let layer = layer(binary, time).unwrap();
-    let documents = documents(&layer, arch, "v1.2.3", time).unwrap();
+    let program = Program::agent("v1.2.3".to_owned());
+    let layer = layer(program.name, binary, time).unwrap();
+    let documents = documents(&layer, arch, &program, time).unwrap();
     archive(&layer, &documents, time).unwrap()
 }
 
