@@ -6,6 +6,7 @@ mod change;
 mod churn;
 mod contender;
 mod exchange;
+mod memory;
 mod objects;
 mod places;
 mod process;
@@ -17,7 +18,7 @@ use std::{os::unix::process::CommandExt, path::Path, process::Command, time::Dur
 
 use anyhow::{Context, Result};
 
-use super::report::Document;
+use super::{report::Document, start::STAGES};
 use crate::{control_plane, run};
 use contender::{Contender, Programs, Running};
 use process::Memory;
@@ -30,7 +31,7 @@ pub(super) struct Options {
     /// Contenders (kube-proxy)
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["agent", "iptables", "nftables"])]
     contenders: Vec<Contender>,
-    /// Seconds in which a start, or the changes of a round, must be done (kube-proxy)
+    /// Seconds in which a start must be done, and the changes of a round in half of them (kube-proxy)
     #[arg(long, default_value_t = 120)]
     limit: u64,
     /// Changes of one endpoint, over all rounds (kube-proxy)
@@ -105,20 +106,45 @@ impl Bench<'_> {
             "{services} Services of {} endpoints",
             objects::ENDPOINTS
         ));
+        let mut memory = memory::Steps::new(&self.programs.agent, &self.world, services);
+        memory.step(&self.world)?;
         self.world.add_services(services)?;
+        memory.step(&self.world)?;
         self.world.add_slices(services)?;
+        memory.step(&self.world)?;
+        self.notes.extend(memory.sentence());
         let contenders = &self.plan.options.contenders;
         let first = self.all.len();
-        self.all
-            .extend(contenders.iter().map(|it| Results::new(services, *it)));
+        self.all.extend(
+            contenders
+                .iter()
+                .map(|it| Results::new(services, Some(*it))),
+        );
+        self.all.push(Results::new(services, None));
         for round in 0..self.plan.rounds {
             let mut order: Vec<usize> = (0..contenders.len()).collect();
             if round % 2 == 1 {
                 order.reverse();
             }
+            self.nothing()?;
             for seat in order {
                 self.session(seat, first + seat, round + 1 == self.plan.rounds)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Direct calls alone, where nobody is in the way.
+    fn nothing(&mut self) -> Result<()> {
+        let direct = self.world.direct()?;
+        let ends = exchange::Ends {
+            direct,
+            first: direct,
+            last: direct,
+        };
+        let exchange = exchange::measure(&self.world.alone(), ends, self.plan.count)?;
+        if let Some(results) = self.all.last_mut() {
+            results.exchanges.push(exchange);
         }
         Ok(())
     }
@@ -152,14 +178,18 @@ impl Bench<'_> {
         let count = self.plan.options.changes.div_ceil(self.plan.rounds);
         let sight = (&self.witnesses, &self.watch);
         let limit = Duration::from_secs(self.plan.options.limit);
-        let changes = change::measure(&self.world, seat, sight, count, limit)?;
+        let changes = change::measure(&self.world, seat, sight, count, limit / 2)?;
         let results = &mut self.all[index];
         results.places = places;
         results.exchanges.push(exchange);
         results.changes.extend(changes);
         results.memory = Memory::of(running.pid())?;
-        let metrics = running.metrics();
-        results.maps = metrics.map(|it| it.sum("mesh_agent_map_bytes", &[]) / f64::from(1 << 20));
+        if let Some(metrics) = running.metrics() {
+            results.maps = Some(metrics.sum("mesh_agent_map_bytes", &[]) / f64::from(1 << 20));
+            let stage =
+                |name| metrics.sum("mesh_agent_startup_duration_seconds", &[("stage", name)]);
+            results.stages = Some(STAGES.map(stage));
+        }
         Ok(())
     }
 
@@ -167,6 +197,10 @@ impl Bench<'_> {
         document.note(&self.settings()?);
         let limit = Duration::from_secs(self.plan.options.limit);
         document.table("start", &results::starts(&self.all, limit));
+        document.table(
+            "the agent's start by its own clock",
+            &results::stages(&self.all),
+        );
         document.table("connect(), microseconds", &results::connects(&self.all));
         document.table("exchanges", &results::exchanges(&self.all));
         document.table("one change", &results::changes(&self.all));
@@ -193,7 +227,8 @@ impl Bench<'_> {
             "{agent}; kube-proxy and API server {}; {}; {}. ClusterIP Services with one TCP port, IPv4, {} endpoints each; \
              {} rounds. Each contender has a node (a network namespace) of its own with one client; all endpoints are on \
              one more node, behind a switch. kube-proxy: its defaults, detectLocalMode InterfaceNamePrefix, conntrack limits \
-             untouched.",
+             untouched. Its binary is the API server's too, so what is shared between the two makes its proportional memory \
+             look small: compare resident.",
             kubernetes.trim(),
             iptables.trim(),
             nft.trim(),

@@ -15,7 +15,7 @@ const MANY: Many = Many {
 /// Services in the file that is changed: below 100 kB.
 const SMALL: u32 = 20;
 const CHANGES: u32 = 50;
-const STAGES: [&str; 4] = ["load", "list", "write", "attach"];
+pub(super) const STAGES: [&str; 4] = ["load", "list", "write", "attach"];
 /// Long enough for a share of 0.1 % to be a tick of the clock.
 const IDLE: Duration = Duration::from_secs(10);
 

@@ -16,7 +16,8 @@ use crate::bench::report::{micros, ratio};
 /// One contender at one number of Services.
 pub(super) struct Results {
     pub(super) services: u32,
-    pub(super) contender: Contender,
+    /// None is a node without any, which direct calls are measured on.
+    pub(super) contender: Option<Contender>,
     pub(super) starts: Vec<Start>,
     /// It did not work within the limit.
     pub(super) gave_up: bool,
@@ -26,11 +27,13 @@ pub(super) struct Results {
     pub(super) memory: Memory,
     /// Mebibytes of maps.
     pub(super) maps: Option<f64>,
+    /// Seconds of the stages of the agent's last start.
+    pub(super) stages: Option<[f64; 4]>,
     pub(super) churn: Option<Churn>,
 }
 
 impl Results {
-    pub(super) fn new(services: u32, contender: Contender) -> Self {
+    pub(super) fn new(services: u32, contender: Option<Contender>) -> Self {
         Self {
             services,
             contender,
@@ -41,12 +44,18 @@ impl Results {
             changes: Vec::new(),
             memory: Memory::default(),
             maps: None,
+            stages: None,
             churn: None,
         }
     }
 
     fn head(&self) -> Vec<String> {
-        vec![self.services.to_string(), self.contender.title().to_owned()]
+        vec![
+            self.services.to_string(),
+            self.contender
+                .map_or("nothing", Contender::title)
+                .to_owned(),
+        ]
     }
 }
 
@@ -89,6 +98,19 @@ pub(super) fn starts(all: &[Results], limit: Duration) -> Table {
             seconds(median(&ready)?),
             format!("{} - {}", seconds(*ready.first()?), seconds(*ready.last()?)),
         ])
+    })
+}
+
+/// Where the agent's own start goes.
+pub(super) fn stages(all: &[Results]) -> Table {
+    let head = ["load, ms", "list, ms", "write, ms", "attach, ms"];
+    table(&head, all, |it| {
+        let stages = it.stages?;
+        Some(
+            stages
+                .map(|seconds| format!("{:.1}", seconds * 1000.0))
+                .to_vec(),
+        )
     })
 }
 
@@ -266,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_contender_that_gave_up_has_a_row_that_says_so() {
-        let mut results = Results::new(30_000, Contender::Nftables);
+        let mut results = Results::new(30_000, Some(Contender::Nftables));
         results.gave_up = true;
         let rows = starts(&[results], Duration::from_secs(120));
         assert_eq!(rows[1][..2], ["30000", "kube-proxy nftables"]);
@@ -275,7 +297,7 @@ mod tests {
 
     #[test]
     fn what_was_not_measured_has_no_row() {
-        let all = [Results::new(1, Contender::Agent)];
+        let all = [Results::new(1, Some(Contender::Agent))];
         for table in [connects(&all), changes(&all), memory(&all), churns(&all)] {
             assert_eq!(table.len(), 1);
         }

@@ -40,7 +40,7 @@ impl Awaited {
             && let Some((_, teller)) = awaited.take()
         {
             // Whoever has stopped waiting need not know.
-            drop(teller.send(now));
+            teller.send(now).ok();
         }
     }
 }
@@ -107,7 +107,10 @@ impl Watch {
         let kubeconfig: PathBuf = kubeconfig.to_owned();
         std::thread::spawn(move || {
             let outcome = place.within(|| follow(&kubeconfig, &teller));
-            if let Err(error) = outcome {
+            // At the end nobody listens any more, and the API server goes.
+            if let Err(error) = outcome
+                && teller.send((None, Instant::now())).is_ok()
+            {
                 crate::run::say(&format!("the bare watch ended: {error:#}"));
             }
         });

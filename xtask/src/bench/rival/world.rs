@@ -26,9 +26,13 @@ pub(super) struct Seat {
 impl Seat {
     /// Where the client calls from.
     pub(super) fn client(&self) -> Place {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        self.client.place().on_cpu(processors.min(2) - 1)
+        on_client_cpu(&self.client)
     }
+}
+
+fn on_client_cpu(pod: &Pod) -> Place {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    pod.place().on_cpu(processors.min(2) - 1)
 }
 
 pub(super) struct World {
@@ -36,6 +40,8 @@ pub(super) struct World {
     pub(super) seats: Vec<Seat>,
     pub(super) api: Client,
     pods: Vec<Pod>,
+    /// On a node with nothing in the way.
+    alone: Pod,
     /// Two pods that stand in for each other as the endpoint of the probed Service.
     pub(super) witnesses: [Pod; 2],
     servers: Vec<Process>,
@@ -60,6 +66,7 @@ impl World {
             .map(|pod| pod.place().on_cpu(SERVER_CPU).serve(pod.name(), &[TARGET]))
             .collect::<Result<_>>()?;
         let witnesses = [far.pod("a")?, far.pod("b")?];
+        let alone = lab.node("alone", Families::V4)?.pod("client")?;
         let mut seats = Vec::new();
         for contender in contenders {
             let node = lab.node(contender.name(), Families::V4)?;
@@ -80,6 +87,7 @@ impl World {
             seats,
             api,
             pods,
+            alone,
             witnesses,
             servers,
             services: 0,
@@ -148,6 +156,11 @@ impl World {
 
     pub(super) fn kubeconfig(&mut self) -> Result<std::path::PathBuf> {
         Ok(control_plane(&mut self.lab)?.kubeconfig().to_owned())
+    }
+
+    /// A client with nothing in the way.
+    pub(super) fn alone(&self) -> Place {
+        on_client_cpu(&self.alone)
     }
 
     /// A directory for files.
