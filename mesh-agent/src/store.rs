@@ -124,6 +124,12 @@ impl Store {
             })
     }
 
+    /// Whether there is any Pod.
+    #[must_use]
+    pub fn has_pods(&self) -> bool {
+        !self.pods.is_empty()
+    }
+
     /// The Pods that a Service's selector matches, by name; none without a selector.
     pub fn pods_of<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a Pod> {
         let namespace = &service.name.namespace;

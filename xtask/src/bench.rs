@@ -1,14 +1,18 @@
 //! `bench`: what a connection costs with nothing in the way, with our hooks attached, and through a Service of ours, in
-//! the same namespaces with the same client, in turn. Prints what was measured; a dated file keeps it.
+//! the same namespaces with the same client, in turn; what a start costs; and all that beside the real kube-proxy. Prints what was measured; a dated file keeps it.
 
 mod connect;
 mod exchange;
 mod programs;
 mod report;
+mod rival;
 mod start;
 mod world;
 
+use std::path::Path;
+
 use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
 
 use crate::{build, place, run, setup};
 use report::Document;
@@ -16,21 +20,23 @@ use world::World;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// What to measure
+    /// What to measure; everything unless given
     #[arg(value_enum)]
-    name: Name,
+    name: Option<Name>,
     /// Numbers of Services
     #[arg(long, value_delimiter = ',', default_values_t = [1, 100, 1000, 10_000, 30_000])]
     services: Vec<u32>,
-    /// Rounds of each measurement
-    #[arg(long, default_value_t = 6)]
-    rounds: u32,
+    /// Rounds of each measurement: 6 unless given, 3 beside kube-proxy
+    #[arg(long)]
+    rounds: Option<u32>,
     /// Connections of each kind in a round
     #[arg(long, default_value_t = 2000)]
     count: u64,
     /// Write the result to docs/benchmarks too
     #[arg(long)]
     save: bool,
+    #[command(flatten)]
+    rival: rival::Options,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -39,25 +45,62 @@ enum Name {
     Connect,
     /// A cold start with 10,000 Services stage by stage, one change, memory, and an idle agent
     Start,
+    /// The agent and the real kube-proxy in turn: start, connections, one change, churn, memory
+    KubeProxy,
+}
+
+impl Name {
+    const fn title(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Start => "start",
+            Self::KubeProxy => "kube-proxy",
+        }
+    }
 }
 
 /// The verb.
 pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
     setup::ensure(setup::Need::Lab)?;
-    let agent = build::agent()?;
-    mesh_lab::choose_traffic_binary(build::release_traffic()?);
     ensure!(
         run::is_root(),
         "the bench makes network namespaces: run it as root"
     );
-    let mut document = Document::new(&format!("{:?}", arguments.name).to_lowercase())?;
-    match arguments.name {
-        Name::Connect => connect_bench(arguments, &agent, &mut document)?,
-        Name::Start => start::measure(&agent, arguments.rounds, &mut document)?,
+    let names = arguments
+        .name
+        .map_or_else(|| Name::value_variants().to_vec(), |name| vec![name]);
+    if names.contains(&Name::KubeProxy) {
+        rival::find_control_plane()?;
+    }
+    let agent = build::agent()?;
+    mesh_lab::choose_traffic_binary(build::release_traffic()?);
+    for name in names {
+        measure(name, arguments, &agent)?;
+    }
+    Ok(())
+}
+
+fn measure(name: Name, arguments: &Arguments, agent: &Path) -> Result<()> {
+    let directory = place::root().join("docs/benchmarks");
+    let mut document = Document::new(name.title())?;
+    let rounds = arguments.rounds.unwrap_or(6);
+    match name {
+        Name::Connect => connect_bench(arguments, rounds, agent, &mut document)?,
+        Name::Start => start::measure(agent, rounds, &mut document)?,
+        Name::KubeProxy => {
+            let plan = rival::Plan {
+                services: &arguments.services,
+                rounds: arguments.rounds.unwrap_or(3),
+                count: arguments.count,
+                options: &arguments.rival,
+                save: arguments.save.then_some(directory.as_path()),
+            };
+            rival::measure(agent, &plan, &mut document)?;
+        }
     }
     print!("{}", document.text());
     if arguments.save {
-        let path = document.save(&place::root().join("docs/benchmarks"))?;
+        let path = document.save(&directory)?;
         run::say(&format!("saved as {}", path.display()));
     }
     Ok(())
@@ -65,7 +108,8 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
 
 fn connect_bench(
     arguments: &Arguments,
-    agent: &std::path::Path,
+    rounds: u32,
+    agent: &Path,
     document: &mut Document,
 ) -> Result<()> {
     let mut connects = connect::Table::default();
@@ -78,11 +122,11 @@ fn connect_bench(
     for services in &arguments.services {
         run::say(&format!("{services} Services of 3 endpoints each"));
         let world = World::build(agent, *services, most)?;
-        connects.measure(&world, arguments.rounds, arguments.count)?;
-        times.measure(&world, arguments.rounds, arguments.count)?;
+        connects.measure(&world, rounds, arguments.count)?;
+        times.measure(&world, rounds, arguments.count)?;
         if *services == most {
             document.note(&world.memory()?);
-            exchange::measure(&world, arguments.rounds, document)?;
+            exchange::measure(&world, rounds, document)?;
         }
         world.close()?;
     }

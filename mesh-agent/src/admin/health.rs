@@ -1,11 +1,12 @@
 //! /healthz and /livez as load balancers and kubelets know them from kube-proxy, and /readyz.
 
-use std::time::SystemTime;
+use std::{collections::BTreeMap, time::SystemTime};
 
 use hyper::{
     StatusCode,
     header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
 };
+use serde::Serialize;
 
 use super::http::{Reply, Request, reads};
 use crate::telemetry::{Health, Introspect, kube_proxy::KubeProxyMetrics, timestamp};
@@ -40,29 +41,60 @@ pub(super) fn answer(
     }
 }
 
-/// kube-proxy's body, byte for byte: a healthy proxy is always up to date. /livez leaves the node's state out.
+/// The body of kube-proxy 1.36 (pkg/proxy/healthcheck), in the order of its fields. /livez leaves the node's state out.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ProxyHealth {
+    last_updated: String,
+    current_time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node_eligible: Option<bool>,
+    healthy: bool,
+    /// By family.
+    status: BTreeMap<&'static str, FamilyHealth>,
+}
+
+/// One pass programs both families, so both are as healthy.
+#[derive(Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FamilyHealth {
+    last_updated: String,
+    healthy: bool,
+}
+
 fn proxy(health: &Health, now: SystemTime, with_node: bool) -> Reply {
-    let updated = if health.healthy {
-        now
-    } else {
-        health.last_updated
-    };
-    let (updated, now) = (timestamp::go(updated), timestamp::go(now));
-    let node = if with_node {
-        format!(", \"nodeEligible\": {}", health.node_eligible)
-    } else {
-        String::new()
-    };
     let fine = health.healthy && (health.node_eligible || !with_node);
-    Reply {
-        status: status(fine),
-        headers: vec![
-            (CONTENT_TYPE, "application/json"),
-            (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        ],
-        body: format!("{{\"lastUpdated\": \"{updated}\",\"currentTime\": \"{now}\"{node}}}")
-            .into_bytes(),
+    // A proxy whose answer is 200 is up to date, whenever it last had something to write.
+    let updated = if fine { now } else { health.last_updated };
+    let body = ProxyHealth {
+        last_updated: timestamp::go(updated),
+        current_time: timestamp::go(now),
+        node_eligible: with_node.then_some(health.node_eligible),
+        healthy: health.healthy,
+        status: families(health),
+    };
+    match serde_json::to_vec(&body) {
+        Ok(body) => Reply {
+            status: status(fine),
+            headers: vec![
+                (CONTENT_TYPE, "application/json"),
+                (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            ],
+            body,
+        },
+        Err(error) => Reply::text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("the health could not be written: {error}\n"),
+        ),
     }
+}
+
+fn families(health: &Health) -> BTreeMap<&'static str, FamilyHealth> {
+    let family = FamilyHealth {
+        last_updated: timestamp::go(health.last_updated),
+        healthy: health.healthy,
+    };
+    [("IPv4", family.clone()), ("IPv6", family)].into()
 }
 
 fn ready(health: &Health) -> Reply {

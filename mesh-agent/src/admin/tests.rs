@@ -176,6 +176,7 @@ fn health_speaks_as_kube_proxy_does() {
     let body: serde_json::Value = serde_json::from_str(&body).unwrap();
     assert_eq!(body["nodeEligible"], true);
     assert_eq!(body["lastUpdated"], body["currentTime"]);
+    assert_eq!(body["healthy"], true);
     let (_, body) = get("/livez");
     assert!(!body.contains("nodeEligible"), "{body}");
 
@@ -186,7 +187,7 @@ fn health_speaks_as_kube_proxy_does() {
     let (head, body) = get("/livez");
     assert!(head.starts_with("http/1.1 503"), "{head}");
     assert!(
-        body.starts_with("{\"lastUpdated\": \"1970-01-01 00:00:00 +0000 UTC\",\"currentTime\": \""),
+        body.starts_with("{\"lastUpdated\":\"1970-01-01T00:00:00Z\",\"currentTime\":\""),
         "{body}"
     );
     handle.stop();

@@ -18,7 +18,7 @@ use crate::{
     apply::Clock,
     config::Intervals,
     datapath,
-    desired::Finding,
+    desired::{Finding, Weight},
     engine::StepReport,
     model::ObjectName,
     source::{
@@ -191,8 +191,13 @@ impl Programmer {
     fn tell(&mut self, findings: BTreeSet<Finding>) {
         for finding in findings.difference(&self.findings) {
             self.metrics.problem_found();
-            tracing::warn!("{finding}");
-            self.herald.say(News::finding(finding));
+            match finding.weight {
+                Weight::Problem => {
+                    tracing::warn!("{finding}");
+                    self.herald.say(News::finding(finding));
+                }
+                Weight::Note => tracing::info!("{finding}"),
+            }
         }
         self.findings = findings;
     }

@@ -31,9 +31,12 @@ impl Use {
 pub(super) struct Endpoints(BTreeMap<Target, Use>);
 
 impl Endpoints {
-    pub(super) fn add(&mut self, target: Target, usable: Use) {
+    /// Whether all that was said of the target before is the same.
+    pub(super) fn add(&mut self, target: Target, usable: Use) -> bool {
         let entry = self.0.entry(target).or_insert(usable);
+        let agrees = *entry == usable;
         *entry = usable.max(*entry);
+        agrees
     }
 
     /// (ready, draining): ready are the best there are, be they only terminating ones.

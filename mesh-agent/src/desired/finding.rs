@@ -2,6 +2,15 @@
 
 use crate::model::ObjectId;
 
+/// How much a finding matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Weight {
+    /// Part of an object is not served as written.
+    Problem,
+    /// It is served as written, and that may not be what was meant; often it passes by itself.
+    Note,
+}
+
 /// Something a user should know about an object, and can mend.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
@@ -13,6 +22,8 @@ pub struct Finding {
     pub reason: String,
     /// What to do.
     pub fix: String,
+    /// How much it matters.
+    pub weight: Weight,
 }
 
 impl std::fmt::Display for Finding {

@@ -1,5 +1,6 @@
 //! What the kernel should hold, as a pure function of the whole store.
 
+mod contradiction;
 mod endpoints;
 mod finding;
 mod pods;
@@ -12,7 +13,7 @@ use mesh_common::{Address, FrontendKey, Port};
 
 use crate::model::{ObjectName, Protocol};
 
-pub use finding::Finding;
+pub use finding::{Finding, Weight};
 pub use service::desired_service;
 
 /// An address family. A dual-stack Service has a service port in each.

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use mesh_common::{Address, FrontendKey, Port};
 
 use super::{
-    DesiredPort, DesiredService, Family, Finding, PortId, endpoints::Endpoints, pods, slices,
+    DesiredPort, DesiredService, Family, Finding, PortId, Weight, contradiction::Contradictions,
+    endpoints::Endpoints, pods, slices,
 };
 use crate::{
     model::{Kind, ObjectId, ObjectName, Pod, Service, ServicePort},
@@ -18,6 +19,7 @@ use crate::{
 pub fn desired_service(store: &Store, name: &ObjectName) -> (DesiredService, Vec<Finding>) {
     let mut desired = DesiredService::default();
     let mut lost = Lost::default();
+    let mut contradictions = Contradictions::default();
     let Some(service) = store.service(name) else {
         return (desired, Vec::new());
     };
@@ -34,7 +36,8 @@ pub fn desired_service(store: &Store, name: &ObjectName) -> (DesiredService, Vec
                     protocol: port.protocol,
                     port: port.port,
                 };
-                let port = desired_port(store, service, &pods, port, family, frontends);
+                let endpoints = endpoints(store, service, &pods, port, family, &mut contradictions);
+                let port = desired_port(service, endpoints, frontends);
                 desired.ports.insert(port_id, port);
             }
         }
@@ -42,7 +45,10 @@ pub fn desired_service(store: &Store, name: &ObjectName) -> (DesiredService, Vec
             |address: &Address| store.winner(&FrontendKey::whole_address(*address)) == Some(name);
         desired.addresses.extend(addresses.into_iter().filter(won));
     }
-    (desired, lost.findings(name))
+    let mut findings = lost.findings(name);
+    findings.extend(contradictions.findings());
+    findings.extend(unmatched(store, service, &pods));
+    (desired, findings)
 }
 
 /// The Pods that endpoints are made from; none if EndpointSlices say where the Service's Pods are.
@@ -51,6 +57,25 @@ fn pods_of<'a>(store: &'a Store, service: &'a Service) -> Vec<&'a Pod> {
         return Vec::new();
     }
     store.pods_of(service).collect()
+}
+
+/// A selector that matches nothing. Where there is neither an EndpointSlice nor any Pod, nobody has looked yet.
+fn unmatched(store: &Store, service: &Service, pods: &[&Pod]) -> Option<Finding> {
+    let mut slices = store.slices_of(&service.name).peekable();
+    let looked = slices.peek().is_some() || store.has_pods();
+    let is_empty = slices.all(|slice| slice.endpoints.is_empty()) && pods.is_empty();
+    let is_meant = !service.selector.is_empty() && !served_addresses(service).is_empty();
+    (looked && is_empty && is_meant).then(|| Finding {
+        object: ObjectId {
+            kind: Kind::Service,
+            name: service.name.clone(),
+        },
+        field: "spec.selector".to_owned(),
+        reason: "it matches no Pod that has an address, so connections are refused".to_owned(),
+        fix: "if none was meant to be there nothing, else compare the labels of the Pods"
+            .to_owned(),
+        weight: Weight::Note,
+    })
 }
 
 fn addresses(service: &Service, family: Family) -> Vec<Address> {
@@ -82,21 +107,29 @@ fn frontends(
     won
 }
 
-fn desired_port(
+fn endpoints(
     store: &Store,
     service: &Service,
     pods: &[&Pod],
     port: &ServicePort,
     family: Family,
-    frontends: BTreeSet<FrontendKey>,
-) -> DesiredPort {
+    contradictions: &mut Contradictions,
+) -> Endpoints {
     let mut endpoints = Endpoints::default();
     for slice in store.slices_of(&service.name) {
-        slices::add(&mut endpoints, slice, port, family);
+        slices::add(&mut endpoints, slice, port, family, contradictions);
     }
     for pod in pods {
         pods::add(&mut endpoints, pod, service, port, family);
     }
+    endpoints
+}
+
+fn desired_port(
+    service: &Service,
+    endpoints: Endpoints,
+    frontends: BTreeSet<FrontendKey>,
+) -> DesiredPort {
     let (ready, draining) = endpoints.split();
     DesiredPort {
         affinity_seconds: service.affinity_seconds.unwrap_or(0),
@@ -137,6 +170,7 @@ impl Lost {
                     "{address} {ports} belongs to Service {winner}, which is older or, of one age, first by name"
                 ),
                 fix: "give one of the two another ClusterIP, or delete it".to_owned(),
+                weight: Weight::Problem,
             }
         };
         self.0.into_iter().map(finding).collect()

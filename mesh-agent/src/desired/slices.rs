@@ -4,6 +4,7 @@ use mesh_common::{Address, Port};
 
 use super::{
     Family, Target,
+    contradiction::Contradictions,
     endpoints::{Endpoints, Use},
 };
 use crate::model::{EndpointSlice, ServicePort};
@@ -14,6 +15,7 @@ pub(super) fn add(
     slice: &EndpointSlice,
     port: &ServicePort,
     family: Family,
+    contradictions: &mut Contradictions,
 ) {
     let Some(serving) = slice
         .ports
@@ -22,7 +24,7 @@ pub(super) fn add(
     else {
         return;
     };
-    for endpoint in &slice.endpoints {
+    for (index, endpoint) in slice.endpoints.iter().enumerate() {
         let address = Address::from(endpoint.address);
         if Family::of(address) != family {
             continue;
@@ -32,6 +34,8 @@ pub(super) fn add(
             port: Port::new(serving.port),
         };
         let usable = Use::of(endpoint.ready, endpoint.serving, endpoint.terminating);
-        endpoints.add(target, usable);
+        if !endpoints.add(target, usable) {
+            contradictions.add(&slice.name, index, address);
+        }
     }
 }

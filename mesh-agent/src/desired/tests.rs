@@ -45,6 +45,13 @@ fn where_slices_disagree_ready_wins() {
     let one = "slice a/e of=web port=http/TCP/80 at=10.0.0.1,unready";
     let two = "slice a/f of=web port=http/TCP/80 at=10.0.0.1";
     assert_eq!(endpoints(&[WEB, one, two]).0, ["10.0.0.1:80"]);
+    let (_, findings) = desired_service(&store(&[WEB, one, two]), &name("a/web"));
+    let texts: Vec<String> = findings.iter().map(Finding::to_string).collect();
+    assert_eq!(texts.len(), 1, "{texts:?}");
+    let starts = "EndpointSlice a/f: endpoints[0].conditions: 10.0.0.1 has other conditions";
+    assert!(texts[0].starts_with(starts), "{texts:?}");
+    let (_, findings) = desired_service(&store(&[WEB, two]), &name("a/web"));
+    assert_eq!(findings, []);
 }
 
 #[test]
@@ -108,4 +115,21 @@ fn the_older_service_keeps_its_address() {
     );
     let (_, findings) = desired_service(&store, &name("a/undated"));
     assert_eq!(findings.len(), 1);
+}
+
+#[test]
+fn a_selector_that_matches_nothing_is_noted_once_somebody_has_looked() {
+    let noted = |lines: &[&str]| {
+        let (_, findings) = desired_service(&store(lines), &name("a/web"));
+        findings
+            .iter()
+            .any(|finding| finding.field == "spec.selector" && finding.weight == Weight::Note)
+    };
+    let empty = "slice a/e of=web port=http/TCP/80";
+    let unready = "slice a/e of=web port=http/TCP/80 at=10.0.0.1,unready";
+    assert!(!noted(&[WEB]));
+    assert!(noted(&[WEB, empty]));
+    assert!(!noted(&[WEB, unready]));
+    let without = "service a/web ip=10.96.0.1 port=http/TCP/80/web";
+    assert!(!noted(&[without, empty]));
 }

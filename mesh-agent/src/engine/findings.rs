@@ -4,7 +4,11 @@
 use std::collections::BTreeMap;
 
 use super::service_id;
-use crate::{desired::Finding, model::ObjectName, plan::PlanError};
+use crate::{
+    desired::{Finding, Weight},
+    model::ObjectName,
+    plan::PlanError,
+};
 
 /// The findings, and how often they have changed.
 #[derive(Debug, Default)]
@@ -72,6 +76,7 @@ impl Findings {
             field: String::new(),
             reason: error.clone(),
             fix: "if it lasts, look at the agent's log and at `mesh-agent check`".to_owned(),
+            weight: Weight::Problem,
         }));
         findings
     }
@@ -105,5 +110,6 @@ fn unfit(error: &PlanError) -> Finding {
         field: String::new(),
         reason: format!("does not fit into the map `{map}`, which holds {capacity} entries"),
         fix: format!("raise {flag} and restart, or remove Services"),
+        weight: Weight::Problem,
     }
 }

@@ -66,13 +66,8 @@ impl News {
     /// A Service is not served as its owner wrote it.
     #[must_use]
     pub fn finding(finding: &Finding) -> Self {
-        let Finding {
-            object,
-            field,
-            reason,
-            fix,
-        } = finding;
-        Self::not_served(object, field, reason, fix)
+        let field = &finding.field;
+        Self::not_served(&finding.object, field, &finding.reason, &finding.fix)
     }
 
     fn not_served(about: &ObjectId, field: &str, reason: &str, fix: &str) -> Self {
@@ -162,6 +157,7 @@ impl Bucket {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::desired::Weight;
 
     #[test]
     fn a_flood_is_let_through_at_a_rate() {
@@ -195,6 +191,7 @@ mod tests {
             field: "spec".to_owned(),
             reason: "ü".repeat(5000),
             fix: String::new(),
+            weight: Weight::Problem,
         };
         assert_eq!(News::finding(&finding).note.chars().count(), NOTE);
     }

@@ -253,12 +253,13 @@ fn pass_histogram() -> Histogram {
     Histogram::new((0..15).map(|power| 0.001 * f64::from(1 << power)))
 }
 
-/// 0.25, 0.5, 1 to 59 by one, 60 to 115 by five, 120 to 300 by thirty.
+/// 0 (kube-proxy's way of joining its ranges leaves one), 0.25, 0.5, 1 to 59 by one, 60 to 115 by five, 120 to 300 by
+/// thirty.
 fn network_histogram() -> Histogram {
     let seconds = (1..60)
         .chain((60..120).step_by(5))
         .chain((120..=300).step_by(30));
-    Histogram::new([0.25, 0.5].into_iter().chain(seconds.map(f64::from)))
+    Histogram::new([0.0, 0.25, 0.5].into_iter().chain(seconds.map(f64::from)))
 }
 
 #[cfg(test)]
@@ -290,10 +291,10 @@ mod tests {
         let passes = bounds("sync_proxy_rules_duration_seconds");
         assert_eq!((passes.len(), passes[0], passes[14]), (15, 0.001, 16.384));
         let network = bounds("network_programming_duration_seconds");
-        assert_eq!(network.len(), 2 + 59 + 12 + 7);
-        assert_eq!((network[0], network[60], network[61]), (0.25, 59.0, 60.0));
+        assert_eq!(network.len(), 3 + 59 + 12 + 7);
+        assert_eq!((network[1], network[61], network[62]), (0.25, 59.0, 60.0));
         assert_eq!(
-            (network[72], network[73], network[79]),
+            (network[73], network[74], network[80]),
             (115.0, 120.0, 300.0)
         );
     }

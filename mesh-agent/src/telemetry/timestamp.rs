@@ -1,4 +1,4 @@
-//! Points in time as text, UTC: RFC 3339 for logs, and the form in which kube-proxy's health bodies carry them.
+//! Points in time as text, UTC: RFC 3339 for logs, and its form in which kube-proxy's health bodies carry them.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,7 +11,7 @@ pub fn rfc3339(time: SystemTime) -> String {
     format!("{date}T{clock}.{:06}Z", nanos / 1_000)
 }
 
-/// `2026-11-21 05:34:19.123456789 +0000 UTC`, as Go prints a time: trailing zeros of the fraction are left out.
+/// `2026-11-21T05:34:19.123456789Z`, as Go's JSON has it: trailing zeros of the fraction are left out.
 #[must_use]
 pub fn go(time: SystemTime) -> String {
     let (date, clock, nanos) = parts(time);
@@ -19,7 +19,7 @@ pub fn go(time: SystemTime) -> String {
         "" => String::new(),
         digits => format!(".{digits}"),
     };
-    format!("{date} {clock}{fraction} +0000 UTC")
+    format!("{date}T{clock}{fraction}Z")
 }
 
 fn parts(time: SystemTime) -> (String, String, u32) {
@@ -84,8 +84,8 @@ mod tests {
     #[test]
     fn go_leaves_out_zeros() {
         let at = |nanos| go(UNIX_EPOCH + Duration::from_nanos(nanos));
-        assert_eq!(at(0), "1970-01-01 00:00:00 +0000 UTC");
-        assert_eq!(at(1_500_000_000), "1970-01-01 00:00:01.5 +0000 UTC");
-        assert_eq!(at(1), "1970-01-01 00:00:00.000000001 +0000 UTC");
+        assert_eq!(at(0), "1970-01-01T00:00:00Z");
+        assert_eq!(at(1_500_000_000), "1970-01-01T00:00:01.5Z");
+        assert_eq!(at(1), "1970-01-01T00:00:00.000000001Z");
     }
 }

@@ -232,6 +232,11 @@ impl Agent {
 }
 
 impl Node {
+    /// GET from whatever serves on this port of the node's loopback.
+    pub fn get(&self, port: u16, path: &str) -> Result<Response> {
+        get(&self.host(), port, path, None)
+    }
+
     /// Runs a subcommand of the workspace's agent on this node; no agent has to run.
     pub fn cli(&self, arguments: &[&str]) -> Result<CliOutput> {
         cli(self, &AgentOptions::default().command()?, arguments)

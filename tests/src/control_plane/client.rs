@@ -68,6 +68,21 @@ impl Client {
         })
     }
 
+    /// Whether the server would take a manifest, every field of it known; nothing is stored. Gives what it would store.
+    pub fn dry_run(&self, manifest: &Value) -> Result<Value> {
+        let key = Key::of(manifest)?;
+        let api = self.api(&key);
+        let parameters = PatchParams {
+            dry_run: true,
+            ..PatchParams::apply(MANAGER).force().validation_strict()
+        };
+        let patch = Patch::Apply(manifest.clone());
+        self.runner.run(async move {
+            let taken = api.patch(&key.name, &parameters, &patch).await;
+            object::value(taken.with_context(|| format!("{key:?} would be refused"))?)
+        })
+    }
+
     /// Makes an object that must not exist yet, from YAML or JSON.
     pub fn create(&self, yaml: &str) -> Result<Value> {
         let mut created = self.create_all(&[serde_saphyr::from_str(yaml)?])?;

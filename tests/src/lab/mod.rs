@@ -102,11 +102,20 @@ impl Lab {
 
     /// From now on agents get their objects from a real API server, on a node of its own.
     pub fn use_control_plane(&mut self) -> Result<()> {
+        self.use_control_plane_with(|options| options)
+    }
+
+    /// The same, with options of choice, unless there is one.
+    pub fn use_control_plane_with(
+        &mut self,
+        options: impl FnOnce(ControlPlaneOptions) -> ControlPlaneOptions,
+    ) -> Result<()> {
         if self.control_plane.is_some() {
             return Ok(());
         }
         let master = self.node("master", Families::Dual)?;
-        let control_plane = ControlPlane::start(&ControlPlaneOptions::on(&master)?)?;
+        let options = options(ControlPlaneOptions::on(&master)?);
+        let control_plane = ControlPlane::start(&options)?;
         let kubeconfig = control_plane.kubeconfig().to_owned();
         self.source = Source::api(self.manifests(), control_plane.client()?);
         self.control_plane = Some(control_plane);

@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
+#[derive(Clone)]
 pub(super) struct Document {
     name: String,
     date: String,

@@ -15,7 +15,7 @@ const MANY: Many = Many {
 /// Services in the file that is changed: below 100 kB.
 const SMALL: u32 = 20;
 const CHANGES: u32 = 50;
-const STAGES: [&str; 4] = ["load", "list", "write", "attach"];
+pub(super) const STAGES: [&str; 4] = ["load", "list", "write", "attach"];
 /// Long enough for a share of 0.1 % to be a tick of the clock.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -95,11 +95,12 @@ fn changes(lab: &Lab, agent: &Agent, format: Format) -> Result<f64> {
         })?;
     }
     let after = agent.metrics()?;
-    let median = median_bucket(&before, &after).context("no change was counted")?;
+    let median = quantile(&before, &after, 0.5).context("no change was counted")?;
     Ok(1000.0 * median)
 }
 
-fn median_bucket(before: &Metrics, after: &Metrics) -> Option<f64> {
+/// The upper bound of the bucket that a share of the changes between two scrapes did not exceed, in seconds.
+pub(super) fn quantile(before: &Metrics, after: &Metrics, share: f64) -> Option<f64> {
     let name = "mesh_agent_programming_duration_seconds_bucket";
     let in_bucket =
         |bound: &str| after.sum(name, &[("le", bound)]) - before.sum(name, &[("le", bound)]);
@@ -109,10 +110,10 @@ fn median_bucket(before: &Metrics, after: &Metrics) -> Option<f64> {
         .filter_map(|bound| Some((bound.parse().ok()?, bound.to_owned())))
         .collect();
     bounds.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let middle = bounds
+    let found = bounds
         .into_iter()
-        .find(|(_, bound)| 2.0 * in_bucket(bound) >= all)?;
-    (all > 0.0).then_some(middle.0)
+        .find(|(_, bound)| in_bucket(bound) >= share * all)?;
+    (all > 0.0).then_some(found.0)
 }
 
 /// A file of a few Services; the first has an endpoint more or less each time.

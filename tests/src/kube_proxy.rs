@@ -1,0 +1,94 @@
+//! The real kube-proxy on a node, as the yardstick of what users and their tools see. It is the control plane's binary.
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{
+    control_plane::control_plane_binary, harness::eventually, lab::Node, process::Process,
+};
+
+/// How it programs the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyMode {
+    /// nftables
+    Nftables,
+    /// iptables
+    Iptables,
+}
+
+impl ProxyMode {
+    /// As its flag has it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nftables => "nftables",
+            Self::Iptables => "iptables",
+        }
+    }
+}
+
+/// A kube-proxy on a node. Dropping it kills it; its rules go with the node.
+#[derive(Debug)]
+pub struct KubeProxy {
+    process: Process,
+    node: Node,
+}
+
+impl KubeProxy {
+    /// Starts one and waits until it has programmed what there is. The node must run no agent: both want the same ports.
+    pub fn start(node: &Node, mode: ProxyMode) -> Result<Self> {
+        let binary = control_plane_binary()?;
+        let kubeconfig = node.kubeconfig().context("there is no API server")?;
+        let kubeconfig = kubeconfig.display().to_string();
+        let arguments = [
+            "kube-proxy",
+            "--kubeconfig",
+            &kubeconfig,
+            "--hostname-override",
+            node.name(),
+            "--proxy-mode",
+            mode.name(),
+            // Whose traffic is local does not matter to what it serves over HTTP.
+            "--cluster-cidr",
+            "10.244.0.0/16",
+            // Limits of the whole host are none of a node's business here.
+            "--conntrack-max-per-core",
+            "0",
+            "--conntrack-tcp-timeout-established",
+            "0",
+            "--conntrack-tcp-timeout-close-wait",
+            "0",
+        ];
+        let title = format!("kube-proxy-{}", node.name());
+        let mut proxy = Self {
+            process: node.host().spawn(&title, &binary, arguments)?,
+            node: node.clone(),
+        };
+        proxy.wait_synced()?;
+        Ok(proxy)
+    }
+
+    /// Whether it still runs.
+    pub fn runs(&mut self) -> Result<bool> {
+        self.process.runs()
+    }
+
+    fn wait_synced(&mut self) -> Result<()> {
+        let synced = eventually("kube-proxy has programmed what there is", || {
+            if !self.process.runs()? {
+                return Ok(false);
+            }
+            let metrics = self.node.get(10249, "/metrics")?.body;
+            let name = "kubeproxy_sync_proxy_rules_last_timestamp_seconds{";
+            let mut last = metrics.lines().filter(|line| line.starts_with(name));
+            ensure!(
+                last.any(|line| !line.ends_with(" 0")),
+                "it has programmed nothing"
+            );
+            Ok(true)
+        })?;
+        if !synced {
+            bail!("kube-proxy ended:\n{}", self.process.said());
+        }
+        Ok(())
+    }
+}

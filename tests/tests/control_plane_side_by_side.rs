@@ -1,0 +1,285 @@
+//! The real kube-proxy on one node, the agent on another, one API server: what load balancers, probes, dashboards and
+//! alerts read from the one they find at the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result, bail, ensure};
+use mesh_lab::{
+    AgentOptions, Endpoint, Families, KubeProxy, Lab, Needs, Node, ProxyMode, Response, Scene,
+    Slice, eventually, test,
+};
+use serde_json::{Value, json};
+
+const HEALTH: u16 = 10256;
+const METRICS: u16 = 10249;
+
+/// Families of kube-proxy that the agent leaves out, and why.
+const LEFT_OUT: [(&str, &str); 4] = [
+    (
+        "kubeproxy_sync_proxy_rules_iptables_",
+        "there is no iptables here",
+    ),
+    ("kubeproxy_iptables_", "there is no iptables here"),
+    (
+        "kubeproxy_sync_proxy_rules_nftables_",
+        "there is no nftables here",
+    ),
+    (
+        "kubeproxy_conntrack_reconciler_",
+        "translation happens at the socket: there is no conntrack entry to take away",
+    ),
+];
+
+/// What dashboards and alerts made for kube-proxy ask for.
+const ASKED_FOR: [&str; 13] = [
+    "kubeproxy_sync_proxy_rules_duration_seconds",
+    "kubeproxy_sync_full_proxy_rules_duration_seconds",
+    "kubeproxy_sync_partial_proxy_rules_duration_seconds",
+    "kubeproxy_network_programming_duration_seconds",
+    "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
+    "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds",
+    "kubeproxy_sync_proxy_rules_endpoint_changes_pending",
+    "kubeproxy_sync_proxy_rules_endpoint_changes_total",
+    "kubeproxy_sync_proxy_rules_service_changes_pending",
+    "kubeproxy_sync_proxy_rules_service_changes_total",
+    "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
+    "kubeproxy_proxy_healthz_total",
+    "kubeproxy_proxy_livez_total",
+];
+
+/// Two nodes that are served alike.
+struct World {
+    scene: Scene,
+    other: Node,
+    proxy: KubeProxy,
+}
+
+fn world(lab: &mut Lab, mode: ProxyMode) -> Result<World> {
+    lab.use_control_plane()?;
+    let scene = Scene::with(lab, Families::Dual, 2, &AgentOptions::default())?;
+    let other = lab.node("other", Families::Dual)?;
+    let proxy = KubeProxy::start(&other, mode)?;
+    scene.settle(scene.any()?)?;
+    let world = World {
+        scene,
+        other,
+        proxy,
+    };
+    for node in [&world.scene.one, &world.other] {
+        for path in ["/healthz", "/livez"] {
+            node.get(HEALTH, path)?;
+        }
+    }
+    Ok(world)
+}
+
+/// A change that says when it began, as the controllers' do. kube-proxy shows some families only after one.
+fn change(lab: &mut Lab, world: &World) -> Result<()> {
+    let client = lab.control_plane().context("it was started")?.client()?;
+    let address = world.scene.web.addresses_of("web-0")?;
+    let endpoints = [Endpoint::ready(address[0])];
+    let mut slice = Slice::new("web-more", "web", &mesh_lab::web_ports(), &endpoints).json();
+    let now = k8s_openapi::jiff::Timestamp::now().to_string();
+    slice["metadata"]["annotations"] =
+        json!({"endpoints.kubernetes.io/last-change-trigger-time": now});
+    client.apply(&slice)?;
+    eventually("kube-proxy shows all that dashboards ask for", || {
+        let real = families(&world.other.get(METRICS, "/metrics")?.body)?;
+        for name in ASKED_FOR {
+            ensure!(real.contains_key(name), "no {name}");
+        }
+        Ok(())
+    })
+}
+
+/// A family of metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Family {
+    kind: String,
+    /// The label names that any of its series has.
+    labels: BTreeSet<String>,
+    /// The bounds of a histogram's buckets.
+    bounds: BTreeSet<String>,
+}
+
+/// The families whose names begin with `kubeproxy_`.
+fn families(text: &str) -> Result<BTreeMap<String, Family>> {
+    let mut found: BTreeMap<String, Family> = BTreeMap::new();
+    let mut current = String::new();
+    for line in text.lines() {
+        if let Some(typed) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = typed.split_once(' ').context("a name and a type")?;
+            current = name.to_owned();
+            if name.starts_with("kubeproxy_") {
+                found.entry(current.clone()).or_default().kind = kind.to_owned();
+            }
+        } else if let Some(family) = found.get_mut(&current)
+            && !line.starts_with('#')
+        {
+            family.add(line)?;
+        }
+    }
+    Ok(found)
+}
+
+impl Family {
+    fn add(&mut self, series: &str) -> Result<()> {
+        let Some((_, labels)) = series.split_once('{') else {
+            return Ok(());
+        };
+        let (labels, _) = labels.rsplit_once('}').context("labels end")?;
+        for label in labels.split_terminator("\",") {
+            let (name, value) = label.split_once("=\"").context("a label has a value")?;
+            if name == "le" {
+                let value = value.trim_end_matches('"');
+                let bound: f64 = value.replace("+Inf", "inf").parse()?;
+                self.bounds.insert(format!("{bound}"));
+            } else {
+                self.labels.insert(name.to_owned());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_left_out(name: &str) -> bool {
+    LEFT_OUT.iter().any(|(prefix, _)| name.starts_with(prefix))
+}
+
+fn compare_metrics(world: &World) -> Result<()> {
+    let real = families(&world.other.get(METRICS, "/metrics")?.body)?;
+    let ours = families(&world.scene.one.get(METRICS, "/metrics")?.body)?;
+    let mut wrong = Vec::new();
+    for (name, family) in real.iter().filter(|(name, _)| !is_left_out(name)) {
+        match ours.get(name) {
+            None => wrong.push(format!("{name} ({}) is missing", family.kind)),
+            Some(own) if own != family => wrong.push(format!("{name}: {own:?}, not {family:?}")),
+            Some(_) => {}
+        }
+    }
+    for name in ours.keys().filter(|name| !real.contains_key(*name)) {
+        wrong.push(format!("kube-proxy has no {name}"));
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    println!("{} families compared", real.len());
+    Ok(())
+}
+
+/// Status, headers that clients look at, and the shape of the body.
+#[derive(Debug, PartialEq, Eq)]
+struct Shape {
+    status: u16,
+    kind: Option<String>,
+    no_sniffing: Option<String>,
+    body: Vec<String>,
+}
+
+impl Shape {
+    fn of(response: &Response) -> Self {
+        let header = |name: &str| response.header(name).map(str::to_owned);
+        Self {
+            status: response.status,
+            kind: header("content-type"),
+            no_sniffing: header("x-content-type-options"),
+            body: shape(&response.body),
+        }
+    }
+}
+
+/// The paths of an object's fields in order, with what they hold unless that is a date; any other body as it is.
+fn shape(body: &str) -> Vec<String> {
+    match serde_json::from_str::<Value>(body) {
+        Ok(document) if document.is_object() => {
+            let mut fields = Vec::new();
+            paths("", &document, &mut fields);
+            fields
+        }
+        _ => vec![body.to_owned()],
+    }
+}
+
+fn paths(path: &str, value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                paths(&format!("{path}.{key}"), value, found);
+            }
+        }
+        Value::String(_) => found.push(path.to_owned()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => {
+            found.push(format!("{path}={value}"));
+        }
+    }
+}
+
+fn compare_answers(world: &World, mode: ProxyMode) -> Result<()> {
+    let paths = [
+        (HEALTH, "/healthz"),
+        (HEALTH, "/livez"),
+        (METRICS, "/healthz"),
+        (METRICS, "/proxyMode"),
+    ];
+    for (port, path) in paths {
+        let real = Shape::of(&world.other.get(port, path)?);
+        let mut ours = Shape::of(&world.scene.one.get(port, path)?);
+        if path == "/proxyMode" {
+            ensure!(ours.body == ["ebpf"], "{ours:?}");
+            ours.body = vec![mode.name().to_owned()];
+        }
+        ensure!(ours == real, "{port}{path}: {ours:?}, not {real:?}");
+    }
+    for port in [HEALTH, METRICS] {
+        let (real, ours) = (
+            world.other.get(port, "/nonsense")?.status,
+            world.scene.one.get(port, "/nonsense")?.status,
+        );
+        ensure!(ours == real, "{port}/nonsense: {ours}, not {real}");
+    }
+    Ok(())
+}
+
+/// A node that a cluster autoscaler is about to remove is not eligible for load balancers any more, and lives.
+fn compare_taint(lab: &mut Lab, world: &World) -> Result<()> {
+    let client = lab.control_plane().context("it was started")?.client()?;
+    let taint = json!([{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]);
+    for node in [&world.scene.one, &world.other] {
+        let mut manifest = mesh_lab::node(node);
+        manifest["spec"]["taints"] = taint.clone();
+        client.apply(&manifest)?;
+    }
+    for (path, expected) in [("/healthz", 503), ("/livez", 200)] {
+        eventually("both have seen the taint", || {
+            let real = Shape::of(&world.other.get(HEALTH, path)?);
+            let ours = Shape::of(&world.scene.one.get(HEALTH, path)?);
+            ensure!(real.status == expected, "kube-proxy: {path}: {real:?}");
+            ensure!(ours == real, "{path}: {ours:?}, not {real:?}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+fn side_by_side(title: &str, mode: ProxyMode) -> Result<()> {
+    test(title, Needs::ControlPlane, |lab| {
+        let mut world = world(lab, mode)?;
+        compare_answers(&world, mode)?;
+        change(lab, &world)?;
+        compare_metrics(&world)?;
+        compare_taint(lab, &world)?;
+        compare_metrics(&world)?;
+        if !world.proxy.runs()? {
+            bail!("kube-proxy ended meanwhile");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn beside_kube_proxy_in_nftables_mode() -> Result<()> {
+    side_by_side("nftables", ProxyMode::Nftables)
+}
+
+#[test]
+fn beside_kube_proxy_in_iptables_mode() -> Result<()> {
+    side_by_side("iptables", ProxyMode::Iptables)
+}
