@@ -96,7 +96,9 @@ pub(super) fn measure(agent: &Path, plan: &Plan<'_>, document: &mut Document) ->
             document.save(directory)?;
         }
     }
-    bench.world.close()
+    let Bench { world, watch, .. } = bench;
+    drop(watch);
+    world.close()
 }
 
 impl Bench<'_> {
