@@ -48,7 +48,7 @@ pub(super) struct Plan<'a> {
     pub(super) rounds: u32,
     pub(super) count: u64,
     pub(super) options: &'a Options,
-    /// Where the document goes after each number of Services, so that a run that is cut short leaves what it has.
+    /// Where the document goes after each session, so that a run that is cut short leaves what it has.
     pub(super) save: Option<&'a Path>,
 }
 
@@ -59,6 +59,8 @@ struct Bench<'a> {
     programs: Programs,
     witnesses: Witnesses,
     watch: Watch,
+    /// The document before anything was measured.
+    empty: Document,
     all: Vec<Results>,
     notes: Vec<String>,
 }
@@ -79,24 +81,22 @@ pub(super) fn measure(agent: &Path, plan: &Plan<'_>, document: &mut Document) ->
         world,
         programs,
         watch,
+        empty: document.clone(),
         all: Vec::new(),
         notes: Vec::new(),
     };
     let mut services = plan.services.to_vec();
     services.sort_unstable();
-    let empty = document.clone();
     for number in services {
         if let Err(error) = bench.services(number) {
             eprintln!("{}", bench.world.logs());
             return Err(error);
         }
-        *document = empty.clone();
-        bench.write(document)?;
-        if let Some(directory) = plan.save {
-            document.save(directory)?;
-        }
     }
-    bench.world.close()
+    bench.write(document)?;
+    let Bench { world, watch, .. } = bench;
+    drop(watch);
+    world.close()
 }
 
 impl Bench<'_> {
@@ -129,7 +129,17 @@ impl Bench<'_> {
             self.nothing()?;
             for seat in order {
                 self.session(seat, first + seat, round + 1 == self.plan.rounds)?;
+                self.save()?;
             }
+        }
+        Ok(())
+    }
+
+    fn save(&self) -> Result<()> {
+        if let Some(directory) = self.plan.save {
+            let mut document = self.empty.clone();
+            self.write(&mut document)?;
+            document.save(directory)?;
         }
         Ok(())
     }
