@@ -1,5 +1,6 @@
 //! `bench`: what a connection costs with nothing in the way, with our hooks attached, and through a Service of ours, in
-//! the same namespaces with the same client, in turn; what a start costs; and all that beside the real kube-proxy. Prints what was measured; a dated file keeps it.
+//! the same namespaces with the same client, in turn; what a start costs; and all that beside the real kube-proxy. Prints
+//! what was measured; a dated file keeps it.
 
 mod connect;
 mod exchange;
@@ -61,7 +62,6 @@ impl Name {
 
 /// The verb.
 pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
-    setup::ensure(setup::Need::Lab)?;
     ensure!(
         run::is_root(),
         "the bench makes network namespaces: run it as root"
@@ -69,6 +69,11 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
     let names = arguments
         .name
         .map_or_else(|| Name::value_variants().to_vec(), |name| vec![name]);
+    setup::ensure(if names.contains(&Name::KubeProxy) {
+        setup::Need::Test
+    } else {
+        setup::Need::Lab
+    })?;
     if names.contains(&Name::KubeProxy) {
         rival::find_control_plane()?;
     }

@@ -19,7 +19,7 @@ pub(super) struct Piece {
 }
 
 /// All of them. The Rust side, which may come from rustup as well, is in `rust`.
-pub(super) const PIECES: [Piece; 7] = [
+pub(super) const PIECES: [Piece; 8] = [
     Piece {
         name: "a C compiler, which links Rust programs",
         need: Need::Build,
@@ -54,6 +54,13 @@ pub(super) const PIECES: [Piece; 7] = [
         present: || find("busybox").is_some(),
         packages: &["busybox-static"],
         elsewhere: "busybox",
+    },
+    Piece {
+        name: "iptables and nft, which the real kube-proxy calls",
+        need: Need::Test,
+        present: || find("iptables-legacy").is_some() && find("nft").is_some(),
+        packages: &["iptables", "nftables"],
+        elsewhere: "iptables (the legacy variant too) and nftables",
     },
     Piece {
         name: "runc, which the nodes of a test cluster run Pods with",
