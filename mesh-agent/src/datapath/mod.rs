@@ -17,6 +17,7 @@ mod load;
 mod maps;
 mod object;
 mod open;
+mod packet;
 mod pins;
 pub mod probe;
 mod shape;
@@ -118,6 +119,7 @@ pub struct Datapath {
     pins: Pins,
     cgroup: Cgroup,
     programs: BTreeMap<&'static str, OwnedFd>,
+    packet: packet::PacketPrograms,
     /// To be written by the engine.
     pub maps: Maps,
     /// Maps that are pinned under their names.

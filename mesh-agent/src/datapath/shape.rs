@@ -12,7 +12,7 @@ pub struct Sizes {
     pub services: u32,
     /// `backends`; `slots` has four times as many.
     pub backends: u32,
-    /// `sockets`
+    /// `sockets`; `flows` has twice as many.
     pub sockets: u32,
     /// `affinity`
     pub affinity: u32,
@@ -73,6 +73,8 @@ impl Sizes {
             "backends" => self.backends,
             "slots" => self.backends.saturating_mul(4),
             "sockets" => self.sockets,
+            // A flow has two entries, and those that need a source four.
+            "flows" => self.sockets.saturating_mul(2),
             "affinity" => self.affinity,
             _ => spec.default_entries,
         };
@@ -119,6 +121,7 @@ pub(super) fn wanted(spec: &MapSpec, entries: u32) -> MapInfo {
         MapShape::LruHash => (9, 0),
         MapShape::MappedArray => (2, 1 << 10),
         MapShape::PerCpuArray => (6, 0),
+        MapShape::LpmTrie => (11, 1),
     };
     let size = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
     MapInfo {
