@@ -187,6 +187,8 @@ pub trait Tables {
     /// # Errors
     /// `flows` has no room.
     fn confirm_flow(&self, key: &FlowKey) -> Result<(), Full>;
+    /// Moves an entry from `flows` back to `opening`; nothing if it is not in `flows`.
+    fn unconfirm_flow(&self, key: &FlowKey);
     /// Removes an entry.
     fn remove_flow(&self, key: &FlowKey);
     /// The ports of a fragmented packet.

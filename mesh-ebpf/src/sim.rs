@@ -244,6 +244,12 @@ impl Tables for Sim {
         Ok(())
     }
 
+    fn unconfirm_flow(&self, key: &FlowKey) {
+        if let Some(value) = self.flows.borrow_mut().remove(key) {
+            self.opening.borrow_mut().insert(*key, value);
+        }
+    }
+
     fn remove_flow(&self, key: &FlowKey) {
         self.flows.borrow_mut().remove(key);
         self.opening.borrow_mut().remove(key);

@@ -8,6 +8,7 @@ pub mod codes;
 mod commit;
 mod dump;
 mod error;
+mod flows;
 mod hooks;
 mod inherit;
 #[cfg(feature = "kernel-log")]
@@ -35,6 +36,7 @@ use mesh_common::MAPS;
 pub use cleanup::cleanup;
 pub use dump::Reader;
 pub use error::DatapathError;
+pub use flows::Collected;
 pub use hooks::{HOOKS, Hook};
 pub use maps::{Maps, Operation, Operations};
 pub use shape::Sizes;

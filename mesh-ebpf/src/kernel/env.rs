@@ -196,6 +196,11 @@ impl Tables for KernelEnv {
     }
 
     #[inline(always)]
+    fn unconfirm_flow(&self, key: &FlowKey) {
+        flow::unconfirm(key);
+    }
+
+    #[inline(always)]
     fn remove_flow(&self, key: &FlowKey) {
         flow::remove(key);
     }

@@ -91,6 +91,16 @@ pub(super) fn confirm(key: &FlowKey) -> Result<(), Full> {
 }
 
 #[inline(always)]
+pub(super) fn unconfirm(key: &FlowKey) {
+    if let Some(value) = FLOWS.get_ptr_mut(key) {
+        // SAFETY: as in `confirm`.
+        let value = unsafe { *value };
+        OPENING.insert(key, value, NOEXIST).ok();
+        FLOWS.remove(key).ok();
+    }
+}
+
+#[inline(always)]
 pub(super) fn remove(key: &FlowKey) {
     // That there is nothing is the common case.
     FLOWS.remove(key).ok();

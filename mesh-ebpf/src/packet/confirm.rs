@@ -39,6 +39,9 @@ pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
             }
             return state.refuse(Reason::FlowsFull);
         }
+        // An entry whose flow is pushed out of `opening` would stay in `flows` for a day.
+        env.unconfirm_flow(&leaving.reversed());
+        env.unconfirm_flow(&leaving);
     }
     PacketStep::Next(PacketStage::Rewrite)
 }
