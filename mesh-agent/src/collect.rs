@@ -26,12 +26,16 @@ pub fn over(table: &dyn FlowTable, key: &FlowKey, value: &FlowValue, now: u32) -
     }
 }
 
-/// Whether the other side could not make the flow last, whatever it has sent.
+/// Whether the flow may be over by what this side has sent and how long it has been silent. What the other side has
+/// sent may end it sooner: then it is that side's entry that says so.
 fn is_old(key: &FlowKey, value: &FlowValue, now: u32) -> bool {
     let silent = now.saturating_sub(value.stamp());
+    let seen = value.seen();
+    // Where one side has closed, the other may have too.
+    let other = if seen.has(Seen::FIN) { seen } else { Seen::ANY };
     let least = match value.entry() {
-        Some(Entry::Request) => timeout(key.protocol(), value.seen(), Seen::ANY),
-        Some(Entry::Reply) => timeout(key.protocol(), Seen::ANY, value.seen()),
+        Some(Entry::Request) => timeout(key.protocol(), seen, other),
+        Some(Entry::Reply) => timeout(key.protocol(), other, seen),
         // Their stamps are not kept up: they go with their flow, and are looked at for lost ones alone.
         Some(Entry::Leaving | Entry::Returning) => 600,
         None => 0,
@@ -214,6 +218,8 @@ mod tests {
         let (table, request, _) = flow(Protocol::Tcp);
         table.0.borrow_mut().remove(&request);
         assert_eq!(table.collect(1600), 3);
+        // First the reply, then what goes with it.
+        table.collect(1000 + 86_401);
         assert_eq!(table.collect(1000 + 86_401), 0);
     }
 }
