@@ -15,6 +15,7 @@ mod plain;
 mod reason;
 mod service;
 mod socket;
+mod source_range;
 
 pub use address::{Address, Port};
 pub use affinity::{AffinityKey, AffinityValue};
@@ -29,5 +30,6 @@ pub use service::{
     FrontendKey, FrontendValue, Protocol, SCOPE_ANY, ServiceId, ServiceWord, SetId, SetWord,
 };
 pub use socket::{SocketEntry, SocketKey, SocketValue};
+pub use source_range::SourceRangeKey;
 #[cfg(feature = "layout-next")]
 pub use {backend::BackendV1, socket::SocketValueV1};

@@ -5,7 +5,7 @@
 
 use crate::{
     AffinityKey, AffinityValue, Backend, COUNTERS, FrontendKey, FrontendValue, PEERS, Peer,
-    SocketKey, SocketValue,
+    SocketKey, SocketValue, SourceRangeKey,
     plain::{Layout, Plain},
 };
 
@@ -33,6 +33,8 @@ pub enum MapShape {
     MappedArray,
     /// BPF_MAP_TYPE_PERCPU_ARRAY.
     PerCpuArray,
+    /// BPF_MAP_TYPE_LPM_TRIE, which has to be made with BPF_F_NO_PREALLOC.
+    LpmTrie,
 }
 
 /// One map.
@@ -58,7 +60,7 @@ pub struct MapSpec {
 const NEXT: u32 = if cfg!(feature = "layout-next") { 2 } else { 1 };
 
 /// Every map, in the order in which the way of a connection meets them.
-pub const MAPS: [MapSpec; 10] = [
+pub const MAPS: [MapSpec; 11] = [
     MapSpec {
         name: "frontends",
         version: 1,
@@ -67,6 +69,15 @@ pub const MAPS: [MapSpec; 10] = [
         key: FrontendKey::LAYOUT,
         value: FrontendValue::LAYOUT,
         default_entries: 65_536,
+    },
+    MapSpec {
+        name: "source_ranges",
+        version: 1,
+        kind: MapKind::Derived,
+        shape: MapShape::LpmTrie,
+        key: SourceRangeKey::LAYOUT,
+        value: u32::LAYOUT,
+        default_entries: 16_384,
     },
     MapSpec {
         name: "services",

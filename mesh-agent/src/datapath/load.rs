@@ -120,8 +120,11 @@ fn open_maps(
 }
 
 fn data(map: Map) -> Option<MapData> {
-    let (Map::HashMap(data) | Map::LruHashMap(data) | Map::Array(data) | Map::PerCpuArray(data)) =
-        map
+    let (Map::HashMap(data)
+    | Map::LruHashMap(data)
+    | Map::Array(data)
+    | Map::PerCpuArray(data)
+    | Map::LpmTrie(data)) = map
     else {
         return None;
     };

@@ -3,7 +3,7 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
 };
 use mesh_common::{
     AffinityKey, AffinityValue, Backend, COUNTERS, FrontendKey, FrontendValue, PEERS, Peer,
@@ -23,6 +23,10 @@ const SMALL: u32 = 1024;
 #[map(name = "frontends")]
 pub(crate) static FRONTENDS: HashMap<FrontendKey, FrontendValue> =
     HashMap::with_max_entries(SMALL, 0);
+/// The key behind its prefix: service id and address, as `SourceRangeKey` has them.
+#[map(name = "source_ranges")]
+pub(crate) static SOURCE_RANGES: LpmTrie<[u32; 5], u32> =
+    LpmTrie::with_max_entries(SMALL, NO_PREALLOC);
 #[map(name = "services")]
 pub(crate) static SERVICES: Array<u64> = Array::with_max_entries(SMALL, MMAPABLE);
 #[map(name = "sets")]
