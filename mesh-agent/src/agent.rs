@@ -2,6 +2,7 @@
 //! and maps, turns their changes into writes; the collector takes flows that are over out of their table; the main thread serves health, metrics and the commands and waits for the
 //! signal to stop. Stopping leaves the datapath in force.
 
+mod addresses;
 mod collector;
 mod explain;
 mod housekeeping;
@@ -25,6 +26,7 @@ use crate::{
     },
     config::{RunConfig, SourceConfig},
     datapath::{Datapath, DatapathError, Options, Sizes},
+    model::Change,
     source::{
         Batch, Source, Stop, decode,
         dir::{DirSource, SourceError},
@@ -185,7 +187,15 @@ fn start(source: Source, stop: Stop, programmer: Programmer) -> Result<Threads, 
         .spawn(move || programmer.run(&receiver))
         .map_err(no_thread)?;
     let reader = std::thread::Builder::new().name("source".to_owned());
+    let first = Batch {
+        changes: vec![Change::NodeAddresses(addresses::own())],
+        problems: None,
+        received: Instant::now(),
+    };
     let reader = reader.spawn(move || {
+        if sender.send(first).is_err() {
+            return;
+        }
         source.run(|batch| match sender.send(batch) {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),

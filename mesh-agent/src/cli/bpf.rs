@@ -12,7 +12,7 @@ use super::{
 use crate::telemetry::{
     dump::{
         AffinityRow, BackendRow, CounterRow, FlowRow, FrontendRow, Live, ServiceRow, SetRow,
-        SlotRow, SocketRow,
+        SlotRow, SocketRow, SourceRangeRow,
     },
     view::{Document, Items},
 };
@@ -36,6 +36,7 @@ pub(super) fn show(
 ) -> io::Result<()> {
     match map {
         MapName::Frontends => rows(live.frontends(), output, terminal),
+        MapName::SourceRanges => rows(live.source_ranges(), output, terminal),
         MapName::Services => rows(live.services(), output, terminal),
         MapName::Sets => rows(live.sets(), output, terminal),
         MapName::Slots => rows(live.slots(), output, terminal),
@@ -71,7 +72,7 @@ impl Row for FrontendRow {
         "SERVICE",
         "SET",
         "LOCAL-SET",
-        "REFUSE",
+        "FOR",
     ];
 
     fn cells(&self) -> Vec<String> {
@@ -88,8 +89,26 @@ impl Row for FrontendRow {
             text((!self.refuse).then_some(self.service)),
             or_dash(self.cluster_set),
             or_dash(self.local_set),
-            if self.refuse { "yes" } else { "no" }.to_owned(),
+            whom(self).to_owned(),
         ]
+    }
+}
+
+const fn whom(row: &FrontendRow) -> &'static str {
+    match (row.refuse, row.external, row.source_ranges) {
+        (true, _, _) => "nobody",
+        (false, _, true) => "source ranges",
+        (false, true, false) => "all",
+        (false, false, false) => "cluster",
+    }
+}
+
+impl Row for SourceRangeRow {
+    const KIND: &'static str = "SourceRangeList";
+    const HEADINGS: &'static [&'static str] = &["SERVICE", "RANGE"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![self.service.to_string(), self.range.clone()]
     }
 }
 

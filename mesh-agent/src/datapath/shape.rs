@@ -16,6 +16,8 @@ pub struct Sizes {
     pub sockets: u32,
     /// `affinity`
     pub affinity: u32,
+    /// `source_ranges`
+    pub ranges: u32,
 }
 
 impl From<&Capacities> for Sizes {
@@ -25,12 +27,14 @@ impl From<&Capacities> for Sizes {
             backends,
             flows,
             affinity,
+            source_ranges: ranges,
         } = *flags;
         Self {
             services,
             backends,
             sockets: flows,
             affinity,
+            ranges,
         }
     }
 }
@@ -42,6 +46,7 @@ impl Default for Sizes {
             backends: 262_144,
             sockets: 262_144,
             affinity: 65_536,
+            ranges: 16_384,
         }
     }
 }
@@ -61,6 +66,7 @@ impl Sizes {
             sets: entries("sets"),
             slots: entries("slots"),
             backends: entries("backends"),
+            ranges: entries("source_ranges"),
         }
     }
 
@@ -76,12 +82,17 @@ impl Sizes {
             // A flow has two entries, and those that need a source four.
             "flows" => self.sockets.saturating_mul(2),
             "affinity" => self.affinity,
+            "source_ranges" => self.ranges,
             _ => spec.default_entries,
         };
         // Index 0 of the arrays is none, so one entry would be no entry.
         wanted.max(spec.default_entries.min(2))
     }
 }
+
+/// The table that the program by which those in force are known need not use. Its pin is not older than theirs: it is
+/// replaced before them.
+pub(super) const RANGES: &str = "source_ranges";
 
 /// What a pin is, measured against what is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

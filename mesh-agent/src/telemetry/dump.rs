@@ -8,7 +8,7 @@ use std::{
 
 use mesh_common::{
     Address, AffinityKey, AffinityValue, BackendState, Counter, Entry, FlowKey, FlowValue,
-    FrontendKey, Peer, Port, Protocol, Seen, SetWord, SocketKey, SocketValue,
+    FrontendKey, Peer, Port, Protocol, Seen, SetWord, SocketKey, SocketValue, SourceRangeKey,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,20 @@ pub struct FrontendRow {
     pub local_set: u32,
     /// Every call is refused.
     pub refuse: bool,
+    /// Clients outside the cluster are served, too.
+    pub external: bool,
+    /// Of them only those in `source_ranges`.
+    pub source_ranges: bool,
+}
+
+/// A range of clients that a service port's load balancer addresses are open to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceRangeRow {
+    /// Index in `services`.
+    pub service: u32,
+    /// ADDRESS/BITS
+    pub range: String,
 }
 
 /// A service port's word.
@@ -207,6 +221,19 @@ impl Live {
             cluster_set: value.cluster(),
             local_set: value.local(),
             refuse: value.is_refuse(),
+            external: value.is_external(),
+            source_ranges: value.has_source_ranges(),
+        };
+        sorted.into_iter().map(row).collect()
+    }
+
+    /// `source_ranges`, by service port.
+    #[must_use]
+    pub fn source_ranges(&self) -> Vec<SourceRangeRow> {
+        let sorted: BTreeSet<SourceRangeKey> = self.tables.ranges.iter().copied().collect();
+        let row = |key: SourceRangeKey| SourceRangeRow {
+            service: key.service(),
+            range: range(key),
         };
         sorted.into_iter().map(row).collect()
     }
@@ -346,6 +373,14 @@ impl Live {
             })
             .collect()
     }
+}
+
+/// A range as people write it.
+#[must_use]
+pub fn range(key: SourceRangeKey) -> String {
+    let before = if key.address().is_v4() { 96 } else { 0 };
+    let bits = key.address_bits().saturating_sub(before);
+    format!("{}/{bits}", key.address())
 }
 
 /// A dump ends after the last value that is not all zeros.
