@@ -10,6 +10,7 @@ pub mod datapath;
 pub mod desired;
 pub mod engine;
 pub mod host;
+pub mod interfaces;
 pub mod model;
 pub mod plan;
 #[cfg(not(feature = "layout-next"))]
