@@ -12,6 +12,7 @@ pub mod engine;
 pub mod host;
 pub mod interfaces;
 pub mod model;
+mod netlink;
 pub mod plan;
 #[cfg(not(feature = "layout-next"))]
 mod schema;

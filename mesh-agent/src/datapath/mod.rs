@@ -37,6 +37,7 @@ pub use error::DatapathError;
 pub use hooks::{HOOKS, Hook};
 pub use maps::{Maps, Operation, Operations};
 pub use shape::Sizes;
+pub(crate) use sys::{netns_cookie, set_socket_option};
 
 use crate::{
     apply::{MapWriter, WriteError},

@@ -125,6 +125,7 @@ impl Follower {
     ) -> (Interfaces, Vec<Difference>) {
         let before = std::mem::take(&mut self.before);
         self.number(&before, &mut now, deleted);
+        let contested = settle(&mut now);
         let stays = |index: u32| {
             let was = before.pods.get(&index).map(|pod| pod.first_seen);
             was == now.pods.get(&index).map(|pod| pod.first_seen)
@@ -136,7 +137,6 @@ impl Follower {
         came(&before.pods, &now.pods, stays, &mut differences);
         came(&before.devices, &now.devices, same_device, &mut differences);
         unserved(&before, &now, &mut differences);
-        let contested = settle(&mut now);
         for (address, winner, loser) in contested.difference(&self.contested) {
             differences.push(Difference::Contested {
                 address: *address,
