@@ -3,8 +3,11 @@
 
 mod classify;
 mod follow;
+mod look;
 mod snapshot;
+mod watch;
 
 pub use classify::{Device, Interfaces, Options, PodLink, Unserved, classify};
 pub use follow::{Difference, Follower, Place};
 pub use snapshot::{Addresses, Carried, Link, Snapshot};
+pub use watch::{Stop, Update, Watch, WatchError, look_once};
