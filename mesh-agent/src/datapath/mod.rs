@@ -21,6 +21,7 @@ mod pins;
 pub mod probe;
 mod shape;
 mod sys;
+pub mod tc;
 pub mod view;
 
 use std::{

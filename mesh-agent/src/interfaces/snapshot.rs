@@ -4,9 +4,9 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 /// ARPHRD_ETHER: packets begin with an Ethernet header.
-pub const ETHERNET: u16 = 1;
+pub(super) const ETHERNET: u16 = 1;
 /// ARPHRD_LOOPBACK.
-pub const LOOPBACK: u16 = 772;
+pub(super) const LOOPBACK: u16 = 772;
 
 /// RT_SCOPE_LINK: addresses of this scope and narrower ones mean nothing beyond the link.
 const SCOPE_LINK: u8 = 253;
@@ -63,7 +63,7 @@ impl Carried {
 }
 
 /// The addresses of a link that others beyond it can know, in the order in which the kernel lists them: primary first.
-pub fn global(addresses: &Addresses, index: u32) -> impl Iterator<Item = IpAddr> {
+pub(super) fn global(addresses: &Addresses, index: u32) -> impl Iterator<Item = IpAddr> {
     let carried = addresses.get(&index).map_or(&[][..], Vec::as_slice);
     carried
         .iter()

@@ -60,7 +60,8 @@ pub struct Update {
 pub fn look_once(options: &Options) -> Result<Interfaces, WatchError> {
     let mut socket = Socket::open().map_err(WatchError::of("open a netlink socket"))?;
     let snapshot = look(&mut socket).map_err(WatchError::of("ask for the interfaces"))?;
-    let (interfaces, _) = Follower::default().follow(classify(&snapshot, options), &BTreeSet::new());
+    let (interfaces, _) =
+        Follower::default().follow(classify(&snapshot, options), &BTreeSet::new());
     Ok(interfaces)
 }
 
@@ -114,7 +115,8 @@ impl Watch {
             );
         });
         let socket = Socket::open().map_err(WatchError::of("open a netlink socket"))?;
-        let (ours, theirs) = UnixStream::pair().map_err(WatchError::of("make a pair of sockets"))?;
+        let (ours, theirs) =
+            UnixStream::pair().map_err(WatchError::of("make a pair of sockets"))?;
         let watch = Self {
             options,
             socket,
@@ -193,7 +195,7 @@ impl Watch {
         }
     }
 
-    fn wait(&self, mut fds: Vec<PollFd<'_>>, pause: Duration) -> io::Result<Woken> {
+    fn wait<'a>(&'a self, mut fds: Vec<PollFd<'a>>, pause: Duration) -> io::Result<Woken> {
         let until = Instant::now() + pause;
         fds.push(PollFd::new(self.stop.as_fd(), PollFlags::POLLIN));
         loop {
@@ -234,4 +236,3 @@ impl Hints {
         }
     }
 }
-

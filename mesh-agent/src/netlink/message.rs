@@ -92,7 +92,9 @@ pub(crate) fn attributes(message: &[u8], body: usize) -> Attributes<'_> {
 impl<'a> Attributes<'a> {
     /// The value of an attribute.
     pub(crate) fn get(self, kind: u16) -> Option<&'a [u8]> {
-        self.into_iter().find(|(other, _)| *other == kind).map(|(_, value)| value)
+        self.into_iter()
+            .find(|(other, _)| *other == kind)
+            .map(|(_, value)| value)
     }
 
     /// The value of an attribute that is a number.
@@ -143,7 +145,9 @@ mod tests {
     fn what_is_written_is_read() {
         let request = Request::new(18, flag::DUMP, &[1, 2, 3, 4, 5])
             .with(3, b"eth0\0")
-            .with_nested(18, |inner| inner.with(1, b"veth").with(7, &9_u32.to_ne_bytes()));
+            .with_nested(18, |inner| {
+                inner.with(1, b"veth").with(7, &9_u32.to_ne_bytes())
+            });
         let bytes = request.finish(77);
         let all: Vec<_> = messages(&bytes).collect();
         assert_eq!(all.len(), 1);

@@ -4,8 +4,8 @@
 mod message;
 mod socket;
 
-pub(crate) use message::{Attributes, Request, attributes, read_u16, read_u32};
-pub(crate) use socket::{Hint, Subscription, Socket};
+pub(crate) use message::{Request, attributes, read_u16, read_u32};
+pub(crate) use socket::{Hint, Socket, Subscription};
 
 /// Kinds of messages, from uapi/linux/rtnetlink.h.
 pub(crate) mod kind {
