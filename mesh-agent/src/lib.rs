@@ -11,7 +11,9 @@ pub mod datapath;
 pub mod desired;
 pub mod engine;
 pub mod host;
+pub mod interfaces;
 pub mod model;
+mod netlink;
 pub mod plan;
 #[cfg(not(feature = "layout-next"))]
 mod schema;

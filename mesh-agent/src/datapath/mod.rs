@@ -23,6 +23,7 @@ mod pins;
 pub mod probe;
 mod shape;
 mod sys;
+pub mod tc;
 pub mod view;
 
 use std::{
@@ -40,6 +41,7 @@ pub use flows::Collected;
 pub use hooks::{HOOKS, Hook};
 pub use maps::{Maps, Operation, Operations};
 pub use shape::Sizes;
+pub(crate) use sys::{netns_cookie, set_socket_option};
 
 use crate::{
     apply::{MapWriter, WriteError},
