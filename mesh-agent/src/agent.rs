@@ -1,8 +1,7 @@
-//! Who owns what and which thread runs what. Four threads: the source reads files or watches; the engine, which owns store, mirror
+//! Who owns what and which thread runs what. Threads: the source reads files or watches; `interfaces` follows the node's; the engine, which owns store, mirror
 //! and maps, turns their changes into writes; the collector takes flows that are over out of their table; the main thread serves health, metrics and the commands and waits for the
 //! signal to stop. Stopping leaves the datapath in force.
 
-mod addresses;
 mod collector;
 mod explain;
 mod housekeeping;
@@ -17,6 +16,7 @@ use std::{
     time::Instant,
 };
 
+use mesh_ebpf::SnatPorts;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
@@ -25,8 +25,8 @@ use crate::{
         servers::{self, ServeError},
     },
     config::{RunConfig, SourceConfig},
-    datapath::{Datapath, DatapathError, Options, Sizes},
-    model::Change,
+    datapath::{self, Datapath, DatapathError, Sizes},
+    interfaces::{self, Options, Update, Watch, WatchError},
     source::{
         Batch, Source, Stop, decode,
         dir::{DirSource, SourceError},
@@ -60,6 +60,15 @@ pub enum AgentError {
     /// See the type.
     #[error(transparent)]
     Server(#[from] ServeError),
+    /// See the type.
+    #[error("MESH061 {0}")]
+    Interfaces(#[from] WatchError),
+    /// --device names what is not there.
+    #[error(
+        "MESH062 --device {0}: there is no such interface; give names that `ip link` shows, or leave the flag out for \
+         those that carry the node's addresses"
+    )]
+    NoDevice(String),
     /// The operating system gives no thread or no signals.
     #[error("MESH060 {what}: {source}; look at the limits on processes and open files")]
     System {
@@ -88,14 +97,22 @@ pub fn run(
             "another agent runs here: waiting for it to go, then taking over"
         );
     })?;
+    let interfaces = Options {
+        devices: config.devices.clone(),
+    };
+    let seen = interfaces::look_once(&interfaces)?;
+    if let Some(name) = seen.unknown_devices.into_iter().next() {
+        return Err(AgentError::NoDevice(name));
+    }
     let (source, stop, mut herald) = open(config)?;
     let sizes = Sizes::from(&config.capacities);
     let began = Instant::now();
     let bpffs = config.directories.bpffs.clone();
-    let options = Options {
+    let options = datapath::Options {
         bpffs,
         cgroup,
         sizes,
+        ports: ports(config),
     };
     let opened = Datapath::open(&options)?;
     for finding in &opened.findings {
@@ -117,7 +134,8 @@ pub fn run(
         .map(Collector::start)?
         .map_err(no_thread)?;
     let programmer = Programmer::new(Arc::clone(&shared), metrics, herald, config.housekeeping);
-    let threads = start(source, stop, programmer)?;
+    let watch = Watch::open(interfaces)?;
+    let threads = start(source, stop, watch, programmer)?;
     let stopped = until_signal();
     threads.stop();
     collector.stop();
@@ -166,10 +184,30 @@ fn open(config: &RunConfig) -> Result<(Source, Stop, Herald), AgentError> {
     Ok((Source::Kube(Box::new(source)), Stop::Kube(stop), herald))
 }
 
-/// The source's and the engine's threads.
+/// What stands for clients: every port of --snat-ports that is no node port.
+fn ports(config: &RunConfig) -> SnatPorts {
+    SnatPorts {
+        first: config.snat_ports.first,
+        last: config.snat_ports.last,
+        hole_first: config.node_ports.first,
+        hole_last: config.node_ports.last,
+    }
+}
+
+/// What the engine's thread is given.
+enum Work {
+    /// Objects changed.
+    Objects(Batch),
+    /// Interfaces came, went or changed their addresses.
+    Interfaces(Update),
+}
+
+/// The threads that give the engine work, and the engine's.
 struct Threads {
     stop: Stop,
+    stop_watch: interfaces::Stop,
     source: std::thread::JoinHandle<()>,
+    watch: std::thread::JoinHandle<()>,
     engine: std::thread::JoinHandle<()>,
 }
 
@@ -180,39 +218,45 @@ fn no_thread(source: std::io::Error) -> AgentError {
     }
 }
 
-fn start(source: Source, stop: Stop, programmer: Programmer) -> Result<Threads, AgentError> {
-    let (sender, receiver) = mpsc::sync_channel::<Batch>(WAITING_BATCHES);
+fn start(
+    source: Source,
+    stop: Stop,
+    (watch, stop_watch): (Watch, interfaces::Stop),
+    programmer: Programmer,
+) -> Result<Threads, AgentError> {
+    let (sender, receiver) = mpsc::sync_channel::<Work>(WAITING_BATCHES);
     let engine = std::thread::Builder::new().name("engine".to_owned());
     let engine = engine
         .spawn(move || programmer.run(&receiver))
         .map_err(no_thread)?;
-    let reader = std::thread::Builder::new().name("source".to_owned());
-    let first = Batch {
-        changes: vec![Change::NodeAddresses(addresses::own())],
-        problems: None,
-        received: Instant::now(),
+    let go_on = |sent: Result<(), mpsc::SendError<Work>>| match sent {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(_) => ControlFlow::Break(()),
     };
-    let reader = reader.spawn(move || {
-        if sender.send(first).is_err() {
-            return;
-        }
-        source.run(|batch| match sender.send(batch) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
-        });
-    });
+    let follower = std::thread::Builder::new().name("interfaces".to_owned());
+    let updates = sender.clone();
+    let follower = follower
+        .spawn(move || watch.run(|update| go_on(updates.send(Work::Interfaces(update)))))
+        .map_err(no_thread)?;
+    let reader = std::thread::Builder::new().name("source".to_owned());
+    let reader = reader
+        .spawn(move || source.run(|batch| go_on(sender.send(Work::Objects(batch)))))
+        .map_err(no_thread)?;
     Ok(Threads {
         stop,
-        source: reader.map_err(no_thread)?,
+        stop_watch,
+        source: reader,
+        watch: follower,
         engine,
     })
 }
 
 impl Threads {
-    /// The source ends first; the engine writes what it was given and ends when no more can come.
+    /// Who gives work ends first; the engine writes what it was given and ends when no more can come.
     fn stop(mut self) {
         self.stop.stop();
-        for thread in [self.source, self.engine] {
+        self.stop_watch.stop();
+        for thread in [self.source, self.watch, self.engine] {
             if thread.join().is_err() {
                 tracing::error!("a thread broke down: a defect, please report it");
             }

@@ -87,12 +87,7 @@ impl Default for Sim {
             clients: BTreeMap::new(),
             source_ranges: BTreeSet::new(),
             interfaces: BTreeMap::new(),
-            snat_ports: SnatPorts {
-                first: 1024,
-                last: 65_535,
-                hole_first: 30_000,
-                hole_last: 32_767,
-            },
+            snat_ports: SnatPorts::default(),
             opening: RefCell::default(),
             flows: RefCell::default(),
             flows_capacity: usize::MAX,

@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::{
+    Work,
     housekeeping::Housekeeping,
     passes::Passes,
     shared::{KernelEngine, Monotonic, Shared},
@@ -20,7 +21,8 @@ use crate::{
     datapath,
     desired::{Finding, Weight},
     engine::StepReport,
-    model::ObjectName,
+    interfaces::{Interfaces, Update},
+    model::{Change, ObjectName},
     source::{
         Batch,
         news::{Herald, News},
@@ -54,6 +56,8 @@ pub(super) struct Programmer {
     /// When the source had delivered everything once.
     listed: Option<Instant>,
     passes: Passes,
+    /// The node's interfaces, once they were looked at.
+    interfaces: Option<Interfaces>,
     /// This node.
     node: ObjectName,
 }
@@ -79,16 +83,18 @@ impl Programmer {
             began: Instant::now(),
             listed: None,
             passes: Passes::new(SystemTime::now()),
+            interfaces: None,
         }
     }
 
     /// Runs until no batch can come any more.
-    pub(super) fn run(mut self, batches: &Receiver<Batch>) {
+    pub(super) fn run(mut self, work: &Receiver<Work>) {
         let mut housekeeping = Housekeeping::new(Instant::now(), self.intervals);
         let mut pause = IDLE;
         loop {
-            match batches.recv_timeout(pause) {
-                Ok(batch) => pause = self.take(batch),
+            match work.recv_timeout(pause) {
+                Ok(Work::Objects(batch)) => pause = self.take(batch),
+                Ok(Work::Interfaces(update)) => pause = self.take_interfaces(update),
                 Err(RecvTimeoutError::Timeout) => pause = self.step(None),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -123,6 +129,47 @@ impl Programmer {
             self.listed = Some(Instant::now());
         }
         self.step(Some(batch.received))
+    }
+
+    /// What follows from the node's interfaces: its own addresses, and where programs are attached.
+    fn take_interfaces(&mut self, update: Update) -> Duration {
+        let devices = update.interfaces.devices.values();
+        let addresses = devices.flat_map(|device| device.addresses.iter().copied());
+        let addresses = Change::NodeAddresses(addresses.collect());
+        self.shared.engine().submit(vec![addresses]);
+        for name in &update.interfaces.unknown_devices {
+            tracing::warn!(
+                "--device {name}: there is no such interface; it is served when it comes"
+            );
+        }
+        self.interfaces = Some(update.interfaces);
+        if self.committed {
+            self.attach();
+        }
+        self.step(Some(Instant::now()))
+    }
+
+    /// Whether the packet path serves every interface as it should.
+    fn attach(&self) -> bool {
+        let Some(interfaces) = &self.interfaces else {
+            return false;
+        };
+        let outcomes = match self.shared.engine().writer().serve_interfaces(interfaces) {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                tracing::error!("{error}; trying again");
+                return false;
+            }
+        };
+        for outcome in outcomes {
+            match outcome.result {
+                Ok(done) => {
+                    tracing::debug!(interface = outcome.index, hook = outcome.hook, ?done);
+                }
+                Err(error) => tracing::warn!("{error}"),
+            }
+        }
+        true
     }
 
     /// Writes what is due; how long to wait for the next batch.
@@ -204,10 +251,16 @@ impl Programmer {
 
     /// Puts the programs in force. Until then the agent is not ready.
     fn commit(&mut self) -> bool {
+        if self.interfaces.is_none() {
+            return false;
+        }
         let programmed = Instant::now();
         if let Err(error) = self.shared.engine().writer().commit() {
             tracing::error!("{error}; trying again");
             self.shared.set_obstacle(error.to_string());
+            return false;
+        }
+        if !self.attach() {
             return false;
         }
         self.committed = true;

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, io};
 
-use mesh_common::{Backend, SocketKey, bytes_of};
+use mesh_common::{Backend, Interface, SocketKey, bytes_of, from_bytes};
 
 use super::{
     DatapathError,
@@ -123,6 +123,34 @@ impl Maps {
         };
         self.count(map, Operation::Delete, result.is_ok());
         result.map_err(|source| WriteError::Io { map, source })
+    }
+
+    /// Makes `interfaces` what it should be; what is so already is not touched.
+    ///
+    /// # Errors
+    /// At the first entry that the kernel refuses.
+    pub fn set_interfaces(
+        &mut self,
+        wanted: &BTreeMap<u32, Interface>,
+    ) -> Result<(), DatapathError> {
+        const MAP: &str = "interfaces";
+        let held = self.raw(MAP).and_then(RawMap::entries);
+        let held = held.map_err(DatapathError::map("read", MAP))?;
+        let refused = |error: WriteError| {
+            DatapathError::map("write", MAP)(io::Error::other(error.to_string()))
+        };
+        for (index, interface) in wanted {
+            let (key, value) = (bytes_of(index), bytes_of(interface));
+            if !held.iter().any(|(k, v)| k == key && v == value) {
+                self.put(MAP, key, value).map_err(refused)?;
+            }
+        }
+        for (key, _) in &held {
+            if !from_bytes(key).is_some_and(|index: u32| wanted.contains_key(&index)) {
+                self.delete(MAP, key).map_err(refused)?;
+            }
+        }
+        Ok(())
     }
 
     /// Deletes entries of `sockets` that a sweep found dead.

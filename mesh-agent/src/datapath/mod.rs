@@ -33,6 +33,7 @@ use std::{
 };
 
 use mesh_common::MAPS;
+use mesh_ebpf::SnatPorts;
 
 pub use cleanup::cleanup;
 pub use dump::Reader;
@@ -41,7 +42,7 @@ pub use flows::Collected;
 pub use hooks::{HOOKS, Hook};
 pub use maps::{Maps, Operation, Operations};
 pub use shape::Sizes;
-pub(crate) use sys::{netns_cookie, set_socket_option};
+pub(crate) use sys::set_socket_option;
 
 use crate::{
     apply::{MapWriter, WriteError},
@@ -59,6 +60,8 @@ pub struct Options {
     pub bpffs: PathBuf,
     /// Entries of the maps.
     pub sizes: Sizes,
+    /// The ports that may stand for clients.
+    pub ports: SnatPorts,
 }
 
 /// What a start found that people should know.
@@ -123,7 +126,7 @@ pub struct Datapath {
     pins: Pins,
     cgroup: Cgroup,
     programs: BTreeMap<&'static str, OwnedFd>,
-    packet: packet::PacketPrograms,
+    packet: packet::PacketPath,
     /// To be written by the engine.
     pub maps: Maps,
     /// Maps that are pinned under their names.

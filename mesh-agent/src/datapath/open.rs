@@ -16,6 +16,7 @@ use super::{
     links::{self, Cgroup},
     load::load,
     maps::Maps,
+    packet,
     pins::Pins,
     probe,
     shape::{Fit, RANGES, fit, wanted},
@@ -45,12 +46,12 @@ pub(super) fn open(options: &Options) -> Result<Opened, DatapathError> {
     {
         findings.push(Finding::Memlock(error.to_string()));
     }
-    let loaded = load(&options.sizes, &taken, before.as_deref(), keeps_ids)?;
+    let loaded = load(options, &taken, before.as_deref(), keeps_ids)?;
     let mut datapath = Datapath {
-        pins,
         cgroup,
         programs: loaded.programs,
-        packet: loaded.packet,
+        packet: packet::PacketPath::new(&pins, loaded.packet),
+        pins,
         maps: Maps::new(loaded.maps)?,
         taken: taken.into_keys().collect(),
         is_downgrade,
