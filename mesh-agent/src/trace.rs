@@ -232,6 +232,7 @@ mod tests {
                 Backend::new(backend_ip, BackendWord::from_word(0)),
                 Backend::new(backend_ip, word),
             ],
+            ranges: Vec::new(),
         }
     }
 

@@ -47,6 +47,7 @@ fn defaults_are_those_of_the_design() {
         backends: 262_144,
         flows: 262_144,
         affinity: 65_536,
+        source_ranges: 16_384,
     };
     assert_eq!(config.capacities, capacities);
     assert_eq!(config.logging.format, Format::Text);
