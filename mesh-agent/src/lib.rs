@@ -5,12 +5,15 @@ pub mod admin;
 pub mod agent;
 pub mod apply;
 pub mod cli;
+pub mod collect;
 pub mod config;
 pub mod datapath;
 pub mod desired;
 pub mod engine;
 pub mod host;
+pub mod interfaces;
 pub mod model;
+mod netlink;
 pub mod plan;
 #[cfg(not(feature = "layout-next"))]
 mod schema;

@@ -47,6 +47,20 @@ impl SourceRangeKey {
         self.prefix_bits.saturating_sub(SERVICE_BITS)
     }
 
+    /// Whether an address is in the range.
+    #[must_use]
+    pub fn covers(self, address: Address) -> bool {
+        let number = |address: Address| {
+            let words = address.words().map(u32::from_be);
+            words
+                .into_iter()
+                .fold(0_u128, |number, word| number << 32 | u128::from(word))
+        };
+        let free = 128_u32.saturating_sub(self.address_bits());
+        let differing = number(self.address) ^ number(address);
+        differing.checked_shr(free).unwrap_or(0) == 0
+    }
+
     /// By service port, so that those of one stand together.
     const fn parts(self) -> (ServiceId, Address, u32) {
         (self.service, self.address, self.prefix_bits)

@@ -133,6 +133,11 @@ impl Shared {
         })
     }
 
+    /// A reader for a thread of its own.
+    pub(super) fn another_reader(&self) -> Result<Reader, DatapathError> {
+        self.engine().writer().reader()
+    }
+
     /// The first full state is programmed and attached.
     pub(super) fn set_ready(&self) {
         self.ready.store(true, Ordering::Release);

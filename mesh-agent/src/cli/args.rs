@@ -308,6 +308,8 @@ pub enum MapName {
     Affinity,
     /// What is remembered of sockets that talk through a Service
     Sockets,
+    /// Flows that the packet path translates
+    Flows,
     /// What the datapath counted
     Counters,
 }

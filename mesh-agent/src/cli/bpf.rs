@@ -11,8 +11,8 @@ use super::{
 };
 use crate::telemetry::{
     dump::{
-        AffinityRow, BackendRow, CounterRow, FrontendRow, Live, ServiceRow, SetRow, SlotRow,
-        SocketRow, SourceRangeRow,
+        AffinityRow, BackendRow, CounterRow, FlowRow, FrontendRow, Live, ServiceRow, SetRow,
+        SlotRow, SocketRow, SourceRangeRow,
     },
     view::{Document, Items},
 };
@@ -43,6 +43,7 @@ pub(super) fn show(
         MapName::Backends => rows(live.backends(), output, terminal),
         MapName::Affinity => rows(live.affinity(), output, terminal),
         MapName::Sockets => rows(live.sockets(), output, terminal),
+        MapName::Flows => rows(live.flows(), output, terminal),
         MapName::Counters => rows(live.counters(), output, terminal),
     }
 }
@@ -198,6 +199,34 @@ impl Row for SocketRow {
             text(self.backend_id),
             text(self.generation),
             if self.closed { "yes" } else { "no" }.to_owned(),
+        ]
+    }
+}
+
+impl Row for FlowRow {
+    const KIND: &'static str = "FlowList";
+    const HEADINGS: &'static [&'static str] = &[
+        "PROTOCOL",
+        "ENTRY",
+        "SOURCE",
+        "DESTINATION",
+        "REWRITTEN TO",
+        "SEEN",
+        "IDLE SECONDS",
+        "CONFIRMED",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.protocol.clone(),
+            self.entry.clone(),
+            self.source.to_string(),
+            self.destination.to_string(),
+            self.rewritten_to
+                .map_or_else(String::new, |address| address.to_string()),
+            self.seen.join(","),
+            self.idle_seconds.to_string(),
+            if self.confirmed { "yes" } else { "no" }.to_owned(),
         ]
     }
 }

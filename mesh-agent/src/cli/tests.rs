@@ -229,6 +229,7 @@ fn everything_that_lists_is_json_too() {
         ("slots", "SlotList"),
         ("backends", "BackendList"),
         ("affinity", "AffinityList"),
+        ("source-ranges", "SourceRangeList"),
         ("sockets", "SocketList"),
         ("counters", "CounterList"),
     ] {

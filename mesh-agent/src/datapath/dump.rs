@@ -258,8 +258,11 @@ impl Reader {
             };
             return Ok((0..words.count() / size).filter(is_used).count() as u64);
         }
-        let entries = self.map(name)?.entries();
-        Ok(entries.map_err(DatapathError::map("read", name))?.len() as u64)
+        let mut count = 0;
+        self.map(name)?
+            .for_each(&mut |_, _| count += 1)
+            .map_err(DatapathError::map("read", name))?;
+        Ok(count)
     }
 
     /// Kernel memory that a map takes, as its descriptor's fdinfo says (`memlock`).

@@ -8,6 +8,7 @@ pub mod codes;
 mod commit;
 mod dump;
 mod error;
+mod flows;
 mod hooks;
 mod inherit;
 #[cfg(feature = "kernel-log")]
@@ -17,10 +18,12 @@ mod load;
 mod maps;
 mod object;
 mod open;
+mod packet;
 mod pins;
 pub mod probe;
 mod shape;
 mod sys;
+pub mod tc;
 pub mod view;
 
 use std::{
@@ -34,9 +37,11 @@ use mesh_common::MAPS;
 pub use cleanup::cleanup;
 pub use dump::Reader;
 pub use error::DatapathError;
+pub use flows::Collected;
 pub use hooks::{HOOKS, Hook};
 pub use maps::{Maps, Operation, Operations};
 pub use shape::Sizes;
+pub(crate) use sys::{netns_cookie, set_socket_option};
 
 use crate::{
     apply::{MapWriter, WriteError},
@@ -118,6 +123,7 @@ pub struct Datapath {
     pins: Pins,
     cgroup: Cgroup,
     programs: BTreeMap<&'static str, OwnedFd>,
+    packet: packet::PacketPrograms,
     /// To be written by the engine.
     pub maps: Maps,
     /// Maps that are pinned under their names.

@@ -50,6 +50,7 @@ pub(super) fn open(options: &Options) -> Result<Opened, DatapathError> {
         pins,
         cgroup,
         programs: loaded.programs,
+        packet: loaded.packet,
         maps: Maps::new(loaded.maps)?,
         taken: taken.into_keys().collect(),
         is_downgrade,

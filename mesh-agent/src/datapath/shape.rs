@@ -12,7 +12,7 @@ pub struct Sizes {
     pub services: u32,
     /// `backends`; `slots` has four times as many.
     pub backends: u32,
-    /// `sockets`
+    /// `sockets`; `flows` has twice as many.
     pub sockets: u32,
     /// `affinity`
     pub affinity: u32,
@@ -79,6 +79,8 @@ impl Sizes {
             "backends" => self.backends,
             "slots" => self.backends.saturating_mul(4),
             "sockets" => self.sockets,
+            // A flow has two entries, and those that need a source four.
+            "flows" => self.sockets.saturating_mul(2),
             "affinity" => self.affinity,
             "source_ranges" => self.ranges,
             _ => spec.default_entries,

@@ -13,13 +13,21 @@ use std::{
 };
 
 mod elements;
+mod netlink;
+mod netns;
 mod programs;
+mod tcx;
 mod words;
 
 pub(super) use elements::RawMap;
+pub(crate) use netlink::set_socket_option;
+pub(crate) use netns::netns_cookie;
 pub(super) use programs::{
     ProgramInfo, enable_stats, helper_works, hook_works, program_by_id, program_info, raise_memlock,
 };
+#[cfg(test)]
+pub(super) use tcx::accepting_classifier;
+pub(super) use tcx::{link_detach, tcx_create, tcx_info, tcx_query, tcx_works};
 pub(super) use words::Words;
 
 /// Commands of bpf(2), from the kernel's uapi/linux/bpf.h.
@@ -39,6 +47,7 @@ mod command {
     pub(super) const LINK_UPDATE: i64 = 29;
     pub(super) const MAP_LOOKUP_BATCH: i64 = 24;
     pub(super) const ENABLE_STATS: i64 = 32;
+    pub(super) const LINK_DETACH: i64 = 34;
 }
 
 /// bpf_attr for OBJ_PIN and OBJ_GET.

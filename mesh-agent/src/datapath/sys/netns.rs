@@ -1,0 +1,29 @@
+//! The cookie of a network namespace, as programs at sockets are given it.
+
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd},
+};
+
+const SO_NETNS_COOKIE: i32 = 71;
+
+/// The cookie of the namespace that a socket belongs to (Linux 5.14).
+pub(crate) fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut cookie = 0_u64;
+    let mut length = libc::socklen_t::try_from(size_of::<u64>()).map_err(io::Error::other)?;
+    let value: *mut u64 = &raw mut cookie;
+    // SAFETY: the pointers are to a cookie and its length, both alive, and the length is the cookie's size.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            value.cast(),
+            &raw mut length,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(cookie)
+}

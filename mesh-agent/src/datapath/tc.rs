@@ -1,0 +1,230 @@
+//! The packet path's programs at interfaces: which interface has which, attached, replaced, taken away. In comes what
+//! is wanted, out goes what was done, interface by interface; one that fails harms no other. From Linux 6.6 the ways
+//! are tcx links, before it filters of a clsact qdisc.
+
+mod clsact;
+mod tcx;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use super::{pins::Pins, sys};
+use crate::interfaces::{Interfaces, Place};
+
+/// Which way packets go through an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Direction {
+    Ingress,
+    Egress,
+}
+
+/// A program of the packet path and where it belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TcHook {
+    /// The program's name, which its pins and filters share.
+    pub name: &'static str,
+    /// At which interfaces.
+    pub place: Place,
+    direction: Direction,
+}
+
+const fn hook(name: &'static str, place: Place, direction: Direction) -> TcHook {
+    TcHook {
+        name,
+        place,
+        direction,
+    }
+}
+
+/// Every hook at interfaces. Egress comes first: it gives replies the source that was asked for, so it has to be there
+/// when ingress translates the first destination.
+pub const TC_HOOKS: [TcHook; 4] = [
+    hook("to_pod", Place::Pod, Direction::Egress),
+    hook("to_device", Place::Device, Direction::Egress),
+    hook("from_pod", Place::Pod, Direction::Ingress),
+    hook("from_device", Place::Device, Direction::Ingress),
+];
+
+/// The loaded programs.
+#[derive(Debug)]
+pub struct TcPrograms {
+    /// For packets that a local pod sends.
+    pub from_pod: OwnedFd,
+    /// For packets that a local pod gets.
+    pub to_pod: OwnedFd,
+    /// For packets that come in by a device.
+    pub from_device: OwnedFd,
+    /// For packets that leave by a device.
+    pub to_device: OwnedFd,
+}
+
+impl TcPrograms {
+    fn of(&self, hook: &TcHook) -> BorrowedFd<'_> {
+        match (hook.place, hook.direction) {
+            (Place::Pod, Direction::Ingress) => self.from_pod.as_fd(),
+            (Place::Pod, Direction::Egress) => self.to_pod.as_fd(),
+            (Place::Device, Direction::Ingress) => self.from_device.as_fd(),
+            (Place::Device, Direction::Egress) => self.to_device.as_fd(),
+        }
+    }
+}
+
+/// Interfaces that are to have programs, by index.
+pub type Wanted = BTreeMap<u32, (String, Place)>;
+
+/// The interfaces that are to have programs.
+#[must_use]
+pub fn wanted(interfaces: &Interfaces) -> Wanted {
+    let pods = interfaces.pods.iter();
+    let pods = pods.map(|(index, pod)| (*index, (pod.name.clone(), Place::Pod)));
+    let devices = interfaces.devices.iter();
+    let devices = devices.map(|(index, device)| (*index, (device.name.clone(), Place::Device)));
+    pods.chain(devices).collect()
+}
+
+/// What was done at a hook of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// The link or filter that was there has the program now.
+    Replaced,
+    /// The program was attached where none of ours was.
+    Attached,
+    /// A program that is not wanted there was taken away, or what was left of one whose interface is gone.
+    Removed,
+}
+
+/// Why a hook of an interface is not as wanted.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot {what} {hook} at {interface}: {source}; it is tried again with the next change of interfaces"
+)]
+pub struct TcError {
+    /// attach, pin, remove
+    what: &'static str,
+    /// The program's name.
+    hook: String,
+    /// The interface, by name if it is known.
+    interface: String,
+    /// What the kernel said.
+    source: io::Error,
+}
+
+/// What became of one hook of one interface.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The interface.
+    pub index: u32,
+    /// The program's name.
+    pub hook: &'static str,
+    /// What was done, or why it could not be.
+    pub result: Result<Done, TcError>,
+}
+
+/// How programs get to interfaces on this kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// bpf_links, which nobody else can take away by mistake.
+    Tcx,
+    /// Filters of a clsact qdisc.
+    Clsact,
+}
+
+impl Way {
+    /// The best one that this kernel has.
+    #[must_use]
+    pub fn of_kernel() -> Self {
+        if sys::tcx_works() {
+            Self::Tcx
+        } else {
+            Self::Clsact
+        }
+    }
+}
+
+/// The loaded programs and where their links are pinned.
+#[derive(Debug)]
+pub struct Attacher {
+    pins: Pins,
+    way: Way,
+    programs: TcPrograms,
+}
+
+impl Attacher {
+    pub(super) fn new(pins: Pins, programs: TcPrograms) -> Self {
+        Self {
+            pins,
+            way: Way::of_kernel(),
+            programs,
+        }
+    }
+
+    /// How programs get to interfaces here.
+    #[must_use]
+    pub fn way(&self) -> Way {
+        self.way
+    }
+
+    /// Makes what is attached what is wanted. An interface that had a program has one at every instant: what is wanted
+    /// is attached before what is not is taken away.
+    #[must_use]
+    pub fn reconcile(&self, wanted: &Wanted) -> Vec<Outcome> {
+        match self.way {
+            Way::Tcx => tcx::reconcile(&self.pins, wanted, &self.programs),
+            Way::Clsact => clsact::reconcile(wanted, &self.programs),
+        }
+    }
+}
+
+/// Filters of ours on this host, or those that would be removed: "from_pod on eth0". Links are pins and go with them.
+///
+/// # Errors
+/// If the kernel does not answer.
+pub fn remove_filters(dry_run: bool) -> io::Result<Vec<String>> {
+    clsact::remove_all(dry_run)
+}
+
+/// A wanted hook of an interface.
+struct Target<'a> {
+    index: u32,
+    name: &'a str,
+    hook: &'static TcHook,
+}
+
+impl Target<'_> {
+    fn outcome(&self, result: Result<Done, (&'static str, io::Error)>) -> Option<Outcome> {
+        let result = match result {
+            // The interface went while we came: the next look says so.
+            Err((_, error)) if is_gone(&error) => return None,
+            Err((what, source)) => Err(TcError {
+                what,
+                hook: self.hook.name.to_owned(),
+                interface: self.name.to_owned(),
+                source,
+            }),
+            Ok(done) => Ok(done),
+        };
+        Some(Outcome {
+            index: self.index,
+            hook: self.hook.name,
+            result,
+        })
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(nix::errno::Errno::ENODEV as i32)
+}
+
+/// Every hook of every interface that is wanted, hook by hook.
+fn targets(wanted: &Wanted) -> impl Iterator<Item = Target<'_>> {
+    TC_HOOKS.iter().flat_map(move |hook| {
+        let here = wanted.iter().filter(|(_, (_, place))| *place == hook.place);
+        here.map(move |(&index, (name, _))| Target { index, name, hook })
+    })
+}
+
+#[cfg(test)]
+mod tests;
