@@ -85,6 +85,7 @@ pub fn sim(
             .enumerate()
             .map(|(id, backend)| (index(id), *backend))
             .collect(),
+        source_ranges: tables.ranges.iter().copied().collect(),
         affinity: affinity
             .into_iter()
             .collect::<std::collections::BTreeMap<_, _>>()
