@@ -19,7 +19,7 @@ use super::{
     packet,
     pins::Pins,
     probe,
-    shape::{Fit, RANGES, fit, wanted},
+    shape::{Fit, fit, wanted},
     sys,
 };
 
@@ -136,8 +136,7 @@ fn choose(
     let mut tables_fit = true;
     for spec in &MAPS {
         let fits = take(pins, spec, options, findings)?;
-        let used = |id| spec.name == RANGES || in_force.is_none_or(|maps| maps.contains(&id));
-        let used = fits.is_some_and(used);
+        let used = fits.is_some_and(|id| in_force.is_none_or(|maps| maps.contains(&id)));
         match (spec.kind, fits, used) {
             // The tables are of use together alone: ids in one point into the next.
             (MapKind::Derived, _, false) => tables_fit = false,

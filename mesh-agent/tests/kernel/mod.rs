@@ -74,6 +74,7 @@ impl Place {
                     backends: 64,
                     sockets: 64,
                     affinity: 64,
+                    ranges: 64,
                 },
             },
             cgroup: mount.join(&unique),
