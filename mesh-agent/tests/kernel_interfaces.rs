@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh_agent::interfaces::{Interfaces, Options, Stop, Update, Watch, look_once};
+use mesh_agent::interfaces::{Clients, Interfaces, Options, Stop, Update, Watch, look_once};
 use nix::sched::{CloneFlags, unshare};
 
 /// The namespace of the test's thread is the node; pods are named namespaces.
@@ -84,6 +84,7 @@ fn ip(arguments: &str) {
 struct Watching {
     updates: Receiver<Update>,
     last: Interfaces,
+    clients: Clients,
     said: Vec<String>,
     stop: Option<Stop>,
     thread: Option<JoinHandle<()>>,
@@ -91,7 +92,7 @@ struct Watching {
 
 impl Watching {
     fn start(options: Options) -> Self {
-        let (watch, stop) = Watch::open(options).unwrap();
+        let (watch, stop) = Watch::open(options, vec!["/run/netns".into()]).unwrap();
         let (sender, updates) = channel();
         let thread = std::thread::spawn(move || {
             watch.run(|update| match sender.send(update) {
@@ -102,6 +103,7 @@ impl Watching {
         Self {
             updates,
             last: Interfaces::default(),
+            clients: Clients::new(),
             said: Vec::new(),
             stop: Some(stop),
             thread: Some(thread),
@@ -118,6 +120,7 @@ impl Watching {
                     let said = update.differences.iter().map(ToString::to_string);
                     self.said.extend(said);
                     self.last = update.interfaces;
+                    self.clients = update.clients;
                 }
                 Err(_) => panic!("not within 3 s: {what}; {:#?}, {:#?}", self.last, self.said),
             }
@@ -192,6 +195,10 @@ fn a_pod_is_followed_through_its_life() {
     node.pod("a", "veth1", "10.1.0.2/32");
     watching.until("it came", |all| has(all, "veth1", "10.1.0.2"));
     let first = watching.number("veth1");
+    let known = watching.clients.values().filter(|it| it.local_pod);
+    let known: Vec<_> = known.map(|it| it.v4).collect();
+    assert_eq!(known, [Some("10.1.0.2".parse().unwrap())]);
+    assert_eq!(watching.clients.len(), 2, "the pod and the node");
     // An address in the pod's namespace alone.
     let netns = node.netns("a");
     ip(&format!("-n {netns} addr add 10.1.0.3/32 dev eth0"));
