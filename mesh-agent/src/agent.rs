@@ -1,7 +1,9 @@
-//! Who owns what and which thread runs what. Three threads: the source reads files or watches; the engine, which owns store, mirror
-//! and maps, turns their changes into writes; the main thread serves health, metrics and the commands and waits for the
+//! Who owns what and which thread runs what. Four threads: the source reads files or watches; the engine, which owns store, mirror
+//! and maps, turns their changes into writes; the collector takes flows that are over out of their table; the main thread serves health, metrics and the commands and waits for the
 //! signal to stop. Stopping leaves the datapath in force.
 
+mod addresses;
+mod collector;
 mod explain;
 mod housekeeping;
 mod passes;
@@ -24,6 +26,7 @@ use crate::{
     },
     config::{RunConfig, SourceConfig},
     datapath::{Datapath, DatapathError, Options, Sizes},
+    model::Change,
     source::{
         Batch, Source, Stop, decode,
         dir::{DirSource, SourceError},
@@ -35,6 +38,7 @@ use crate::{
         metrics::{Metrics, StartupStage},
     },
 };
+use collector::Collector;
 use programmer::Programmer;
 use shared::Shared;
 
@@ -108,10 +112,15 @@ pub fn run(
         metrics.clone(),
     )?;
     herald.say(News::starting(&config.node_name));
+    let collector = shared
+        .another_reader()
+        .map(Collector::start)?
+        .map_err(no_thread)?;
     let programmer = Programmer::new(Arc::clone(&shared), metrics, herald, config.housekeeping);
     let threads = start(source, stop, programmer)?;
     let stopped = until_signal();
     threads.stop();
+    collector.stop();
     servers.stop();
     stopped
 }
@@ -164,18 +173,29 @@ struct Threads {
     engine: std::thread::JoinHandle<()>,
 }
 
-fn start(source: Source, stop: Stop, programmer: Programmer) -> Result<Threads, AgentError> {
-    let failed = |source| AgentError::System {
+fn no_thread(source: std::io::Error) -> AgentError {
+    AgentError::System {
         what: "no thread",
         source,
-    };
+    }
+}
+
+fn start(source: Source, stop: Stop, programmer: Programmer) -> Result<Threads, AgentError> {
     let (sender, receiver) = mpsc::sync_channel::<Batch>(WAITING_BATCHES);
     let engine = std::thread::Builder::new().name("engine".to_owned());
     let engine = engine
         .spawn(move || programmer.run(&receiver))
-        .map_err(failed)?;
+        .map_err(no_thread)?;
     let reader = std::thread::Builder::new().name("source".to_owned());
+    let first = Batch {
+        changes: vec![Change::NodeAddresses(addresses::own())],
+        problems: None,
+        received: Instant::now(),
+    };
     let reader = reader.spawn(move || {
+        if sender.send(first).is_err() {
+            return;
+        }
         source.run(|batch| match sender.send(batch) {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
@@ -183,7 +203,7 @@ fn start(source: Source, stop: Stop, programmer: Programmer) -> Result<Threads, 
     });
     Ok(Threads {
         stop,
-        source: reader.map_err(failed)?,
+        source: reader.map_err(no_thread)?,
         engine,
     })
 }

@@ -11,13 +11,16 @@ use std::{
 
 use crate::{
     cli::args::{CapacityArgs, HousekeepingArgs, RunArgs},
+    model::NodePortAddresses,
     telemetry::log::{Format, Level},
 };
 use kube_proxy::KubeProxyFile;
 
 mod kube_proxy;
+mod port_range;
 
 pub use kube_proxy::FileError;
+pub use port_range::PortRange;
 
 /// Why the settings cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,6 +63,17 @@ pub enum ConfigError {
     /// kube-proxy's configuration file cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
+    /// Source NAT has no port.
+    #[error(
+        "MESH109 --snat-ports {snat}: all of them are node ports (--nodeport-range {node}), so source NAT has none; \
+         give a range that reaches beyond"
+    )]
+    NoSnatPorts {
+        /// --snat-ports
+        snat: PortRange,
+        /// --nodeport-range
+        node: PortRange,
+    },
     /// Two servers on one address.
     #[error(
         "MESH106 --metrics-bind-address {address}: --healthz-bind-address is the same; choose another port for one"
@@ -83,6 +97,14 @@ pub struct RunConfig {
     pub cgroup: Option<PathBuf>,
     /// Where pins, socket and lock are.
     pub directories: Directories,
+    /// --nodeport-addresses
+    pub node_port_addresses: NodePortAddresses,
+    /// --nodeport-range
+    pub node_ports: PortRange,
+    /// --snat-ports
+    pub snat_ports: PortRange,
+    /// --device: the node's devices by name; None for those that carry the node's addresses.
+    pub devices: Option<Vec<String>>,
     /// Sizes of the maps.
     pub capacities: Capacities,
     /// How often the maps are looked after.
@@ -136,10 +158,12 @@ pub struct Capacities {
     pub services: u32,
     /// --max-backends: endpoints, counted once per service port.
     pub backends: u32,
-    /// --max-flows: entries of unconnected sockets, and of connected ones that found no other place.
+    /// --max-flows: flows of packets, and entries of unconnected sockets.
     pub flows: u32,
     /// --max-affinity: clients of Services with session affinity.
     pub affinity: u32,
+    /// --max-source-ranges: ranges that load balancers' addresses are open to.
+    pub source_ranges: u32,
 }
 
 /// How often the maps are looked after.
@@ -203,6 +227,13 @@ impl RunConfig {
                 .cgroup
                 .map(|path| absolute("--cgroup", path))
                 .transpose()?,
+            node_port_addresses: args
+                .nodeport_addresses
+                .or(file.node_port_addresses)
+                .unwrap_or_default(),
+            node_ports: args.nodeport_range,
+            snat_ports: snat_ports(args.snat_ports, args.nodeport_range)?,
+            devices: Some(args.devices).filter(|devices| !devices.is_empty()),
             capacities: args.capacities.into(),
             housekeeping: args.housekeeping.into(),
             servers: ServersConfig {
@@ -255,6 +286,14 @@ fn source(args: &RunArgs, kubeconfig: Option<PathBuf>) -> Result<SourceConfig, C
     }
     let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
     absolute("--source", path).map(SourceConfig::Dir)
+}
+
+/// Ports that source NAT may use once the node ports are taken out.
+fn snat_ports(snat: PortRange, node: PortRange) -> Result<PortRange, ConfigError> {
+    if node.first <= snat.first && snat.last <= node.last {
+        return Err(ConfigError::NoSnatPorts { snat, node });
+    }
+    Ok(snat)
 }
 
 /// A Node's name is the host's in lower case, as the kubelet makes it, unless it is given.
@@ -334,6 +373,7 @@ impl From<CapacityArgs> for Capacities {
             backends: args.max_backends,
             flows: args.max_flows,
             affinity: args.max_affinity,
+            source_ranges: args.max_source_ranges,
         }
     }
 }

@@ -14,12 +14,12 @@ use mesh_common::{Address, FrontendKey};
 
 use crate::{
     apply::{Clock, MapWriter, Tally, WriteError, execute},
-    desired::{DesiredService, desired_service},
-    model::{Change, Kind, ObjectId, ObjectName},
+    desired::{Desired, desired},
+    model::{Change, Kind, ObjectId},
     plan::{
         Applied, Surroundings, Time, Transaction, plan_garbage, plan_known, plan_lower, plan_raise,
     },
-    store::{Store, Touched, served_ports},
+    store::{Store, Touched},
 };
 use findings::Findings;
 use queue::{Queue, Retry};
@@ -73,8 +73,8 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
     /// Over a store (empty, as a rule) and what the kernel holds.
     pub fn new(store: Store, applied: Applied, writer: W, clock: C, random: R) -> Self {
         let mut queue = Queue::default();
-        for service in store.services() {
-            queue.add(&service.name, Time::ZERO);
+        for owner in store.owners() {
+            queue.add(&owner, Time::ZERO);
         }
         Self {
             store,
@@ -104,8 +104,8 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
         for address in touched.died {
             self.died(address, now);
         }
-        for service in touched.services {
-            self.queue.add(&service, now);
+        for owner in touched.owners {
+            self.queue.add(&owner, now);
         }
         if was_incomplete && !self.store.is_incomplete() {
             self.unread.clear();
@@ -113,10 +113,10 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
         }
     }
 
-    /// Every Service is planned anew, and what nobody wants is looked for.
+    /// Every Service and every Pod with host ports is planned anew, and what nobody wants is looked for.
     fn plan_all(&mut self, now: Time) {
-        for service in self.store.services() {
-            self.queue.add(&service.name, now);
+        for owner in self.store.owners() {
+            self.queue.add(&owner, now);
         }
         self.garbage = Some(Retry::at(now));
     }
@@ -134,32 +134,32 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
         let due = self.queue.take_due(now);
         // All raises come first: a frontend that changes hands is replaced before its old holder could delete it.
         let mut to_lower = Vec::new();
-        for (service, retry) in due {
-            if self.awaits_endpoints(&service) {
+        for (owner, retry) in due {
+            if self.awaits_endpoints(&owner) {
                 continue;
             }
-            let (mut desired, findings) = desired_service(&self.store, &service);
+            let (mut desired, findings) = desired(&self.store, &owner);
             if self.store.is_incomplete() {
                 self.unread.keep(&self.applied, &mut desired);
             }
-            self.findings.planned(&service, findings);
-            match self.raise(&service, &desired, &mut tally) {
-                Ok(()) if self.lower_plan(&service, &desired).is_empty() => {
-                    self.findings.written(&service, None);
+            self.findings.planned(&owner, findings);
+            match self.raise(&owner, &desired, &mut tally) {
+                Ok(()) if self.lower_plan(&owner, &desired).is_empty() => {
+                    self.findings.written(&owner, None);
                 }
-                Ok(()) => to_lower.push((service, desired, retry)),
-                Err(error) => self.failed(service, retry, &error, &mut report),
+                Ok(()) => to_lower.push((owner, desired, retry)),
+                Err(error) => self.failed(owner, retry, &error, &mut report),
             }
         }
-        for (service, desired, retry) in to_lower {
-            let lower = self.lower_plan(&service, &desired);
+        for (owner, desired, retry) in to_lower {
+            let lower = self.lower_plan(&owner, &desired);
             match self.execute(&lower, &mut tally) {
                 Ok(()) if lower.waits => {
                     let retry = retry.later(self.clock.now(), &mut self.random);
-                    self.queue.put_back(service, retry);
+                    self.queue.put_back(owner, retry);
                 }
-                Ok(()) => self.findings.written(&service, None),
-                Err(error) => self.failed(service, retry, &error, &mut report),
+                Ok(()) => self.findings.written(&owner, None),
+                Err(error) => self.failed(owner, retry, &error, &mut report),
             }
         }
         self.collect_garbage(now, &mut tally, &mut report);
@@ -172,8 +172,8 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
     /// An address is nobody's any more: the backends there are to go.
     fn died(&mut self, address: Address, now: Time) {
         let holders = self.applied.holders(address);
-        for service in holders.services {
-            self.queue.add(&service, now);
+        for owner in holders.owners {
+            self.queue.add(&owner, now);
         }
         if holders.orphans {
             self.garbage = Some(Retry::at(now));
@@ -182,39 +182,44 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
 
     /// Whether a Service is left as an earlier run had it: where its endpoints come from may be in what could not be
     /// read.
-    fn awaits_endpoints(&self, name: &ObjectName) -> bool {
+    fn awaits_endpoints(&self, owner: &ObjectId) -> bool {
+        let service = Some(owner).filter(|owner| owner.kind == Kind::Service);
+        let service = service.and_then(|owner| self.store.service(&owner.name));
         self.store.is_incomplete()
-            && self.store.service(name).is_some_and(|service| {
+            && service.is_some_and(|service| {
+                let ports = service.ports.iter();
+                let mut keys =
+                    ports.flat_map(|port| self.store.frontends(service, port).into_keys());
                 !self.store.has_endpoint_sources(service)
-                    && served_ports(service).any(|key| self.applied.is_left_over(&key))
+                    && keys.any(|key| self.applied.is_left_over(&key))
             })
     }
 
     fn raise(
         &mut self,
-        service: &ObjectName,
-        desired: &DesiredService,
+        owner: &ObjectId,
+        desired: &Desired,
         tally: &mut Tally,
     ) -> Result<(), WriteError> {
-        let (transaction, error) = match plan_raise(&self.applied, service, desired) {
+        let (transaction, error) = match plan_raise(&self.applied, owner, desired) {
             Ok(transaction) => (transaction, None),
-            Err(error) => (plan_known(&self.applied, service, desired), Some(error)),
+            Err(error) => (plan_known(&self.applied, owner, desired), Some(error)),
         };
-        self.findings.fitted(service, error);
+        self.findings.fitted(owner, error);
         self.execute(&transaction, tally)
     }
 
-    fn lower_plan(&self, service: &ObjectName, desired: &DesiredService) -> Transaction {
+    fn lower_plan(&self, owner: &ObjectId, desired: &Desired) -> Transaction {
         let incomplete = self.store.is_incomplete();
         let claimed = |key: &FrontendKey| {
             let winner = self.store.winner(key);
-            winner.is_some_and(|winner| winner != service)
+            winner.is_some_and(|winner| winner != owner)
         };
         let around = Surroundings {
             alive: &|address| incomplete || self.store.is_alive(address),
             claimed: &claimed,
         };
-        plan_lower(&self.applied, service, desired, &around)
+        plan_lower(&self.applied, owner, desired, &around)
     }
 
     fn execute(&mut self, transaction: &Transaction, tally: &mut Tally) -> Result<(), WriteError> {
@@ -253,22 +258,22 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
             return;
         }
         self.freed = freed;
-        for service in self.findings.unfit() {
-            self.queue.add(service, now);
+        for owner in self.findings.unfit() {
+            self.queue.add(owner, now);
         }
     }
 
     fn failed(
         &mut self,
-        service: ObjectName,
+        owner: ObjectId,
         retry: Retry,
         error: &WriteError,
         report: &mut StepReport,
     ) {
         self.count_failure(error, report);
-        self.findings.written(&service, Some(error.to_string()));
+        self.findings.written(&owner, Some(error.to_string()));
         let retry = retry.later(self.clock.now(), &mut self.random);
-        self.queue.put_back(service, retry);
+        self.queue.put_back(owner, retry);
     }
 
     fn count_failure(&mut self, error: &WriteError, report: &mut StepReport) {
@@ -295,13 +300,6 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
             next_wakeup: wakeups.into_iter().flatten().min(),
             ..report
         }
-    }
-}
-
-fn service_id(name: &ObjectName) -> ObjectId {
-    ObjectId {
-        kind: Kind::Service,
-        name: name.clone(),
     }
 }
 

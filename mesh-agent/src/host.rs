@@ -90,11 +90,14 @@ impl Host for KernelHost {
 
 fn live(directories: &Directories) -> Result<Live, DatapathError> {
     let reader = Reader::of_pins(&directories.bpffs);
+    let mut flows = Vec::new();
+    reader.flows(&mut |key, value, opening| flows.push((key, value, opening)))?;
     Ok(Live {
         tables: reader.tables()?,
         affinity: reader.affinity()?,
         peers: reader.peers()?,
         sockets: reader.sockets()?,
+        flows,
         counters: reader.counters()?,
         now: datapath::monotonic_nanoseconds(),
     })

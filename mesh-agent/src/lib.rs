@@ -5,6 +5,7 @@ pub mod admin;
 pub mod agent;
 pub mod apply;
 pub mod cli;
+pub mod collect;
 pub mod config;
 pub mod datapath;
 pub mod desired;

@@ -1,7 +1,7 @@
 //! From desired and applied to ordered writes; pure.
 //!
-//! A Service is planned in two parts: `plan_raise` brings what is new into force, `plan_lower` takes away what is not
-//! wanted any more. A frontend that goes from one Service to another is replaced by the first's raise, before the
+//! A Service, or a Pod with host ports, is planned in two parts: `plan_raise` brings what is new into force, `plan_lower` takes away what is not
+//! wanted any more. A frontend that goes from one owner to another is replaced by the first's raise, before the
 //! second's lower could delete it.
 
 mod applied;
@@ -22,10 +22,10 @@ mod set;
 
 use mesh_common::{
     Address, Backend, BackendId, BackendWord, FrontendKey, FrontendValue, ServiceId, ServiceWord,
-    SetId, SetWord,
+    SetId, SetWord, SourceRangeKey,
 };
 
-use crate::{desired::PortId, model::ObjectName};
+use crate::{desired::PortId, model::ObjectId};
 
 pub use applied::Applied;
 pub use capacity::{Capacities, PlanError, Usage};
@@ -58,6 +58,10 @@ pub enum Write {
     PutFrontend(FrontendKey, FrontendValue),
     /// A frontend no more.
     DeleteFrontend(FrontendKey),
+    /// A range of clients.
+    PutRange(SourceRangeKey),
+    /// A range no more.
+    DeleteRange(SourceRangeKey),
 }
 
 impl Write {
@@ -70,6 +74,7 @@ impl Write {
             Self::StoreSet(..) => "sets",
             Self::StoreService(..) => "services",
             Self::PutFrontend(..) | Self::DeleteFrontend(..) => "frontends",
+            Self::PutRange(..) | Self::DeleteRange(..) => "source_ranges",
         }
     }
 
@@ -81,7 +86,11 @@ impl Write {
             | Self::StoreSlot(..)
             | Self::StoreSet(..)
             | Self::StoreService(..) => true,
-            Self::PutBackend(..) | Self::PutFrontend(..) | Self::DeleteFrontend(..) => false,
+            Self::PutBackend(..)
+            | Self::PutFrontend(..)
+            | Self::DeleteFrontend(..)
+            | Self::PutRange(..)
+            | Self::DeleteRange(..) => false,
         }
     }
 }
@@ -106,29 +115,29 @@ pub struct Claim {
     pub set: SetId,
 }
 
-/// Ordered writes for one Service, and what its owner's books say before and after them.
+/// Ordered writes for one owner, a Service or a Pod, and what its books say before and after them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Transaction {
-    /// The Service; None for what nobody owns.
-    pub service: Option<ObjectName>,
-    /// Service ports that are the Service's before the first write.
+    /// Whose; None for what nobody owns.
+    pub owner: Option<ObjectId>,
+    /// Service ports that are the owner's before the first write.
     pub claims: Vec<Claim>,
-    /// Whole addresses that are the Service's before the first write.
+    /// Whole addresses that are the owner's before the first write.
     pub addresses: Vec<Address>,
     /// The writes, in order.
     pub steps: Vec<Step>,
     /// Sets of service ports that own nothing any more once every write is done.
     pub released: Vec<SetId>,
-    /// Whole addresses that are not the Service's any more once every write is done.
+    /// Whole addresses that are not the owner's any more once every write is done.
     pub dropped: Vec<Address>,
-    /// Something stays that another Service has yet to take: it is to be planned again.
+    /// Something stays that another owner has yet to take: it is to be planned again.
     pub waits: bool,
 }
 
 impl Transaction {
-    fn of(service: Option<&ObjectName>) -> Self {
+    fn of(owner: Option<&ObjectId>) -> Self {
         Self {
-            service: service.cloned(),
+            owner: owner.cloned(),
             ..Self::default()
         }
     }
@@ -162,4 +171,6 @@ pub struct TableDump {
     pub slots: Vec<BackendId>,
     /// `backends`, by index.
     pub backends: Vec<Backend>,
+    /// Every key of `source_ranges`.
+    pub ranges: Vec<SourceRangeKey>,
 }

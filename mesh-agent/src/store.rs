@@ -3,35 +3,52 @@
 
 mod alive;
 mod claims;
+mod exposure;
 mod labels;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
 };
 
 use mesh_common::{Address, FrontendKey};
 
 use crate::model::{
-    Change, EndpointSlice, Kind, Node, Object, ObjectId, ObjectName, Pod, PodPhase, Service,
+    Change, ContainerPort, EndpointSlice, Kind, Node, NodePortAddresses, Object, ObjectId,
+    ObjectName, Pod, PodPhase, Service, ServicePort,
 };
 use alive::Alive;
-use claims::Claims;
-pub(crate) use claims::{served_addresses, served_ports};
+use claims::{Claim, Claims};
+pub use exposure::Exposure;
+use exposure::NodeAddresses;
+pub(crate) use exposure::cluster_ips;
 use labels::{LabelIndex, selects};
 
 /// What changes have touched since it was last emptied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
-    /// Services whose desired state may be another now.
-    pub services: BTreeSet<ObjectName>,
+    /// Services, and Pods with host ports, whose desired state may be another now.
+    pub owners: BTreeSet<ObjectId>,
     /// Addresses that no EndpointSlice and no unfinished Pod has any more. One may have come back since.
     pub died: BTreeSet<Address>,
+}
+
+/// What does not change while the agent runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// This node's name.
+    pub node: String,
+    /// --nodeport-addresses
+    pub node_port_addresses: NodePortAddresses,
+    /// Endpoints come from EndpointSlices alone: of Pods only this node's are known.
+    pub slices_only: bool,
 }
 
 /// All objects of the cluster that the agent was told of.
 #[derive(Clone, Debug, Default)]
 pub struct Store {
+    options: StoreOptions,
     services: BTreeMap<ObjectName, Service>,
     slices: BTreeMap<ObjectName, EndpointSlice>,
     pods: BTreeMap<ObjectName, Pod>,
@@ -42,6 +59,12 @@ pub struct Store {
     /// (Service, name of a slice in its namespace).
     slices_of: BTreeSet<(ObjectName, Arc<str>)>,
     claims: Claims,
+    /// All addresses that the node's devices have; None until they are known.
+    own_addresses: Option<BTreeSet<IpAddr>>,
+    /// Those that are served.
+    addresses: NodeAddresses,
+    /// Services with node ports, and Pods with host ports: what the node's addresses matter to.
+    at_node: BTreeSet<ObjectId>,
     /// Services by the first label of their selector.
     selectors: LabelIndex,
     /// Pods by each of their labels.
@@ -50,6 +73,15 @@ pub struct Store {
 }
 
 impl Store {
+    /// Without any object.
+    #[must_use]
+    pub fn new(options: StoreOptions) -> Self {
+        Self {
+            options,
+            ..Self::default()
+        }
+    }
+
     /// Takes in a change and adds what it touches to `touched`.
     pub fn apply(&mut self, change: Change, touched: &mut Touched) {
         match change {
@@ -59,13 +91,23 @@ impl Store {
                 self.synced.insert(kind);
             }
             Change::Incomplete(incomplete) => self.incomplete = incomplete,
+            Change::NodeAddresses(addresses) => {
+                self.own_addresses = Some(addresses);
+                self.set_addresses(touched);
+            }
         }
     }
 
-    /// Whether every kind has delivered its first full list.
+    /// Whether every kind has delivered its first full list, and the node's addresses are known.
     #[must_use]
     pub fn is_synced(&self) -> bool {
-        self.unsynced().next().is_none()
+        self.unsynced().next().is_none() && self.knows_addresses()
+    }
+
+    /// Whether the node's addresses are known.
+    #[must_use]
+    pub const fn knows_addresses(&self) -> bool {
+        self.own_addresses.is_some()
     }
 
     /// The kinds whose first full list is awaited.
@@ -93,10 +135,42 @@ impl Store {
         self.alive.contains(address)
     }
 
-    /// The Service that a frontend belongs to: of those that claim it the oldest, then the first by name.
+    /// The Service or Pod that a frontend belongs to: of those that claim it the oldest, then the first by kind and name.
     #[must_use]
-    pub fn winner(&self, key: &FrontendKey) -> Option<&ObjectName> {
+    pub fn winner(&self, key: &FrontendKey) -> Option<&ObjectId> {
         self.claims.winner(key)
+    }
+
+    /// What may have frontends: every Service, and the Pods with host ports that this node serves.
+    pub fn owners(&self) -> impl Iterator<Item = ObjectId> {
+        let services = self.services.keys().map(ObjectId::service);
+        let pods = self.at_node.iter().filter(|owner| owner.kind == Kind::Pod);
+        services.chain(pods.cloned())
+    }
+
+    /// The frontends that a port of a Service asks for.
+    #[must_use]
+    pub fn frontends(
+        &self,
+        service: &Service,
+        port: &ServicePort,
+    ) -> BTreeMap<FrontendKey, Exposure> {
+        exposure::of_service_port(service, port, &self.addresses)
+    }
+
+    /// The frontends that a container's host port asks for; none unless this node serves the Pod's.
+    #[must_use]
+    pub fn host_frontends(&self, pod: &Pod, port: &ContainerPort) -> BTreeSet<FrontendKey> {
+        if !exposure::has_host_ports(pod, &self.options) {
+            return BTreeSet::new();
+        }
+        exposure::of_container_port(pod, port, &self.addresses)
+    }
+
+    /// A Pod.
+    #[must_use]
+    pub fn pod(&self, name: &ObjectName) -> Option<&Pod> {
+        self.pods.get(name)
     }
 
     /// A Service.
@@ -124,18 +198,19 @@ impl Store {
             })
     }
 
-    /// Whether there is any Pod.
+    /// Whether there is any Pod that could be an endpoint without a slice.
     #[must_use]
     pub fn has_pods(&self) -> bool {
-        !self.pods.is_empty()
+        !self.options.slices_only && !self.pods.is_empty()
     }
 
-    /// The Pods that a Service's selector matches, by name; none without a selector.
+    /// The Pods that a Service's selector matches, by name; none without a selector, or where slices alone count.
     pub fn pods_of<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a Pod> {
         let namespace = &service.name.namespace;
         service
             .selector
             .first_key_value()
+            .filter(|_| !self.options.slices_only)
             .into_iter()
             .flat_map(|(key, value)| self.labels.names(namespace, key, value))
             .filter_map(|name| {
@@ -173,9 +248,7 @@ impl Store {
             Object::Namespace(name) => {
                 self.namespaces.insert(name);
             }
-            Object::Node(node) => {
-                self.nodes.insert(node.name.clone(), node);
-            }
+            Object::Node(node) => self.set_node(&node.name.clone(), Some(node), touched),
             Object::Pod(pod) => self.set_pod(&pod.name.clone(), Some(pod), touched),
             Object::Service(service) => {
                 self.set_service(&service.name.clone(), Some(service), touched);
@@ -189,18 +262,23 @@ impl Store {
             Kind::Namespace => {
                 self.namespaces.remove(&id.name);
             }
-            Kind::Node => {
-                self.nodes.remove(&id.name);
-            }
+            Kind::Node => self.set_node(&id.name, None, touched),
             Kind::Pod => self.set_pod(&id.name, None, touched),
             Kind::Service => self.set_service(&id.name, None, touched),
         }
     }
 
     fn set_service(&mut self, name: &ObjectName, new: Option<Service>, touched: &mut Touched) {
+        let id = ObjectId::service(name);
         let old = self.services.get(name);
+        let claims = [old, new.as_ref()].map(|service| self.claims_of_service(service));
         self.claims
-            .replace(old, new.as_ref(), &mut touched.services);
+            .replace(&claims[0], &claims[1], &mut touched.owners);
+        if new.as_ref().is_some_and(exposure::has_node_ports) {
+            self.at_node.insert(id.clone());
+        } else {
+            self.at_node.remove(&id);
+        }
         if let Some((key, value)) = old.and_then(|old| old.selector.first_key_value()) {
             self.selectors.remove(name, key, value);
         }
@@ -208,7 +286,68 @@ impl Store {
             self.selectors.insert(name, key, value);
         }
         replace(&mut self.services, name, new);
-        touched.services.insert(name.clone());
+        touched.owners.insert(id);
+    }
+
+    fn set_node(&mut self, name: &ObjectName, new: Option<Node>, touched: &mut Touched) {
+        replace(&mut self.nodes, name, new);
+        if *name.name == *self.options.node {
+            self.set_addresses(touched);
+        }
+    }
+
+    /// The node's addresses may be others: what is served there claims anew.
+    fn set_addresses(&mut self, touched: &mut Touched) {
+        let own = self.own_addresses.clone().unwrap_or_default();
+        let node = self.node(&ObjectName::new("", &self.options.node));
+        let new = NodeAddresses::new(&own, node, &self.options);
+        if new == self.addresses {
+            return;
+        }
+        let before: Vec<BTreeSet<Claim>> = self.claims_at_node().collect();
+        self.addresses = new;
+        let after: Vec<BTreeSet<Claim>> = self.claims_at_node().collect();
+        for (before, after) in before.iter().zip(&after) {
+            self.claims.replace(before, after, &mut touched.owners);
+        }
+        touched.owners.extend(self.at_node.iter().cloned());
+    }
+
+    /// Of each that the node's addresses matter to.
+    fn claims_at_node(&self) -> impl Iterator<Item = BTreeSet<Claim>> {
+        self.at_node.iter().map(|owner| {
+            if owner.kind == Kind::Pod {
+                self.claims_of_pod(self.pods.get(&owner.name))
+            } else {
+                self.claims_of_service(self.services.get(&owner.name))
+            }
+        })
+    }
+
+    /// Each frontend, and each ClusterIP as a whole.
+    fn claims_of_service(&self, service: Option<&Service>) -> BTreeSet<Claim> {
+        let Some(service) = service else {
+            return BTreeSet::new();
+        };
+        let owner = ObjectId::service(&service.name);
+        let ports = service.ports.iter();
+        let frontends = ports.flat_map(|port| self.frontends(service, port).into_keys());
+        let whole = cluster_ips(service).map(FrontendKey::whole_address);
+        let keys = frontends.chain(whole);
+        keys.map(|key| Claim::new(key, service.created, &owner))
+            .collect()
+    }
+
+    fn claims_of_pod(&self, pod: Option<&Pod>) -> BTreeSet<Claim> {
+        let Some(pod) = pod else {
+            return BTreeSet::new();
+        };
+        let owner = ObjectId::pod(&pod.name);
+        let ports = pod.ports.iter();
+        let frontends = ports.flat_map(|port| self.host_frontends(pod, port));
+        frontends
+            .map(|key| Claim::new(key, pod.created, &owner))
+            .collect()
     }
 
     fn set_slice(&mut self, name: &ObjectName, new: Option<EndpointSlice>, touched: &mut Touched) {
@@ -224,15 +363,16 @@ impl Store {
         }
         if let Some(service) = old.as_ref().and_then(owner) {
             self.slices_of.remove(&(service.clone(), name.name.clone()));
-            touched.services.insert(service);
+            touched.owners.insert(ObjectId::service(&service));
         }
         if let Some(service) = new.and_then(owner) {
             self.slices_of.insert((service.clone(), name.name.clone()));
-            touched.services.insert(service);
+            touched.owners.insert(ObjectId::service(&service));
         }
     }
 
     fn set_pod(&mut self, name: &ObjectName, new: Option<Pod>, touched: &mut Touched) {
+        self.set_host_ports(name, new.as_ref(), touched);
         let old = replace(&mut self.pods, name, new);
         let new = self.pods.get(name);
         for address in new.iter().flat_map(|pod| addresses(pod)) {
@@ -256,8 +396,28 @@ impl Store {
         }
     }
 
+    fn set_host_ports(&mut self, name: &ObjectName, new: Option<&Pod>, touched: &mut Touched) {
+        let id = ObjectId::pod(name);
+        let has = new.is_some_and(|pod| exposure::has_host_ports(pod, &self.options));
+        if !has && !self.at_node.contains(&id) {
+            return;
+        }
+        let claims = [self.pods.get(name), new].map(|pod| self.claims_of_pod(pod));
+        self.claims
+            .replace(&claims[0], &claims[1], &mut touched.owners);
+        touched.owners.insert(id.clone());
+        if has {
+            self.at_node.insert(id);
+        } else {
+            self.at_node.remove(&id);
+        }
+    }
+
     /// Touches the Services whose selector matches a Pod.
     fn touch_selecting(&self, pod: &Pod, touched: &mut Touched) {
+        if self.options.slices_only {
+            return;
+        }
         let namespace = &pod.name.namespace;
         let candidates = pod
             .labels
@@ -270,7 +430,7 @@ impl Store {
             };
             let selector = self.services.get(&name).map(|service| &service.selector);
             if selector.is_some_and(|selector| selects(selector, &pod.labels)) {
-                touched.services.insert(name);
+                touched.owners.insert(ObjectId::service(&name));
             }
         }
     }

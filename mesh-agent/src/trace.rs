@@ -198,6 +198,20 @@ fn refusal(reason: Reason) -> &'static str {
         Reason::SocketsFull => {
             "the map `sockets` is full: a reply could not be shown as the Service's"
         }
+        Reason::SourceNotAllowed => "the Service's loadBalancerSourceRanges do not name the client",
+        Reason::BackendGone => "the backend of this connection is gone: the client is reset",
+        Reason::TupleInUse => {
+            "every backend that was tried talks to this client and port already, by another frontend"
+        }
+        Reason::SnatPortsExhausted => {
+            "no port was found that could stand for the client: look at --snat-ports"
+        }
+        Reason::FlowsFull => "the map `flows` is full: raise --max-flows",
+        Reason::FragmentWithoutFirst => "a fragment whose first one was not seen",
+        Reason::Malformed => "headers that end too early, are too many or contradict each other",
+        Reason::NoSourceAddress => {
+            "the interface by which it leaves has no address that could stand for the client"
+        }
         Reason::Inconsistent => {
             "the tables contradict each other: a defect of the agent, please report it"
         }

@@ -8,19 +8,26 @@ mod address;
 mod affinity;
 mod backend;
 mod client;
+mod conntrack;
 mod fingerprint;
+mod fragment;
+mod interface;
 mod maps;
 mod peer;
 mod plain;
 mod reason;
 mod service;
 mod socket;
+mod source_range;
 
 pub use address::{Address, Port};
 pub use affinity::{AffinityKey, AffinityValue};
 pub use backend::{Backend, BackendId, BackendState, BackendWord};
 pub use client::Client;
+pub use conntrack::{Direction, Entry, FlowKey, FlowValue, Seen, is_closed, timeout};
 pub use fingerprint::fingerprint;
+pub use fragment::{FragmentKey, FragmentPorts};
+pub use interface::{ClientAddresses, Interface};
 pub use maps::{BEFORE, Before, MAPS, MapKind, MapShape, MapSpec};
 pub use peer::{PEER_WAYS, PEERS, Peer, peer_place};
 pub use plain::{Layout, Plain, bytes_of, from_bytes};
@@ -29,5 +36,6 @@ pub use service::{
     FrontendKey, FrontendValue, Protocol, SCOPE_ANY, ServiceId, ServiceWord, SetId, SetWord,
 };
 pub use socket::{SocketEntry, SocketKey, SocketValue};
+pub use source_range::SourceRangeKey;
 #[cfg(feature = "layout-next")]
 pub use {backend::BackendV1, socket::SocketValueV1};

@@ -4,8 +4,9 @@
 //! forgetting that a failed build.
 
 use crate::{
-    AffinityKey, AffinityValue, Backend, COUNTERS, FrontendKey, FrontendValue, PEERS, Peer,
-    SocketKey, SocketValue,
+    AffinityKey, AffinityValue, Backend, COUNTERS, ClientAddresses, FlowKey, FlowValue,
+    FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface, PEERS, Peer, SocketKey,
+    SocketValue, SourceRangeKey,
     plain::{Layout, Plain},
 };
 
@@ -33,6 +34,8 @@ pub enum MapShape {
     MappedArray,
     /// BPF_MAP_TYPE_PERCPU_ARRAY.
     PerCpuArray,
+    /// BPF_MAP_TYPE_LPM_TRIE, which has to be made with BPF_F_NO_PREALLOC.
+    LpmTrie,
 }
 
 /// One map.
@@ -58,7 +61,7 @@ pub struct MapSpec {
 const NEXT: u32 = if cfg!(feature = "layout-next") { 2 } else { 1 };
 
 /// Every map, in the order in which the way of a connection meets them.
-pub const MAPS: [MapSpec; 10] = [
+pub const MAPS: [MapSpec; 16] = [
     MapSpec {
         name: "frontends",
         version: 1,
@@ -67,6 +70,15 @@ pub const MAPS: [MapSpec; 10] = [
         key: FrontendKey::LAYOUT,
         value: FrontendValue::LAYOUT,
         default_entries: 65_536,
+    },
+    MapSpec {
+        name: "source_ranges",
+        version: 1,
+        kind: MapKind::Derived,
+        shape: MapShape::LpmTrie,
+        key: SourceRangeKey::LAYOUT,
+        value: u32::LAYOUT,
+        default_entries: 16_384,
     },
     MapSpec {
         name: "services",
@@ -139,6 +151,51 @@ pub const MAPS: [MapSpec; 10] = [
         key: SocketKey::LAYOUT,
         value: SocketValue::LAYOUT,
         default_entries: 262_144,
+    },
+    MapSpec {
+        name: "clients",
+        version: 1,
+        kind: MapKind::Flow,
+        shape: MapShape::Hash,
+        key: u64::LAYOUT,
+        value: ClientAddresses::LAYOUT,
+        default_entries: 4_096,
+    },
+    MapSpec {
+        name: "interfaces",
+        version: 1,
+        kind: MapKind::Flow,
+        shape: MapShape::Hash,
+        key: u32::LAYOUT,
+        value: Interface::LAYOUT,
+        default_entries: 4_096,
+    },
+    MapSpec {
+        name: "opening",
+        version: 1,
+        kind: MapKind::Flow,
+        shape: MapShape::LruHash,
+        key: FlowKey::LAYOUT,
+        value: FlowValue::LAYOUT,
+        default_entries: 65_536,
+    },
+    MapSpec {
+        name: "flows",
+        version: 1,
+        kind: MapKind::Flow,
+        shape: MapShape::SparseHash,
+        key: FlowKey::LAYOUT,
+        value: FlowValue::LAYOUT,
+        default_entries: 524_288,
+    },
+    MapSpec {
+        name: "fragments",
+        version: 1,
+        kind: MapKind::Flow,
+        shape: MapShape::LruHash,
+        key: FragmentKey::LAYOUT,
+        value: FragmentPorts::LAYOUT,
+        default_entries: 8_192,
     },
     MapSpec {
         name: "counters",

@@ -146,6 +146,8 @@ plain! {
 
 impl FrontendValue {
     const REFUSE: u32 = 1;
+    const EXTERNAL: u32 = 2;
+    const SOURCE_RANGES: u32 = 4;
 
     /// A frontend of a service port: its id, its set of all endpoints and its set of this node's (0: none).
     #[must_use]
@@ -155,6 +157,24 @@ impl FrontendValue {
             cluster,
             local,
             flags: 0,
+        }
+    }
+
+    /// The same for clients outside the cluster: a node port, an external IP, a load balancer's IP, a host port.
+    #[must_use]
+    pub const fn external(self) -> Self {
+        Self {
+            flags: self.flags | Self::EXTERNAL,
+            ..self
+        }
+    }
+
+    /// The same, open only to the clients that `source_ranges` names for the service port.
+    #[must_use]
+    pub const fn with_source_ranges(self) -> Self {
+        Self {
+            flags: self.flags | Self::SOURCE_RANGES,
+            ..self
         }
     }
 
@@ -174,6 +194,20 @@ impl FrontendValue {
     #[inline(always)]
     pub const fn is_refuse(self) -> bool {
         self.flags & Self::REFUSE != 0
+    }
+
+    /// Whether it is a node port, an external IP, a load balancer's IP or a host port.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_external(self) -> bool {
+        self.flags & Self::EXTERNAL != 0
+    }
+
+    /// Whether only the clients that `source_ranges` names are served.
+    #[must_use]
+    #[inline(always)]
+    pub const fn has_source_ranges(self) -> bool {
+        self.flags & Self::SOURCE_RANGES != 0
     }
 
     /// The service port.

@@ -1,9 +1,11 @@
 //! Session affinity ClientIP: a client's connections to a service port go where the last one went, as long as that is
 //! at most the timeout ago and the backend takes new connections. Each new connection starts the timeout anew.
 
-use mesh_common::{AffinityKey, AffinityValue, Backend, BackendId, BackendState, ServiceId};
+use mesh_common::{
+    AffinityKey, AffinityValue, Backend, BackendId, BackendState, Client, ServiceId,
+};
 
-use crate::{Env, Socket};
+use crate::Env;
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
@@ -17,10 +19,14 @@ pub(crate) struct Affinity {
 impl Affinity {
     /// None for a service port without affinity.
     #[inline(always)]
-    pub(crate) fn of<E: Env, S: Socket>(env: &E, socket: &S, service: ServiceId) -> Option<Self> {
+    pub(crate) fn of<E: Env>(
+        env: &E,
+        service: ServiceId,
+        client: impl FnOnce() -> Client,
+    ) -> Option<Self> {
         let seconds = env.service(service).affinity_seconds();
         (seconds != 0).then(|| Self {
-            key: AffinityKey::new(socket.client(), service),
+            key: AffinityKey::new(client(), service),
             seconds,
             now: env.now(),
         })

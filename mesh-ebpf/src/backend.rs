@@ -1,6 +1,6 @@
 //! Stage Backend: which endpoint serves a new connection? In: the frontend. Out: backend and target.
 
-use mesh_common::{Backend, BackendId, BackendState, Reason, SetId};
+use mesh_common::{Address, Backend, BackendId, BackendState, Client, Reason, SetId};
 
 use crate::{
     Env, Socket,
@@ -13,7 +13,21 @@ const TRIES: u32 = 4;
 
 #[inline(always)]
 pub(crate) fn stage<E: Env, S: Socket>(env: &E, socket: &S, state: &mut State) -> Step {
-    let affinity = Affinity::of(env, socket, state.frontend.service());
+    let service = state.frontend.service();
+    // Looked for by those alone that need it.
+    let address = || address(env, socket, state.asked.0.is_v4());
+    if state.frontend.has_source_ranges() {
+        match address() {
+            Some(address) if env.has_source(service, address) => {}
+            Some(_) => return Step::Done(Verdict::Refuse(Reason::SourceNotAllowed)),
+            // The packet path will see the client's address.
+            None => return Step::Done(Verdict::Pass),
+        }
+    }
+    let affinity = Affinity::of(env, service, || match address() {
+        Some(address) => Client::from_address(address),
+        None => socket.client(),
+    });
     let last = affinity.as_ref().and_then(|affinity| affinity.last(env));
     let (id, backend) = match last {
         Some(last) => last,
@@ -36,6 +50,13 @@ pub(crate) fn stage<E: Env, S: Socket>(env: &E, socket: &S, state: &mut State) -
         Hook::Connect => Stage::RecordPeer,
         Hook::Sendmsg => Stage::RecordReply,
     })
+}
+
+/// The client's address in a family: that of its network namespace. An unbound socket has none yet.
+#[inline(always)]
+fn address<E: Env, S: Socket>(env: &E, socket: &S, is_v4: bool) -> Option<Address> {
+    let cookie = socket.client().netns_cookie()?;
+    env.client(cookie)?.address(cookie, is_v4)
 }
 
 /// Any backend of the set, each as likely (to within 2^-32 of its share).

@@ -1,10 +1,12 @@
 //! What the datapath needs of the world, as small traits. The kernel side is in `main.rs`, the other in `sim`.
 
 use mesh_common::{
-    Address, AffinityKey, AffinityValue, Backend, BackendId, Client, Counter, FrontendKey,
-    FrontendValue, Peer, Port, Protocol, ServiceId, ServiceWord, SetId, SetWord, SocketKey,
-    SocketValue,
+    Address, AffinityKey, AffinityValue, Backend, BackendId, Client, ClientAddresses, Counter,
+    FlowKey, FlowValue, FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface, Peer,
+    Port, Protocol, Seen, ServiceId, ServiceWord, SetId, SetWord, SocketKey, SocketValue,
 };
+
+use crate::packet::{Difference, Family, SnatPorts};
 
 /// The socket a cgroup hook was called for.
 pub trait Socket {
@@ -19,6 +21,109 @@ pub trait Socket {
     fn cookie(&self) -> u64;
     /// Who asks.
     fn client(&self) -> Client;
+}
+
+/// The packet could not be read or written where it should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Broken;
+
+/// What a change of checksum is due to. The kernel has to know for packets whose checksum the device computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Covers {
+    /// Addresses of an IPv4 header, which the checksum covers as part of a pseudo header.
+    PseudoHeaderV4,
+    /// The same of an IPv6 header.
+    PseudoHeaderV6,
+    /// What is behind the header that has the checksum, or in it.
+    Payload,
+}
+
+impl Covers {
+    /// The pseudo header of a family.
+    #[inline(always)]
+    pub(crate) const fn pseudo_header(family: Family) -> Self {
+        match family {
+            Family::V4 => Self::PseudoHeaderV4,
+            Family::V6 => Self::PseudoHeaderV6,
+        }
+    }
+}
+
+/// The packet a tc hook was called for. Offsets are from its first byte, which is the link header's.
+pub trait Packet {
+    /// The IP version, by the link header; None for what is not IP.
+    fn family(&self) -> Option<Family>;
+    /// Offset of the IP header.
+    fn network(&self) -> u32;
+    /// Bytes, from the link header on.
+    fn length(&self) -> u32;
+    /// The kernel's number of the interface whose hook it is.
+    fn interface(&self) -> u32;
+    /// Bytes of the packet; None if it ends before.
+    fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;
+    /// Writes bytes into the packet.
+    ///
+    /// # Errors
+    /// It ends before.
+    fn store<const N: usize>(&mut self, offset: u32, bytes: &[u8; N]) -> Result<(), Broken>;
+    /// Changes the checksum at an offset by a difference. `optional`: 0 means that there is none, and stays.
+    ///
+    /// # Errors
+    /// The packet ends before.
+    fn update_checksum(
+        &mut self,
+        offset: u32,
+        difference: Difference,
+        covers: Covers,
+        optional: bool,
+    ) -> Result<(), Broken>;
+    /// Whether a socket of the host would get packets of this tuple.
+    fn has_socket(&self, key: &FlowKey) -> bool;
+    /// Cuts the packet, or makes it longer, to so many bytes.
+    ///
+    /// # Errors
+    /// The kernel has no memory.
+    fn truncate(&mut self, length: u32) -> Result<(), Broken>;
+    /// Makes room for so many bytes behind the link header.
+    ///
+    /// # Errors
+    /// The kernel has no memory.
+    fn insert(&mut self, bytes: u32) -> Result<(), Broken>;
+    /// Swaps the link header's source and destination.
+    ///
+    /// # Errors
+    /// There is no link header.
+    fn swap_link_addresses(&mut self) -> Result<(), Broken>;
+}
+
+/// Which flow table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// `opening`
+    Opening,
+    /// `flows`
+    Confirmed,
+}
+
+/// Why an entry was not added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotAdded {
+    /// Another one is there.
+    Exists,
+    /// There is no room.
+    Full,
+}
+
+/// An entry of a flow table, where it is.
+pub trait FlowEntry {
+    /// A copy.
+    fn value(&self) -> FlowValue;
+    /// Whether it is in `opening`.
+    fn is_opening(&self) -> bool;
+    /// Writes what was sent, and when, in seconds.
+    fn note(&self, seen: Seen, stamp: u32);
+    /// Gives a `Leaving` its source.
+    fn set_source(&self, source: (Address, Port));
 }
 
 /// A flow table had no room.
@@ -58,6 +163,38 @@ pub trait Tables {
     fn set_socket(&self, key: &SocketKey, value: &SocketValue) -> Result<(), Full>;
     /// Forgets it.
     fn remove_socket(&self, key: &SocketKey);
+    /// The addresses of a network namespace.
+    fn client(&self, cookie: u64) -> Option<ClientAddresses>;
+    /// Whether a service port's loadBalancerSourceRanges have an address.
+    fn has_source(&self, service: ServiceId, address: Address) -> bool;
+    /// The addresses that stand for clients behind an interface.
+    fn interface(&self, number: u32) -> Option<Interface>;
+    /// The ports that may stand for clients.
+    fn snat_ports(&self) -> SnatPorts;
+    /// An entry of a flow table.
+    type Flow<'a>: FlowEntry
+    where
+        Self: 'a;
+    /// The entry of a tuple, in `flows` or in `opening`.
+    fn flow(&self, key: &FlowKey) -> Option<Self::Flow<'_>>;
+    /// Adds an entry where there is none.
+    ///
+    /// # Errors
+    /// See the type.
+    fn add_flow(&self, place: Place, key: &FlowKey, value: &FlowValue) -> Result<(), NotAdded>;
+    /// Moves an entry from `opening` to `flows`; nothing if it is not in `opening`.
+    ///
+    /// # Errors
+    /// `flows` has no room.
+    fn confirm_flow(&self, key: &FlowKey) -> Result<(), Full>;
+    /// Moves an entry from `flows` back to `opening`; nothing if it is not in `flows`.
+    fn unconfirm_flow(&self, key: &FlowKey);
+    /// Removes an entry.
+    fn remove_flow(&self, key: &FlowKey);
+    /// The ports of a fragmented packet.
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentPorts>;
+    /// Remembers them; best effort.
+    fn set_fragment(&self, key: &FragmentKey, ports: &FragmentPorts);
 }
 
 /// The monotonic clock.
@@ -70,6 +207,8 @@ pub trait Clock {
 pub trait Random {
     /// Any of the 2^32 values, each as likely.
     fn random(&self) -> u32;
+    /// A number that is the same as long as the host runs, and that nobody outside knows.
+    fn seed(&self) -> u32;
 }
 
 /// Where telemetry goes. It cannot fail and cannot change a verdict.

@@ -1,7 +1,7 @@
 //! The whole datapath logic, written once: the kernel runs it over BPF maps and contexts, tests, fuzzers and
 //! `mesh-agent trace` run it over plain memory (`sim`).
 //!
-//! The way of a connection: hook -> service -> backend -> record -> rewrite -> verdict, each a stage (`stage`).
+//! The way of a packet: hook -> parse -> conntrack -> open -> rewrite -> verdict (`packet`). The way of a connection: hook -> service -> backend -> record -> rewrite -> verdict, each a stage (`stage`).
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -12,6 +12,7 @@ mod affinity;
 mod backend;
 mod env;
 mod hooks;
+mod packet;
 mod peer;
 mod record;
 mod reply;
@@ -23,6 +24,13 @@ pub mod sim;
 #[cfg(test)]
 mod tests;
 
-pub use env::{Clock, Env, Full, Random, Sink, Socket, Tables};
+pub use env::{
+    Broken, Clock, Covers, Env, FlowEntry, Full, NotAdded, Packet, Place, Random, Sink, Socket,
+    Tables,
+};
 pub use hooks::{connect, getpeername, recvmsg, release, sendmsg};
+pub use packet::{
+    Difference, Family, Fragment, PacketHook, PacketStage, PacketState, PacketStep, PacketVerdict,
+    SnatPorts, cold, count_packet, hot, run_packet,
+};
 pub use stage::{Hook, Stage, State, Step, Verdict, run};

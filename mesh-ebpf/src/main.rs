@@ -6,10 +6,12 @@ mod kernel;
 
 use aya_ebpf::{
     helpers::bpf_get_socket_cookie,
-    macros::{cgroup_sock, cgroup_sock_addr},
-    programs::{SockAddrContext, SockContext},
+    macros::{cgroup_sock, cgroup_sock_addr, classifier},
+    programs::{SockAddrContext, SockContext, TcContext},
 };
-use kernel::{KernelEnv, SockAddr, protocol, verdict_code};
+use kernel::{KernelEnv, SockAddr, begin, go_on, protocol, verdict_code};
+use mesh_common::Direction;
+use mesh_ebpf::{PacketHook, PacketStage};
 
 /// Lets the call go on, as every program on the way there that does not refuse.
 const ALLOW: i32 = 1;
@@ -61,6 +63,36 @@ fn sock_release(context: SockContext) -> i32 {
     mesh_ebpf::release(&KernelEnv, cookie, protocol(number));
     ALLOW
 }
+
+macro_rules! packet_hook {
+    ($name:ident, $hook:ident) => {
+        #[classifier]
+        fn $name(context: TcContext) -> i32 {
+            begin(&context, PacketHook::$hook)
+        }
+    };
+}
+
+packet_hook!(from_pod, FromPod);
+packet_hook!(to_pod, ToPod);
+packet_hook!(from_device, FromDevice);
+packet_hook!(to_device, ToDevice);
+
+macro_rules! packet_stage {
+    ($name:ident, $direction:ident, $stage:ident) => {
+        #[classifier]
+        fn $name(context: TcContext) -> i32 {
+            go_on(&context, Direction::$direction, PacketStage::$stage)
+        }
+    };
+}
+
+packet_stage!(ingress_open, Ingress, Open);
+packet_stage!(ingress_confirm, Ingress, Confirm);
+packet_stage!(ingress_icmp, Ingress, Icmp);
+packet_stage!(ingress_refuse, Ingress, Refuse);
+packet_stage!(egress_source, Egress, Source);
+packet_stage!(egress_icmp, Egress, Icmp);
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

@@ -1,18 +1,26 @@
 //! The traits over plain memory: the same datapath in tests, property tests and `mesh-agent trace`.
 
 use core::cell::{Cell, RefCell};
-use std::{collections::BTreeMap, vec::Vec};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
 
 use mesh_common::{
-    Address, AffinityKey, AffinityValue, Backend, BackendId, Client, Counter, FrontendKey,
-    FrontendValue, Peer, Port, Protocol, ServiceId, ServiceWord, SetId, SetWord, SocketKey,
-    SocketValue,
+    Address, AffinityKey, AffinityValue, Backend, BackendId, Client, ClientAddresses, Counter,
+    FlowKey, FlowValue, FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface, Peer,
+    Port, Protocol, Seen, ServiceId, ServiceWord, SetId, SetWord, SocketKey, SocketValue,
+    SourceRangeKey,
 };
 
 use crate::{
-    Clock, Full, Random, Sink, Socket, Tables,
+    Clock, FlowEntry, Full, NotAdded, Place, Random, Sink, SnatPorts, Socket, Tables,
     stage::{self, Hook, Stage, State, Step},
 };
+
+mod packet;
+
+pub use packet::{SimPacket, TracedPacket, trace_packet};
 
 /// Tables, clock, randomness and counters in memory. A table that lacks an index answers as the kernel's would.
 #[derive(Clone, Debug)]
@@ -37,12 +45,30 @@ pub struct Sim {
     pub sockets: RefCell<BTreeMap<SocketKey, SocketValue>>,
     /// Most entries of `sockets`.
     pub sockets_capacity: usize,
+    /// `clients`
+    pub clients: BTreeMap<u64, ClientAddresses>,
+    /// `source_ranges`
+    pub source_ranges: BTreeSet<SourceRangeKey>,
+    /// `interfaces`
+    pub interfaces: BTreeMap<u32, Interface>,
+    /// The ports that may stand for clients.
+    pub snat_ports: SnatPorts,
+    /// `opening`; nothing is pushed out of it.
+    pub opening: RefCell<BTreeMap<FlowKey, FlowValue>>,
+    /// `flows`
+    pub flows: RefCell<BTreeMap<FlowKey, FlowValue>>,
+    /// Most entries of `flows`.
+    pub flows_capacity: usize,
+    /// `fragments`
+    pub fragments: RefCell<BTreeMap<FragmentKey, FragmentPorts>>,
     /// `counters`, those above zero.
     pub counts: RefCell<BTreeMap<Counter, u64>>,
     /// Nanoseconds; advanced by whoever holds the Sim.
     pub clock: Cell<u64>,
     /// State of the random numbers; any value is a fine seed.
     pub seed: Cell<u64>,
+    /// The host's own number, by which flows choose.
+    pub host: u32,
 }
 
 impl Default for Sim {
@@ -58,9 +84,23 @@ impl Default for Sim {
             peers: RefCell::default(),
             sockets: RefCell::default(),
             sockets_capacity: usize::MAX,
+            clients: BTreeMap::new(),
+            source_ranges: BTreeSet::new(),
+            interfaces: BTreeMap::new(),
+            snat_ports: SnatPorts {
+                first: 1024,
+                last: 65_535,
+                hole_first: 30_000,
+                hole_last: 32_767,
+            },
+            opening: RefCell::default(),
+            flows: RefCell::default(),
+            flows_capacity: usize::MAX,
+            fragments: RefCell::default(),
             counts: RefCell::default(),
             clock: Cell::new(0),
             seed: Cell::new(0),
+            host: 0,
         }
     }
 }
@@ -145,6 +185,127 @@ impl Tables for Sim {
     fn remove_socket(&self, key: &SocketKey) {
         self.sockets.borrow_mut().remove(key);
     }
+
+    fn client(&self, cookie: u64) -> Option<ClientAddresses> {
+        self.clients.get(&cookie).copied()
+    }
+
+    fn has_source(&self, service: ServiceId, address: Address) -> bool {
+        let mut ranges = self.source_ranges.iter();
+        ranges.any(|range| range.service() == service && range.covers(address))
+    }
+
+    fn interface(&self, number: u32) -> Option<Interface> {
+        self.interfaces.get(&number).copied()
+    }
+
+    fn snat_ports(&self) -> SnatPorts {
+        self.snat_ports
+    }
+
+    type Flow<'a> = SimFlow<'a>;
+
+    fn flow(&self, key: &FlowKey) -> Option<SimFlow<'_>> {
+        let is_opening = !self.flows.borrow().contains_key(key);
+        if is_opening && !self.opening.borrow().contains_key(key) {
+            return None;
+        }
+        Some(SimFlow {
+            sim: self,
+            key: *key,
+            is_opening,
+        })
+    }
+
+    fn add_flow(&self, place: Place, key: &FlowKey, value: &FlowValue) -> Result<(), NotAdded> {
+        let (mut table, capacity) = match place {
+            Place::Opening => (self.opening.borrow_mut(), usize::MAX),
+            Place::Confirmed => (self.flows.borrow_mut(), self.flows_capacity),
+        };
+        if table.contains_key(key) {
+            return Err(NotAdded::Exists);
+        }
+        if table.len() >= capacity {
+            return Err(NotAdded::Full);
+        }
+        table.insert(*key, *value);
+        Ok(())
+    }
+
+    fn confirm_flow(&self, key: &FlowKey) -> Result<(), Full> {
+        let value = self.opening.borrow().get(key).copied();
+        let Some(value) = value else {
+            return Ok(());
+        };
+        if self.add_flow(Place::Confirmed, key, &value) == Err(NotAdded::Full) {
+            return Err(Full);
+        }
+        self.opening.borrow_mut().remove(key);
+        Ok(())
+    }
+
+    fn unconfirm_flow(&self, key: &FlowKey) {
+        if let Some(value) = self.flows.borrow_mut().remove(key) {
+            self.opening.borrow_mut().insert(*key, value);
+        }
+    }
+
+    fn remove_flow(&self, key: &FlowKey) {
+        self.flows.borrow_mut().remove(key);
+        self.opening.borrow_mut().remove(key);
+    }
+
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentPorts> {
+        self.fragments.borrow().get(key).copied()
+    }
+
+    fn set_fragment(&self, key: &FragmentKey, ports: &FragmentPorts) {
+        self.fragments.borrow_mut().insert(*key, *ports);
+    }
+}
+
+/// An entry of `flows` or `opening`.
+#[derive(Clone, Copy, Debug)]
+pub struct SimFlow<'a> {
+    sim: &'a Sim,
+    key: FlowKey,
+    is_opening: bool,
+}
+
+impl SimFlow<'_> {
+    fn change(&self, change: impl FnOnce(&mut FlowValue)) {
+        let mut table = if self.is_opening {
+            self.sim.opening.borrow_mut()
+        } else {
+            self.sim.flows.borrow_mut()
+        };
+        if let Some(value) = table.get_mut(&self.key) {
+            change(value);
+        }
+    }
+}
+
+impl FlowEntry for SimFlow<'_> {
+    fn value(&self) -> FlowValue {
+        let mut value = FlowValue::returning(&self.key, self.key.source(), 0);
+        self.change(|found| value = *found);
+        value
+    }
+
+    fn is_opening(&self) -> bool {
+        self.is_opening
+    }
+
+    fn note(&self, seen: Seen, stamp: u32) {
+        self.change(|value| value.note(seen, stamp));
+    }
+
+    fn set_source(&self, (address, port): (Address, Port)) {
+        self.change(|value| {
+            value.set_source_address(address);
+            value.set_source_port(port);
+        });
+    }
 }
 
 impl Clock for Sim {
@@ -161,6 +322,10 @@ impl Random for Sim {
         let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (mixed ^ (mixed >> 31)) as u32
+    }
+
+    fn seed(&self) -> u32 {
+        self.host
     }
 }
 

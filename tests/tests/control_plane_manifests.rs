@@ -11,6 +11,9 @@ const INSTALL: &str = include_str!("../../manifests/install.yaml");
 const UNINSTALL: &str = include_str!("../../manifests/uninstall.yaml");
 const USER: &str = "system:serviceaccount:mesh-agent:mesh-agent";
 
+/// What the ClusterRole lets the agent watch.
+const WATCHED: [&str; 4] = ["services", "endpointslices", "nodes", "pods"];
+
 /// What every user who is known may ask that is no object, by system:public-info-viewer and system:discovery.
 const FREE_TO_ALL: [&str; 5] = ["/version", "/healthz", "/livez", "/readyz", "/api"];
 
@@ -127,7 +130,7 @@ impl Request {
             "get" if what.starts_with('/') => {
                 FREE_TO_ALL.contains(&what) || what.starts_with("/apis")
             }
-            "get" | "list" | "watch" => ["services", "endpointslices", "nodes"].contains(&what),
+            "get" | "list" | "watch" => WATCHED.contains(&what),
             "create" | "patch" => what == "events",
             _ => false,
         }
@@ -157,7 +160,7 @@ fn judge(requests: &BTreeSet<Request>) -> Result<()> {
             "refused: {request:?}"
         );
     }
-    for what in ["services", "endpointslices", "nodes"] {
+    for what in WATCHED {
         ensure!(
             requests
                 .iter()

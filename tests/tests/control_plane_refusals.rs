@@ -95,7 +95,7 @@ fn a_kind_that_is_forbidden_is_named() -> Result<()> {
     test("forbidden", Needs::ControlPlane, |lab| {
         lab.use_control_plane()?;
         let client = lab.control_plane().context("it was started")?.client()?;
-        client.apply(&role(&["services", "nodes"]))?;
+        client.apply(&role(&["services", "nodes", "pods"]))?;
         client.apply(&binding())?;
         let world = world(lab, |kubeconfig| {
             part(kubeconfig, "users", "user")["as"] = json!("limited");
@@ -103,7 +103,7 @@ fn a_kind_that_is_forbidden_is_named() -> Result<()> {
         world.names(&["watch of EndpointSlice", "grant get, list and watch"])?;
         let status = world.agent.cli(&["status"])?.stdout;
         ensure!(!status.contains("watch of Service"), "{status}");
-        client.apply(&role(&["services", "nodes", "endpointslices"]))?;
+        client.apply(&role(&["services", "nodes", "pods", "endpointslices"]))?;
         world.agent.wait_ready()
     })
 }

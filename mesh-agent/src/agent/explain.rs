@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
+use mesh_common::{FrontendKey, FrontendValue};
+
 use super::views;
 use crate::{
     desired::{Family, PortId},
@@ -10,7 +12,10 @@ use crate::{
         Endpoint, EndpointSlice, Pod, PodPhase, Service, ServicePort, ServiceType, TargetPort,
     },
     store::Store,
-    telemetry::view::{BackendView, ExplainView, StepView},
+    telemetry::{
+        dump::range,
+        view::{BackendView, ExplainView, StepView},
+    },
 };
 
 /// A Service with the endpoints that get nothing, too.
@@ -49,7 +54,12 @@ fn steps(store: &Store, view: &ServiceView) -> Vec<StepView> {
             "desired",
             format!("{name}: {ready} backends get new connections, {rest} keep what they have"),
         ));
-        steps.push(step("kernel", format!("{name}: {}", in_kernel(port))));
+        let place = format!("service {}, set {}", port.service, port.set);
+        steps.push(step("kernel", format!("{name}: {place}")));
+        let frontends = port.frontends.iter();
+        steps.extend(
+            frontends.map(|held| step("frontend", format!("{name}: {}", frontend(port, held)))),
+        );
     }
     let problems = view.findings.iter();
     steps.extend(problems.map(|finding| step("problem", finding.to_string())));
@@ -92,15 +102,17 @@ fn nothing(service: &Service) -> Option<String> {
     Some(text.to_owned())
 }
 
-fn in_kernel(port: &PortView) -> String {
-    let frontends = port.frontends.iter().map(views::frontend);
-    let frontends: Vec<String> = frontends.collect();
-    format!(
-        "{} -> service {} -> set {}",
-        frontends.join(", "),
-        port.service,
-        port.set
-    )
+/// A frontend, and whom it is for.
+fn frontend(port: &PortView, (key, value): &(FrontendKey, FrontendValue)) -> String {
+    let ranges: Vec<String> = port.ranges.iter().copied().map(range).collect();
+    let whom = if value.has_source_ranges() {
+        format!("for clients in {}", ranges.join(", "))
+    } else if value.is_external() {
+        "for clients inside and outside the cluster".to_owned()
+    } else {
+        "for clients of the cluster".to_owned()
+    };
+    format!("{}, {whom}", views::frontend(key))
 }
 
 /// The endpoints of a port that the Service's slices, or without slices its Pods, would have, each with the reason why
@@ -220,21 +232,24 @@ mod tests {
     use std::{collections::BTreeMap, sync::Arc};
 
     use super::*;
-    use crate::model::{ContainerPort, ObjectName, Protocol};
+    use crate::model::{ContainerPort, ObjectId, ObjectName, Protocol, TrafficPolicy};
 
     fn pod() -> Pod {
         Pod {
             name: ObjectName::new("a", "web-1"),
+            created: None,
             labels: BTreeMap::new(),
             addresses: vec!["10.0.0.1".parse().unwrap()],
             phase: PodPhase::Running,
             ready: true,
             terminating: false,
             node: None,
+            host_network: false,
             ports: vec![ContainerPort {
                 name: "http".into(),
                 protocol: Protocol::Tcp,
                 port: 8080,
+                host: None,
             }],
         }
     }
@@ -245,11 +260,17 @@ mod tests {
             created: None,
             service_type: ServiceType::ClusterIp,
             cluster_ips: vec!["10.96.0.1".parse().unwrap()],
+            external_ips: Vec::new(),
+            load_balancer_ips: Vec::new(),
+            source_ranges: BTreeSet::new(),
+            external_policy: TrafficPolicy::Cluster,
+            internal_policy: TrafficPolicy::Cluster,
             ports: vec![ServicePort {
                 name: Arc::default(),
                 protocol: Protocol::Tcp,
                 port: 80,
                 target,
+                node_port: None,
             }],
             selector: BTreeMap::new(),
             affinity_seconds: None,
@@ -261,7 +282,7 @@ mod tests {
     fn each_pod_that_is_left_out_has_its_reason() {
         let named = service(TargetPort::Name("http".into()));
         let id = |family| PortId {
-            service: named.name.clone(),
+            owner: ObjectId::service(&named.name),
             family,
             protocol: Protocol::Tcp,
             port: 80,
@@ -301,6 +322,8 @@ mod tests {
             name: service.name.clone(),
             service_type: Some(service.service_type),
             cluster_ips: service.cluster_ips.clone(),
+            external_ips: Vec::new(),
+            load_balancer_ips: Vec::new(),
             ports: Vec::new(),
             findings: Vec::new(),
         };

@@ -46,7 +46,11 @@ impl Passes {
 fn slice(change: &Change) -> Option<&EndpointSlice> {
     match change {
         Change::Put(Object::EndpointSlice(slice)) => Some(slice),
-        Change::Put(_) | Change::Remove(_) | Change::Synced(_) | Change::Incomplete(_) => None,
+        Change::Put(_)
+        | Change::Remove(_)
+        | Change::Synced(_)
+        | Change::Incomplete(_)
+        | Change::NodeAddresses(_) => None,
     }
 }
 
@@ -55,7 +59,7 @@ fn count(changes: &[Change]) -> Changes {
         let same = changes.iter().filter(|change| match change {
             Change::Put(object) => object.id().kind == kind,
             Change::Remove(id) => id.kind == kind,
-            Change::Synced(_) | Change::Incomplete(_) => false,
+            Change::Synced(_) | Change::Incomplete(_) | Change::NodeAddresses(_) => false,
         });
         u64::try_from(same.count()).unwrap_or(u64::MAX)
     };

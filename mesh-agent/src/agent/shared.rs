@@ -15,7 +15,7 @@ use mesh_common::Counter;
 use super::{explain, views};
 use crate::{
     apply::Clock,
-    config::RunConfig,
+    config::{RunConfig, SourceConfig},
     datapath::{self, Datapath, DatapathError, Opened, Operation, Reader, Sizes},
     engine::{Engine, SplitMix},
     model::{Kind, ObjectName},
@@ -24,7 +24,7 @@ use crate::{
         Problem, Source,
         kube::{LinkState, Links},
     },
-    store::Store,
+    store::{Store, StoreOptions},
     telemetry::{
         Health, Introspect,
         log::{Level, LogError, LogHandle},
@@ -34,9 +34,11 @@ use crate::{
 };
 
 /// The operations that the engine does.
-const OPERATIONS: [(&str, Operation); 7] = [
+const OPERATIONS: [(&str, Operation); 9] = [
     ("frontends", Operation::Update),
     ("frontends", Operation::Delete),
+    ("source_ranges", Operation::Update),
+    ("source_ranges", Operation::Delete),
     ("services", Operation::Store),
     ("sets", Operation::Store),
     ("slots", Operation::Store),
@@ -108,7 +110,7 @@ impl Shared {
             reader: opened.datapath.reader()?,
             bpffs: config.directories.bpffs.clone(),
             engine: Mutex::new(Engine::new(
-                Store::default(),
+                Store::new(store_options(config)),
                 applied,
                 opened.datapath,
                 Monotonic,
@@ -129,6 +131,11 @@ impl Shared {
             node_eligible: AtomicBool::new(true),
             began: Instant::now(),
         })
+    }
+
+    /// A reader for a thread of its own.
+    pub(super) fn another_reader(&self) -> Result<Reader, DatapathError> {
+        self.engine().writer().reader()
     }
 
     /// The first full state is programmed and attached.
@@ -212,6 +219,17 @@ impl Shared {
     }
 }
 
+fn store_options(config: &RunConfig) -> StoreOptions {
+    StoreOptions {
+        node: config.node_name.clone(),
+        node_port_addresses: config.node_port_addresses.clone(),
+        slices_only: match config.source {
+            SourceConfig::Kube { .. } => true,
+            SourceConfig::Dir(_) => false,
+        },
+    }
+}
+
 impl Introspect for Shared {
     fn health(&self) -> Health {
         let progress = self.progress();
@@ -238,6 +256,9 @@ impl Introspect for Shared {
             .unsynced()
             .map(|kind: Kind| kind.name().to_owned())
             .collect();
+        if !engine.store().knows_addresses() {
+            status.waiting_for.push("node addresses".to_owned());
+        }
         drop(engine);
         status.node_name.clone_from(&self.node);
         status.source.clone_from(&self.source);

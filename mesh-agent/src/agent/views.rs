@@ -10,7 +10,7 @@ use crate::{
     engine,
     source::{Problem, kube::LinkState},
     telemetry::{
-        dump::state_name,
+        dump::{range, state_name},
         view::{BackendView, ProblemView, ServicePortView, ServiceView, StatusView, WatchView},
     },
 };
@@ -63,6 +63,8 @@ pub(super) fn service(view: &engine::ServiceView) -> ServiceView {
             .map_or("", |service_type| service_type.name())
             .to_owned(),
         cluster_ips: view.cluster_ips.clone(),
+        external_ips: view.external_ips.clone(),
+        load_balancer_ips: view.load_balancer_ips.clone(),
         ports: view.ports.iter().map(port).collect(),
         problems: view.findings.iter().map(finding).collect(),
     }
@@ -78,6 +80,7 @@ fn port(port: &engine::PortView) -> ServicePortView {
         name: port.name.clone(),
         protocol: port.id.protocol.name().to_owned(),
         port: port.id.port,
+        node_port: port.node_port,
         family: match port.id.family {
             Family::V4 => "IPv4",
             Family::V6 => "IPv6",
@@ -86,7 +89,12 @@ fn port(port: &engine::PortView) -> ServicePortView {
         service_id: Some(port.service),
         set_id: Some(port.set),
         affinity_seconds: port.affinity_seconds,
-        frontends: port.frontends.iter().map(frontend).collect(),
+        frontends: port
+            .frontends
+            .iter()
+            .map(|(key, _)| frontend(key))
+            .collect(),
+        source_ranges: port.ranges.iter().copied().map(range).collect(),
         backends: port.backends.iter().map(backend).collect(),
     }
 }

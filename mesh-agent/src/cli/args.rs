@@ -2,12 +2,13 @@
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::TypedValueParser};
 use mesh_common::Protocol;
 
 use super::duration;
 use crate::{
-    config::{Bind, Directories, Source},
+    config::{Bind, Directories, PortRange, Source},
+    model::NodePortAddresses,
     telemetry::log::{Format, Level},
 };
 
@@ -122,6 +123,19 @@ pub struct RunArgs {
     /// Where /metrics is served; empty for nowhere [default: 127.0.0.1:10249]
     #[arg(long, value_name = "IP:PORT")]
     pub metrics_bind_address: Option<Bind<10249>>,
+    /// Where node ports are served: ranges of the node's addresses, or primary for those of its Node object; a family that
+    /// no range is of is served on all [default: all of the node's addresses]
+    #[arg(long, value_name = "RANGES")]
+    pub nodeport_addresses: Option<NodePortAddresses>,
+    /// The cluster's node ports, which source NAT leaves alone
+    #[arg(long, value_name = "FIRST-LAST", default_value = "30000-32767")]
+    pub nodeport_range: PortRange,
+    /// Ports that source NAT may use
+    #[arg(long, value_name = "FIRST-LAST", default_value = "1024-65535")]
+    pub snat_ports: PortRange,
+    /// The node's devices, by name; may be given several times [default: those that carry the node's addresses]
+    #[arg(long = "device", value_name = "NAME", value_delimiter = ',', value_parser = device())]
+    pub devices: Vec<String>,
     /// Sizes of the maps.
     #[command(flatten)]
     pub capacities: CapacityArgs,
@@ -148,12 +162,15 @@ pub struct CapacityArgs {
     /// Most backends, counted once per service port
     #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = size())]
     pub max_backends: u32,
-    /// Most entries of unconnected sockets
+    /// Most flows of packets, and most entries of unconnected sockets
     #[arg(long, visible_alias = "max-sockets", value_name = "N", default_value_t = 262_144, value_parser = size())]
     pub max_flows: u32,
     /// Most clients of Services with session affinity
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = size())]
     pub max_affinity: u32,
+    /// Most ranges of clients that load balancers' addresses are open to, counted once per service port
+    #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = size())]
+    pub max_source_ranges: u32,
 }
 
 /// How often the agent looks after the maps. Hidden: there is nothing to tune here, but a test cannot wait.
@@ -165,6 +182,16 @@ pub struct HousekeepingArgs {
     /// From one look for what closed sockets left behind to the next
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration::parse, hide = true)]
     pub sweep_interval: Duration,
+}
+
+/// An interface's name, as the kernel takes it (IFNAMSIZ with its zero is 16).
+fn device() -> impl TypedValueParser<Value = String> {
+    clap::builder::StringValueParser::new().try_map(|name| {
+        let is_plain = |it: u8| it.is_ascii_graphic() && it != b'/' && it != b':';
+        let fits = (1..16).contains(&name.len()) && name.bytes().all(is_plain);
+        fits.then_some(name)
+            .ok_or("use an interface's name, as `ip link` shows it")
+    })
 }
 
 /// Maps of more entries would take gigabytes; none is no map.
@@ -267,6 +294,8 @@ pub struct BpfArgs {
 pub enum MapName {
     /// What clients ask for, and the service port and set behind it
     Frontends,
+    /// Whom load balancers' addresses are open to
+    SourceRanges,
     /// Service ports and their session affinity
     Services,
     /// Regions of slots
@@ -279,6 +308,8 @@ pub enum MapName {
     Affinity,
     /// What is remembered of sockets that talk through a Service
     Sockets,
+    /// Flows that the packet path translates
+    Flows,
     /// What the datapath counted
     Counters,
 }

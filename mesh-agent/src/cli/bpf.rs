@@ -11,8 +11,8 @@ use super::{
 };
 use crate::telemetry::{
     dump::{
-        AffinityRow, BackendRow, CounterRow, FrontendRow, Live, ServiceRow, SetRow, SlotRow,
-        SocketRow,
+        AffinityRow, BackendRow, CounterRow, FlowRow, FrontendRow, Live, ServiceRow, SetRow,
+        SlotRow, SocketRow, SourceRangeRow,
     },
     view::{Document, Items},
 };
@@ -36,12 +36,14 @@ pub(super) fn show(
 ) -> io::Result<()> {
     match map {
         MapName::Frontends => rows(live.frontends(), output, terminal),
+        MapName::SourceRanges => rows(live.source_ranges(), output, terminal),
         MapName::Services => rows(live.services(), output, terminal),
         MapName::Sets => rows(live.sets(), output, terminal),
         MapName::Slots => rows(live.slots(), output, terminal),
         MapName::Backends => rows(live.backends(), output, terminal),
         MapName::Affinity => rows(live.affinity(), output, terminal),
         MapName::Sockets => rows(live.sockets(), output, terminal),
+        MapName::Flows => rows(live.flows(), output, terminal),
         MapName::Counters => rows(live.counters(), output, terminal),
     }
 }
@@ -70,7 +72,7 @@ impl Row for FrontendRow {
         "SERVICE",
         "SET",
         "LOCAL-SET",
-        "REFUSE",
+        "FOR",
     ];
 
     fn cells(&self) -> Vec<String> {
@@ -87,8 +89,26 @@ impl Row for FrontendRow {
             text((!self.refuse).then_some(self.service)),
             or_dash(self.cluster_set),
             or_dash(self.local_set),
-            if self.refuse { "yes" } else { "no" }.to_owned(),
+            whom(self).to_owned(),
         ]
+    }
+}
+
+const fn whom(row: &FrontendRow) -> &'static str {
+    match (row.refuse, row.external, row.source_ranges) {
+        (true, _, _) => "nobody",
+        (false, _, true) => "source ranges",
+        (false, true, false) => "all",
+        (false, false, false) => "cluster",
+    }
+}
+
+impl Row for SourceRangeRow {
+    const KIND: &'static str = "SourceRangeList";
+    const HEADINGS: &'static [&'static str] = &["SERVICE", "RANGE"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![self.service.to_string(), self.range.clone()]
     }
 }
 
@@ -179,6 +199,34 @@ impl Row for SocketRow {
             text(self.backend_id),
             text(self.generation),
             if self.closed { "yes" } else { "no" }.to_owned(),
+        ]
+    }
+}
+
+impl Row for FlowRow {
+    const KIND: &'static str = "FlowList";
+    const HEADINGS: &'static [&'static str] = &[
+        "PROTOCOL",
+        "ENTRY",
+        "SOURCE",
+        "DESTINATION",
+        "REWRITTEN TO",
+        "SEEN",
+        "IDLE SECONDS",
+        "CONFIRMED",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.protocol.clone(),
+            self.entry.clone(),
+            self.source.to_string(),
+            self.destination.to_string(),
+            self.rewritten_to
+                .map_or_else(String::new, |address| address.to_string()),
+            self.seen.join(","),
+            self.idle_seconds.to_string(),
+            if self.confirmed { "yes" } else { "no" }.to_owned(),
         ]
     }
 }

@@ -16,7 +16,7 @@ const fn code(code: &'static str, meaning: &'static str, fix: &'static str) -> C
 }
 
 /// All of them, by number.
-pub const CODES: [Code; 25] = [
+pub const CODES: [Code; 26] = [
     code(
         "MESH050",
         "the directory of `--source dir:PATH` cannot be watched",
@@ -61,6 +61,11 @@ pub const CODES: [Code; 25] = [
         "MESH108",
         "a key in the file of `--config` has a value that it cannot have",
         "mend it, or leave it out",
+    ),
+    code(
+        "MESH109",
+        "every port of `--snat-ports` is a node port",
+        "give a range that reaches beyond `--nodeport-range`",
     ),
     code(
         "MESH110",

@@ -10,7 +10,10 @@ use clap::ValueEnum;
 use serde_json::Value;
 
 use super::Bind;
-use crate::telemetry::log::{Format, Level};
+use crate::{
+    model::NodePortAddresses,
+    telemetry::log::{Format, Level},
+};
 
 const API_VERSION: &str = "kubeproxy.config.k8s.io/v1alpha1";
 const KIND: &str = "KubeProxyConfiguration";
@@ -51,6 +54,8 @@ pub(super) struct KubeProxyFile {
     pub healthz: Option<Bind<10256>>,
     /// metricsBindAddress
     pub metrics: Option<Bind<10249>>,
+    /// nodePortAddresses
+    pub node_port_addresses: Option<NodePortAddresses>,
     /// logging.format
     pub logging_format: Option<Format>,
     /// logging.verbosity
@@ -60,7 +65,7 @@ pub(super) struct KubeProxyFile {
 }
 
 /// Keys that mean something to kube-proxy alone, by the start of their path.
-const FOREIGN: [(&str, &str); 17] = [
+const FOREIGN: [(&str, &str); 16] = [
     (
         "bindAddressHardFail",
         "an address that is taken always ends the start",
@@ -83,7 +88,6 @@ const FOREIGN: [(&str, &str); 17] = [
     ("logging", "the agent's own flags say more"),
     ("mode", "Services are served by eBPF"),
     ("nftables", "no such rules are made"),
-    ("nodePortAddresses", "NodePorts are not served"),
     ("oomScoreAdj", "whoever starts the agent sets it"),
     ("portRange", "it is not used"),
     ("showHiddenMetricsForVersion", "no metric is hidden"),
@@ -138,6 +142,9 @@ impl KubeProxyFile {
             }
             "metricsBindAddress" => {
                 self.metrics = Some(parsed(path, "metricsBindAddress", value)?);
+            }
+            "nodePortAddresses" => {
+                self.node_port_addresses = Some(node_port_addresses(path, value)?);
             }
             "logging.format" => {
                 self.logging_format = Some(format(path, value)?);
@@ -220,6 +227,21 @@ where
             key,
             reason: format!("{value}: {error}"),
         })
+}
+
+/// A list of ranges, or of the one word primary.
+fn node_port_addresses(path: &Path, value: &Value) -> Result<NodePortAddresses, FileError> {
+    let key = "nodePortAddresses";
+    let wrong = |reason| FileError::Value {
+        path: path.to_owned(),
+        key,
+        reason,
+    };
+    let items = value.as_array();
+    let items = items.ok_or_else(|| wrong(format!("{value} is no list")))?;
+    let texts: Result<Vec<&str>, FileError> =
+        items.iter().map(|item| string(path, key, item)).collect();
+    texts?.join(",").parse().map_err(wrong)
 }
 
 fn format(path: &Path, value: &Value) -> Result<Format, FileError> {
@@ -338,6 +360,22 @@ winkernel:
             Some("debug")
         );
         assert!(file.warnings.is_empty(), "{:?}", file.warnings);
+    }
+
+    #[test]
+    fn node_port_addresses_are_a_list() {
+        let flag = |text: &str| Some(text.parse::<NodePortAddresses>().unwrap());
+        let read = |text: &str| {
+            let file = parse(&format!("nodePortAddresses: {text}\n"));
+            file.map(|file| file.node_port_addresses)
+        };
+        let two = read("[192.0.2.0/24, '2001:db8::/32']").unwrap();
+        assert_eq!(two, flag("192.0.2.0/24,2001:db8::/32"));
+        assert_eq!(read("[primary]").unwrap(), flag("primary"));
+        for wrong in ["[nowhere]", "nowhere", "[1]"] {
+            let error = read(wrong).unwrap_err().to_string();
+            assert!(error.starts_with("MESH108"), "{error}");
+        }
     }
 
     #[test]

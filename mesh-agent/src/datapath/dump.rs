@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, io, os::fd::AsFd, path::Path};
 
 use mesh_common::{
     AffinityKey, AffinityValue, Backend, COUNTERS, Counter, FrontendKey, FrontendValue, MAPS,
-    MapShape, Peer, Plain, ServiceWord, SetWord, SocketKey, SocketValue, from_bytes,
+    MapShape, Peer, Plain, ServiceWord, SetWord, SocketKey, SocketValue, SourceRangeKey,
+    from_bytes,
 };
 
 use super::{
@@ -155,6 +156,15 @@ impl Reader {
         self.entries("frontends")
     }
 
+    /// Every key of `source_ranges`; none where an earlier release, which had no such map, pinned the others.
+    fn source_ranges(&self) -> Result<Vec<SourceRangeKey>, DatapathError> {
+        if !self.maps.contains_key("source_ranges") {
+            return Ok(Vec::new());
+        }
+        let entries: Vec<(SourceRangeKey, u32)> = self.entries("source_ranges")?;
+        Ok(entries.into_iter().map(|(key, _)| key).collect())
+    }
+
     /// Every entry of `affinity`.
     ///
     /// # Errors
@@ -229,6 +239,7 @@ impl Reader {
             sets: typed(&self.array("sets")?, SetWord::from_word),
             slots: slots.iter().map(slot).collect(),
             backends: self.backends()?,
+            ranges: self.source_ranges()?,
         })
     }
 
@@ -247,8 +258,11 @@ impl Reader {
             };
             return Ok((0..words.count() / size).filter(is_used).count() as u64);
         }
-        let entries = self.map(name)?.entries();
-        Ok(entries.map_err(DatapathError::map("read", name))?.len() as u64)
+        let mut count = 0;
+        self.map(name)?
+            .for_each(&mut |_, _| count += 1)
+            .map_err(DatapathError::map("read", name))?;
+        Ok(count)
     }
 
     /// Kernel memory that a map takes, as its descriptor's fdinfo says (`memlock`).

@@ -9,7 +9,7 @@ use super::{
     DatapathError, Reader, Sizes,
     maps::Maps,
     pins::Pins,
-    shape::{Fit, fit},
+    shape::{Fit, RANGES, fit},
     sys::{self, RawMap},
 };
 use crate::{
@@ -22,7 +22,12 @@ use crate::{
 pub(super) fn tables(pins: &Pins, in_force: &[u32], sizes: &Sizes) -> Option<TableDump> {
     let mut maps = BTreeMap::new();
     for spec in MAPS.iter().filter(|spec| spec.kind == MapKind::Derived) {
-        maps.insert(spec.name, table(pins, spec, in_force)?);
+        match table(pins, spec, in_force) {
+            Some(map) => maps.insert(spec.name, map),
+            // An earlier release had none, and the programs at sockets need not use it.
+            None if spec.name == RANGES => None,
+            None => return None,
+        };
     }
     let dump = Reader::new(maps).tables().ok()?;
     has_room(&dump, sizes).then_some(dump)
@@ -77,6 +82,7 @@ fn has_room(dump: &TableDump, sizes: &Sizes) -> bool {
         && room("sets", dump.sets.len())
         && room("slots", dump.slots.len())
         && room("backends", dump.backends.len())
+        && room(RANGES, dump.ranges.len())
 }
 
 /// Writes what was held into new tables, which nobody reads yet.
@@ -106,11 +112,13 @@ fn writes(dump: &TableDump) -> impl Iterator<Item = Write> {
         .zip(0..)
         .filter(|(service, _)| service.word() != 0);
     let services = services.map(|(word, id)| Write::StoreService(id, *word));
+    let ranges = dump.ranges.iter().map(|key| Write::PutRange(*key));
     let frontends = dump.frontends.iter();
     let frontends = frontends.map(|(key, value)| Write::PutFrontend(*key, *value));
     backends
         .chain(slots)
         .chain(sets)
         .chain(services)
+        .chain(ranges)
         .chain(frontends)
 }

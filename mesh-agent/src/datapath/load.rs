@@ -17,7 +17,9 @@ use mesh_common::{BEFORE, MAPS};
 use super::{
     DatapathError, Sizes,
     hooks::HOOKS,
-    object, probe,
+    object,
+    packet::{self, PacketPrograms},
+    probe,
     shape::{Fit, fit},
     sys::RawMap,
 };
@@ -28,6 +30,8 @@ pub(super) struct Loaded {
     pub(super) maps: BTreeMap<&'static str, RawMap>,
     /// By name; every program of `HOOKS`.
     pub(super) programs: BTreeMap<&'static str, OwnedFd>,
+    /// Those of packets.
+    pub(super) packet: PacketPrograms,
 }
 
 /// Loads the object. `taken` are pins that have been found to fit, `before` the one of a flow map's version before;
@@ -52,16 +56,27 @@ pub(super) fn load(
     if let (Some(spec), Some(pin)) = (BEFORE, before) {
         loader.map_pin_path(spec.name, pin);
     }
+    let seed = host_number();
+    loader.override_global("SEED", &seed, true);
     let mut object = loader
         .load(object::BYTES)
         .map_err(failed("the eBPF object"))?;
     let loaded = Loaded {
         programs: load_programs(&mut object)?,
+        packet: packet::load(&mut object)?,
         maps: open_maps(&mut object, sizes)?,
     };
     #[cfg(feature = "kernel-log")]
     super::kernel_log::follow(&mut object)?;
     Ok(loaded)
+}
+
+/// A number of this host's that is the same until it starts anew, and that only root can read: flows choose their
+/// backend by it, whichever agent has loaded the programs.
+fn host_number() -> u32 {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let mix = |number: u32, byte: u8| (number ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    boot.bytes().fold(0x811c_9dc5, mix)
 }
 
 fn load_programs(object: &mut Ebpf) -> Result<BTreeMap<&'static str, OwnedFd>, DatapathError> {
@@ -120,15 +135,18 @@ fn open_maps(
 }
 
 fn data(map: Map) -> Option<MapData> {
-    let (Map::HashMap(data) | Map::LruHashMap(data) | Map::Array(data) | Map::PerCpuArray(data)) =
-        map
+    let (Map::HashMap(data)
+    | Map::LruHashMap(data)
+    | Map::LpmTrie(data)
+    | Map::Array(data)
+    | Map::PerCpuArray(data)) = map
     else {
         return None;
     };
     Some(data)
 }
 
-fn absent(object: String) -> DatapathError {
+pub(super) fn absent(object: String) -> DatapathError {
     DatapathError::Load {
         object,
         reason: "it is not in the eBPF object, which is of another build".to_owned(),
@@ -136,7 +154,9 @@ fn absent(object: String) -> DatapathError {
 }
 
 /// The causes are part of the reason: the verifier's log is the innermost.
-fn failed<E: std::error::Error>(object: impl Into<String>) -> impl FnOnce(E) -> DatapathError {
+pub(super) fn failed<E: std::error::Error>(
+    object: impl Into<String>,
+) -> impl FnOnce(E) -> DatapathError {
     move |error| {
         let mut reason = error.to_string();
         let mut source = error.source();

@@ -14,6 +14,9 @@ use crate::{
     plan::Write,
 };
 
+/// That a range is there is all that it says.
+const IN_RANGE: u32 = 1;
+
 /// What was done to a map, as `mesh_agent_map_operations_total` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Operation {
@@ -144,6 +147,8 @@ impl MapWriter for Maps {
             Write::StoreService(id, word) => self.store("services", *id as usize, word.word()),
             Write::PutFrontend(key, value) => self.put("frontends", bytes_of(key), bytes_of(value)),
             Write::DeleteFrontend(key) => self.delete("frontends", bytes_of(key)),
+            Write::PutRange(key) => self.put("source_ranges", bytes_of(key), bytes_of(&IN_RANGE)),
+            Write::DeleteRange(key) => self.delete("source_ranges", bytes_of(key)),
         }
     }
 

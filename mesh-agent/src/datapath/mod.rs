@@ -8,6 +8,7 @@ pub mod codes;
 mod commit;
 mod dump;
 mod error;
+mod flows;
 mod hooks;
 mod inherit;
 #[cfg(feature = "kernel-log")]
@@ -17,6 +18,7 @@ mod load;
 mod maps;
 mod object;
 mod open;
+mod packet;
 mod pins;
 pub mod probe;
 mod shape;
@@ -35,6 +37,7 @@ use mesh_common::MAPS;
 pub use cleanup::cleanup;
 pub use dump::Reader;
 pub use error::DatapathError;
+pub use flows::Collected;
 pub use hooks::{HOOKS, Hook};
 pub use maps::{Maps, Operation, Operations};
 pub use shape::Sizes;
@@ -120,6 +123,7 @@ pub struct Datapath {
     pins: Pins,
     cgroup: Cgroup,
     programs: BTreeMap<&'static str, OwnedFd>,
+    packet: packet::PacketPrograms,
     /// To be written by the engine.
     pub maps: Maps,
     /// Maps that are pinned under their names.

@@ -18,7 +18,7 @@ use super::{
     maps::Maps,
     pins::Pins,
     probe,
-    shape::{Fit, fit, wanted},
+    shape::{Fit, RANGES, fit, wanted},
     sys,
 };
 
@@ -50,6 +50,7 @@ pub(super) fn open(options: &Options) -> Result<Opened, DatapathError> {
         pins,
         cgroup,
         programs: loaded.programs,
+        packet: loaded.packet,
         maps: Maps::new(loaded.maps)?,
         taken: taken.into_keys().collect(),
         is_downgrade,
@@ -134,7 +135,8 @@ fn choose(
     let mut tables_fit = true;
     for spec in &MAPS {
         let fits = take(pins, spec, options, findings)?;
-        let used = fits.is_some_and(|id| in_force.is_none_or(|maps| maps.contains(&id)));
+        let used = |id| spec.name == RANGES || in_force.is_none_or(|maps| maps.contains(&id));
+        let used = fits.is_some_and(used);
         match (spec.kind, fits, used) {
             // The tables are of use together alone: ids in one point into the next.
             (MapKind::Derived, _, false) => tables_fit = false,

@@ -12,10 +12,12 @@ pub struct Sizes {
     pub services: u32,
     /// `backends`; `slots` has four times as many.
     pub backends: u32,
-    /// `sockets`
+    /// `sockets`; `flows` has twice as many.
     pub sockets: u32,
     /// `affinity`
     pub affinity: u32,
+    /// `source_ranges`
+    pub ranges: u32,
 }
 
 impl From<&Capacities> for Sizes {
@@ -25,12 +27,14 @@ impl From<&Capacities> for Sizes {
             backends,
             flows,
             affinity,
+            source_ranges: ranges,
         } = *flags;
         Self {
             services,
             backends,
             sockets: flows,
             affinity,
+            ranges,
         }
     }
 }
@@ -42,6 +46,7 @@ impl Default for Sizes {
             backends: 262_144,
             sockets: 262_144,
             affinity: 65_536,
+            ranges: 16_384,
         }
     }
 }
@@ -61,6 +66,7 @@ impl Sizes {
             sets: entries("sets"),
             slots: entries("slots"),
             backends: entries("backends"),
+            ranges: entries("source_ranges"),
         }
     }
 
@@ -73,13 +79,20 @@ impl Sizes {
             "backends" => self.backends,
             "slots" => self.backends.saturating_mul(4),
             "sockets" => self.sockets,
+            // A flow has two entries, and those that need a source four.
+            "flows" => self.sockets.saturating_mul(2),
             "affinity" => self.affinity,
+            "source_ranges" => self.ranges,
             _ => spec.default_entries,
         };
         // Index 0 of the arrays is none, so one entry would be no entry.
         wanted.max(spec.default_entries.min(2))
     }
 }
+
+/// The table that the program by which those in force are known need not use. Its pin is not older than theirs: it is
+/// replaced before them.
+pub(super) const RANGES: &str = "source_ranges";
 
 /// What a pin is, measured against what is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +132,7 @@ pub(super) fn wanted(spec: &MapSpec, entries: u32) -> MapInfo {
         MapShape::LruHash => (9, 0),
         MapShape::MappedArray => (2, 1 << 10),
         MapShape::PerCpuArray => (6, 0),
+        MapShape::LpmTrie => (11, 1),
     };
     let size = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
     MapInfo {

@@ -3,18 +3,23 @@
 mod contradiction;
 mod endpoints;
 mod finding;
+mod host_ports;
+mod lost;
 mod pods;
 mod service;
 mod slices;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ipnet::IpNet;
 use mesh_common::{Address, FrontendKey, Port};
 
-use crate::model::{ObjectName, Protocol};
+use crate::{
+    model::{Kind, ObjectId, Protocol},
+    store::Store,
+};
 
 pub use finding::{Finding, Weight};
-pub use service::desired_service;
 
 /// An address family. A dual-stack Service has a service port in each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,17 +41,48 @@ impl Family {
     }
 }
 
-/// Identity of a service port: one port of a Service in one family. It owns a service id, a set and its backends.
+/// Identity of a service port: one port of a Service, or one host port of a Pod, in one family. It owns a service id, a
+/// set and its backends.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PortId {
-    /// The Service.
-    pub service: ObjectName,
+    /// The Service or Pod.
+    pub owner: ObjectId,
     /// The family of its frontends and backends.
     pub family: Family,
     /// The protocol.
     pub protocol: Protocol,
-    /// The port clients ask for.
+    /// The Service's port; of a Pod the container's.
     pub port: u16,
+}
+
+/// Whom a frontend is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Access {
+    /// Clients of the cluster: a ClusterIP.
+    Cluster,
+    /// Clients from anywhere.
+    External,
+    /// Clients in the port's ranges.
+    Ranges,
+}
+
+/// Clients of a load balancer's address: those whose first so many bits are the same, of 128.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SourceRange {
+    /// The first of them.
+    pub address: Address,
+    /// Bits that count.
+    pub bits: u32,
+}
+
+impl From<IpNet> for SourceRange {
+    fn from(range: IpNet) -> Self {
+        let before = if range.addr().is_ipv4() { 96 } else { 0 };
+        Self {
+            address: range.network().into(),
+            bits: before + u32::from(range.prefix_len()),
+        }
+    }
 }
 
 /// Where connections go.
@@ -63,21 +99,34 @@ pub struct Target {
 pub struct DesiredPort {
     /// Session affinity; 0 for none.
     pub affinity_seconds: u32,
-    /// The frontends this port won; those another Service holds are left out.
-    pub frontends: BTreeSet<FrontendKey>,
+    /// The frontends this port won; those another holds are left out.
+    pub frontends: BTreeMap<FrontendKey, Access>,
+    /// Whom the frontends with ranges are open to.
+    pub ranges: BTreeSet<SourceRange>,
     /// Endpoints that get new connections.
     pub ready: BTreeSet<Target>,
     /// Endpoints that keep the connections they have.
     pub draining: BTreeSet<Target>,
 }
 
-/// What the kernel should hold for one Service.
+/// What the kernel should hold for one Service, or for one Pod's host ports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DesiredService {
+pub struct Desired {
     /// Its ports.
     pub ports: BTreeMap<PortId, DesiredPort>,
     /// The ClusterIPs it won: ports they do not have are refused.
     pub addresses: BTreeSet<Address>,
+}
+
+/// What the kernel should hold for an object, and what people should know of it. Nothing for one that does not exist or is
+/// not served.
+#[must_use]
+pub fn desired(store: &Store, owner: &ObjectId) -> (Desired, Vec<Finding>) {
+    match owner.kind {
+        Kind::Service => service::desired_service(store, &owner.name),
+        Kind::Pod => host_ports::desired_pod(store, &owner.name),
+        Kind::EndpointSlice | Kind::Namespace | Kind::Node => (Desired::default(), Vec::new()),
+    }
 }
 
 #[cfg(test)]

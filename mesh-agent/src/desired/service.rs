@@ -1,51 +1,58 @@
-//! One Service: which frontends it holds and where their connections go. Store in, `DesiredService` and what its
+//! One Service: which frontends it holds and where their connections go. Store in, `Desired` and what its
 //! owner should be told out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mesh_common::{Address, FrontendKey, Port};
+use ipnet::IpNet;
+use mesh_common::{Address, FrontendKey};
 
 use super::{
-    DesiredPort, DesiredService, Family, Finding, PortId, Weight, contradiction::Contradictions,
-    endpoints::Endpoints, pods, slices,
+    Access, Desired, DesiredPort, Family, Finding, PortId, SourceRange, Weight,
+    contradiction::Contradictions, endpoints::Endpoints, lost::Lost, pods, slices,
 };
 use crate::{
-    model::{Kind, ObjectId, ObjectName, Pod, Service, ServicePort},
-    store::{Store, served_addresses},
+    model::{ObjectId, ObjectName, Pod, Service, ServicePort},
+    store::{Exposure, Store, cluster_ips},
 };
 
 /// What the kernel should hold for a Service; nothing for one that does not exist, is headless or an ExternalName.
-#[must_use]
-pub fn desired_service(store: &Store, name: &ObjectName) -> (DesiredService, Vec<Finding>) {
-    let mut desired = DesiredService::default();
-    let mut lost = Lost::default();
-    let mut contradictions = Contradictions::default();
+pub(super) fn desired_service(store: &Store, name: &ObjectName) -> (Desired, Vec<Finding>) {
+    let mut desired = Desired::default();
     let Some(service) = store.service(name) else {
         return (desired, Vec::new());
     };
+    let owner = ObjectId::service(name);
+    let mut lost = Lost::default();
+    let mut taken = BTreeSet::new();
+    let mut contradictions = Contradictions::default();
     let pods = pods_of(store, service);
-    for family in Family::ALL {
-        let addresses = addresses(service, family);
-        for port in &service.ports {
-            let frontends = frontends(store, service, port, &addresses, &mut lost);
+    for port in &service.ports {
+        let mut frontends = store.frontends(service, port);
+        frontends
+            .retain(|key, exposure| lost.wins(store, &owner, key, *exposure) && taken.insert(*key));
+        for family in Family::ALL {
+            let own = frontends.iter();
+            let own = own.filter(|(key, _)| Family::of(key.address()) == family);
+            let own: Vec<(FrontendKey, Exposure)> = own.map(|(key, it)| (*key, *it)).collect();
             // A port that nobody can reach needs no backends.
-            if !frontends.is_empty() {
-                let port_id = PortId {
-                    service: name.clone(),
-                    family,
-                    protocol: port.protocol,
-                    port: port.port,
-                };
-                let endpoints = endpoints(store, service, &pods, port, family, &mut contradictions);
-                let port = desired_port(service, endpoints, frontends);
-                desired.ports.insert(port_id, port);
+            if own.is_empty() {
+                continue;
             }
+            let id = PortId {
+                owner: owner.clone(),
+                family,
+                protocol: port.protocol,
+                port: port.port,
+            };
+            let endpoints = endpoints(store, service, &pods, port, family, &mut contradictions);
+            let port = desired_port(service, family, endpoints, own);
+            desired.ports.insert(id, port);
         }
-        let won =
-            |address: &Address| store.winner(&FrontendKey::whole_address(*address)) == Some(name);
-        desired.addresses.extend(addresses.into_iter().filter(won));
     }
-    let mut findings = lost.findings(name);
+    let won =
+        |address: &Address| store.winner(&FrontendKey::whole_address(*address)) == Some(&owner);
+    desired.addresses = cluster_ips(service).filter(won).collect();
+    let mut findings = lost.findings(&owner);
     findings.extend(contradictions.findings());
     findings.extend(unmatched(store, service, &pods));
     (desired, findings)
@@ -64,47 +71,15 @@ fn unmatched(store: &Store, service: &Service, pods: &[&Pod]) -> Option<Finding>
     let mut slices = store.slices_of(&service.name).peekable();
     let looked = slices.peek().is_some() || store.has_pods();
     let is_empty = slices.all(|slice| slice.endpoints.is_empty()) && pods.is_empty();
-    let is_meant = !service.selector.is_empty() && !served_addresses(service).is_empty();
+    let is_meant = !service.selector.is_empty() && cluster_ips(service).next().is_some();
     (looked && is_empty && is_meant).then(|| Finding {
-        object: ObjectId {
-            kind: Kind::Service,
-            name: service.name.clone(),
-        },
+        object: ObjectId::service(&service.name),
         field: "spec.selector".to_owned(),
         reason: "it matches no Pod that has an address, so connections are refused".to_owned(),
         fix: "if none was meant to be there nothing, else compare the labels of the Pods"
             .to_owned(),
         weight: Weight::Note,
     })
-}
-
-fn addresses(service: &Service, family: Family) -> Vec<Address> {
-    served_addresses(service)
-        .iter()
-        .map(|address| Address::from(*address))
-        .filter(|address| Family::of(*address) == family)
-        .collect()
-}
-
-fn frontends(
-    store: &Store,
-    service: &Service,
-    port: &ServicePort,
-    addresses: &[Address],
-    lost: &mut Lost,
-) -> BTreeSet<FrontendKey> {
-    let mut won = BTreeSet::new();
-    for address in addresses {
-        let key = FrontendKey::new(*address, Port::new(port.port), port.protocol.number());
-        match store.winner(&key) {
-            Some(winner) if *winner == service.name => {
-                won.insert(key);
-            }
-            Some(winner) => lost.add(*address, port, winner),
-            None => {}
-        }
-    }
-    won
 }
 
 fn endpoints(
@@ -127,52 +102,40 @@ fn endpoints(
 
 fn desired_port(
     service: &Service,
+    family: Family,
     endpoints: Endpoints,
-    frontends: BTreeSet<FrontendKey>,
+    frontends: Vec<(FrontendKey, Exposure)>,
 ) -> DesiredPort {
     let (ready, draining) = endpoints.split();
+    let ranges = ranges(service, family);
+    let frontends: BTreeMap<FrontendKey, Access> = frontends
+        .into_iter()
+        .map(|(key, exposure)| (key, access(exposure, &ranges)))
+        .collect();
+    let is_used = frontends.values().any(|access| *access == Access::Ranges);
     DesiredPort {
         affinity_seconds: service.affinity_seconds.unwrap_or(0),
         frontends,
+        ranges: if is_used { ranges } else { BTreeSet::new() },
         ready,
         draining,
     }
 }
 
-/// Frontends that other Services hold: first port and number of ports, by address and holder.
-#[derive(Default)]
-struct Lost(BTreeMap<(Address, ObjectName), (String, usize)>);
+/// As in kube-proxy, ranges of one family alone leave the other open to all.
+fn ranges(service: &Service, family: Family) -> BTreeSet<SourceRange> {
+    let of_family = |range: &&IpNet| Family::of(range.addr().into()) == family;
+    let ranges = service.source_ranges.iter().filter(of_family);
+    ranges.map(|range| (*range).into()).collect()
+}
 
-impl Lost {
-    fn add(&mut self, address: Address, port: &ServicePort, winner: &ObjectName) {
-        let first = || format!("port {}/{}", port.port, port.protocol.name());
-        let entry = self
-            .0
-            .entry((address, winner.clone()))
-            .or_insert_with(|| (first(), 0));
-        entry.1 += 1;
-    }
-
-    /// One finding for each address and holder, however many ports it is about.
-    fn findings(self, name: &ObjectName) -> Vec<Finding> {
-        let finding = |((address, winner), (first, count)): ((Address, _), (String, usize))| {
-            let ports = match count {
-                1 => first,
-                more => format!("{first} and {} more", more - 1),
-            };
-            Finding {
-                object: ObjectId {
-                    kind: Kind::Service,
-                    name: name.clone(),
-                },
-                field: "spec.clusterIPs".to_owned(),
-                reason: format!(
-                    "{address} {ports} belongs to Service {winner}, which is older or, of one age, first by name"
-                ),
-                fix: "give one of the two another ClusterIP, or delete it".to_owned(),
-                weight: Weight::Problem,
-            }
-        };
-        self.0.into_iter().map(finding).collect()
+fn access(exposure: Exposure, ranges: &BTreeSet<SourceRange>) -> Access {
+    match exposure {
+        Exposure::ClusterIp => Access::Cluster,
+        Exposure::LoadBalancerIp if !ranges.is_empty() => Access::Ranges,
+        Exposure::LoadBalancerIp
+        | Exposure::NodePort
+        | Exposure::ExternalIp
+        | Exposure::HostPort => Access::External,
     }
 }

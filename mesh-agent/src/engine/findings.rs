@@ -1,12 +1,11 @@
-//! What users should know of their Services: kept up to date as Services are planned and written, so that asking is
+//! What users should know of their Services and Pods: kept up to date as they are planned and written, so that asking is
 //! cheap however many there are.
 
 use std::collections::BTreeMap;
 
-use super::service_id;
 use crate::{
     desired::{Finding, Weight},
-    model::ObjectName,
+    model::ObjectId,
     plan::PlanError,
 };
 
@@ -14,38 +13,38 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     /// What the objects themselves are to blame for.
-    objects: BTreeMap<ObjectName, Vec<Finding>>,
-    /// Services that do not fit, and why.
-    unfit: BTreeMap<ObjectName, PlanError>,
-    /// Services whose last write failed, and how.
-    failing: BTreeMap<ObjectName, String>,
+    objects: BTreeMap<ObjectId, Vec<Finding>>,
+    /// What does not fit, and why.
+    unfit: BTreeMap<ObjectId, PlanError>,
+    /// Whose last write failed, and how.
+    failing: BTreeMap<ObjectId, String>,
     revision: u64,
 }
 
 impl Findings {
-    /// What planning a Service has shown.
-    pub(super) fn planned(&mut self, service: &ObjectName, findings: Vec<Finding>) {
+    /// What planning has shown.
+    pub(super) fn planned(&mut self, owner: &ObjectId, findings: Vec<Finding>) {
         let findings = Some(findings).filter(|findings| !findings.is_empty());
-        self.revision += replace(&mut self.objects, service, findings);
+        self.revision += replace(&mut self.objects, owner, findings);
     }
 
     /// Whether it fits.
-    pub(super) fn fitted(&mut self, service: &ObjectName, error: Option<PlanError>) {
-        self.revision += replace(&mut self.unfit, service, error);
+    pub(super) fn fitted(&mut self, owner: &ObjectId, error: Option<PlanError>) {
+        self.revision += replace(&mut self.unfit, owner, error);
     }
 
     /// Whether it could be written.
-    pub(super) fn written(&mut self, service: &ObjectName, error: Option<String>) {
-        self.revision += replace(&mut self.failing, service, error);
+    pub(super) fn written(&mut self, owner: &ObjectId, error: Option<String>) {
+        self.revision += replace(&mut self.failing, owner, error);
     }
 
-    /// Whether the last write of a Service failed.
+    /// Whether somebody's last write failed.
     pub(super) fn has_failing(&self) -> bool {
         !self.failing.is_empty()
     }
 
-    /// Services that do not fit.
-    pub(super) fn unfit(&self) -> impl ExactSizeIterator<Item = &ObjectName> {
+    /// What does not fit.
+    pub(super) fn unfit(&self) -> impl ExactSizeIterator<Item = &ObjectId> {
         self.unfit.keys()
     }
 
@@ -54,25 +53,28 @@ impl Findings {
         self.revision
     }
 
-    /// All, by Service.
+    /// All, by owner.
     pub(super) fn all(&self) -> Vec<Finding> {
-        let mut names: Vec<&ObjectName> = self
+        let mut owners: Vec<&ObjectId> = self
             .objects
             .keys()
             .chain(self.unfit.keys())
             .chain(self.failing.keys())
             .collect();
-        names.sort();
-        names.dedup();
-        names.into_iter().flat_map(|name| self.of(name)).collect()
+        owners.sort();
+        owners.dedup();
+        owners
+            .into_iter()
+            .flat_map(|owner| self.of(owner))
+            .collect()
     }
 
-    /// Those of one Service.
-    pub(super) fn of(&self, name: &ObjectName) -> Vec<Finding> {
-        let mut findings = self.objects.get(name).cloned().unwrap_or_default();
-        findings.extend(self.unfit.get(name).map(unfit));
-        findings.extend(self.failing.get(name).map(|error| Finding {
-            object: service_id(name),
+    /// Those of one owner.
+    pub(super) fn of(&self, owner: &ObjectId) -> Vec<Finding> {
+        let mut findings = self.objects.get(owner).cloned().unwrap_or_default();
+        findings.extend(self.unfit.get(owner).map(unfit));
+        findings.extend(self.failing.get(owner).map(|error| Finding {
+            object: owner.clone(),
             field: String::new(),
             reason: error.clone(),
             fix: "if it lasts, look at the agent's log and at `mesh-agent check`".to_owned(),
@@ -84,29 +86,29 @@ impl Findings {
 
 /// Sets or removes an entry; 1 if that changes anything, else 0.
 fn replace<T: PartialEq>(
-    map: &mut BTreeMap<ObjectName, T>,
-    name: &ObjectName,
+    map: &mut BTreeMap<ObjectId, T>,
+    owner: &ObjectId,
     value: Option<T>,
 ) -> u64 {
-    if map.get(name) == value.as_ref() {
+    if map.get(owner) == value.as_ref() {
         return 0;
     }
     match value {
-        Some(value) => map.insert(name.clone(), value),
-        None => map.remove(name),
+        Some(value) => map.insert(owner.clone(), value),
+        None => map.remove(owner),
     };
     1
 }
 
 fn unfit(error: &PlanError) -> Finding {
     let PlanError::Full {
-        service,
+        owner,
         map,
         capacity,
         flag,
     } = error;
     Finding {
-        object: service_id(service),
+        object: owner.clone(),
         field: String::new(),
         reason: format!("does not fit into the map `{map}`, which holds {capacity} entries"),
         fix: format!("raise {flag} and restart, or remove Services"),

@@ -1,9 +1,9 @@
-//! The Services that are to be written, and when. A Service that failed waits, twice as long each time.
+//! The Services and Pods that are to be written, and when. One that failed waits, twice as long each time.
 
 use std::collections::BTreeMap;
 
 use super::Random;
-use crate::{model::ObjectName, plan::Time};
+use crate::{model::ObjectId, plan::Time};
 
 const FIRST_WAIT: Time = Time::from_millis(100);
 const LONGEST_WAIT: Time = Time::from_secs(30);
@@ -49,24 +49,24 @@ impl Retry {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Queue(BTreeMap<ObjectName, Retry>);
+pub(super) struct Queue(BTreeMap<ObjectId, Retry>);
 
 impl Queue {
-    /// The Service is to be written now; past failures stay counted.
-    pub(super) fn add(&mut self, service: &ObjectName, now: Time) {
-        match self.0.get_mut(service) {
+    /// It is to be written now; past failures stay counted.
+    pub(super) fn add(&mut self, owner: &ObjectId, now: Time) {
+        match self.0.get_mut(owner) {
             Some(retry) => retry.due = retry.due.min(now),
             None => {
-                self.0.insert(service.clone(), Retry::at(now));
+                self.0.insert(owner.clone(), Retry::at(now));
             }
         }
     }
 
-    pub(super) fn put_back(&mut self, service: ObjectName, retry: Retry) {
-        self.0.insert(service, retry);
+    pub(super) fn put_back(&mut self, owner: ObjectId, retry: Retry) {
+        self.0.insert(owner, retry);
     }
 
-    pub(super) fn take_due(&mut self, now: Time) -> Vec<(ObjectName, Retry)> {
+    pub(super) fn take_due(&mut self, now: Time) -> Vec<(ObjectId, Retry)> {
         self.0
             .extract_if(.., |_, retry| retry.is_due(now))
             .collect()

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    desired::{DesiredService, PortId, Target},
+    desired::{Desired, PortId, Target},
+    model::Kind,
     plan::Applied,
 };
 
@@ -13,12 +14,14 @@ use crate::{
 pub(super) struct Unread(BTreeMap<PortId, BTreeSet<Target>>);
 
 impl Unread {
-    /// Adds to what a Service should have what may be missing from it.
-    pub(super) fn keep(&mut self, applied: &Applied, desired: &mut DesiredService) {
-        for (id, port) in &mut desired.ports {
+    /// Adds to what an object should have what may be missing from it.
+    pub(super) fn keep(&mut self, applied: &Applied, desired: &mut Desired) {
+        // A Pod's host port leads to that Pod alone.
+        let of_services = |(id, _): &(&PortId, _)| id.owner.kind == Kind::Service;
+        for (id, port) in desired.ports.iter_mut().filter(of_services) {
             let found = port
                 .frontends
-                .iter()
+                .keys()
                 .flat_map(|key| applied.left_over_targets(key));
             let found: BTreeSet<Target> = found.collect();
             let unseen = self.0.entry(id.clone()).or_insert(found);

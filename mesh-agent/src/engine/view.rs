@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use mesh_common::{FrontendKey, ServiceId, SetId};
+use mesh_common::{FrontendKey, FrontendValue, ServiceId, SetId, SourceRangeKey};
 
 use super::{Engine, Random};
 use crate::{
     apply::{Clock, MapWriter},
     desired::{Finding, PortId},
-    model::{ObjectName, Service, ServiceType},
+    model::{ObjectId, ObjectName, Service, ServiceType},
     plan::{Applied, BackendRecord, Usage},
     store::Store,
 };
@@ -22,6 +22,10 @@ pub struct ServiceView {
     pub service_type: Option<ServiceType>,
     /// spec.clusterIPs
     pub cluster_ips: Vec<IpAddr>,
+    /// spec.externalIPs
+    pub external_ips: Vec<IpAddr>,
+    /// status.loadBalancer.ingress[].ip of mode VIP.
+    pub load_balancer_ips: Vec<IpAddr>,
     /// Its ports in the kernel.
     pub ports: Vec<PortView>,
     /// What its owner should know.
@@ -35,14 +39,18 @@ pub struct PortView {
     pub id: PortId,
     /// The port's name; empty when the Service gives none.
     pub name: String,
+    /// nodePort
+    pub node_port: Option<u16>,
     /// Index in `services`.
     pub service: ServiceId,
     /// Index in `sets`.
     pub set: SetId,
     /// Session affinity as it is in force; 0 for none.
     pub affinity_seconds: u32,
-    /// What clients ask for.
-    pub frontends: Vec<FrontendKey>,
+    /// What clients ask for, and as what it is in force.
+    pub frontends: Vec<(FrontendKey, FrontendValue)>,
+    /// Whom the frontends with ranges are open to.
+    pub ranges: Vec<SourceRangeKey>,
     /// Where they are led.
     pub backends: Vec<BackendView>,
 }
@@ -57,7 +65,7 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
         self.programmed
     }
 
-    /// Services that wait to be written, those that do not fit included.
+    /// Services and Pods that wait to be written, those that do not fit included.
     #[must_use]
     pub fn dirty(&self) -> usize {
         self.queue.len() + self.findings.unfit().len()
@@ -77,7 +85,7 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
 
     /// How full each map is.
     #[must_use]
-    pub fn usage(&self) -> [Usage; 5] {
+    pub fn usage(&self) -> [Usage; 6] {
         self.applied.usage()
     }
 
@@ -109,6 +117,8 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
     #[must_use]
     pub fn service_view(&self, name: &ObjectName) -> Option<ServiceView> {
         let service = self.store.service(name);
+        let addresses =
+            |of: fn(&Service) -> &Vec<IpAddr>| service.map_or_else(Vec::new, |it| of(it).clone());
         let ports: Vec<PortView> = self.port_views(name, service).collect();
         if service.is_none() && ports.is_empty() {
             return None;
@@ -116,9 +126,11 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
         Some(ServiceView {
             name: name.clone(),
             service_type: service.map(|service| service.service_type),
-            cluster_ips: service.map_or_else(Vec::new, |service| service.cluster_ips.clone()),
+            cluster_ips: addresses(|service| &service.cluster_ips),
+            external_ips: addresses(|service| &service.external_ips),
+            load_balancer_ips: addresses(|service| &service.load_balancer_ips),
             ports,
-            findings: self.findings.of(name),
+            findings: self.findings.of(&ObjectId::service(name)),
         })
     }
 
@@ -139,7 +151,9 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
         name: &ObjectName,
         service: Option<&Service>,
     ) -> impl Iterator<Item = PortView> {
-        self.applied.ports_of(name).map(move |(id, set, record)| {
+        let owner = ObjectId::service(name);
+        let ports: Vec<_> = self.applied.ports_of(&owner).collect();
+        ports.into_iter().map(move |(id, set, record)| {
             let port = service
                 .into_iter()
                 .flat_map(|service| &service.ports)
@@ -147,10 +161,16 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
             PortView {
                 id: id.clone(),
                 name: port.map_or_else(String::new, |port| port.name.to_string()),
+                node_port: port.and_then(|port| port.node_port),
                 service: record.service,
                 set,
                 affinity_seconds: self.applied.affinity_seconds(record.service),
-                frontends: record.frontends.iter().copied().collect(),
+                frontends: record
+                    .frontends
+                    .iter()
+                    .filter_map(|key| Some((*key, self.applied.frontend(key)?)))
+                    .collect(),
+                ranges: self.applied.ranges_of(record.service).collect(),
                 backends: self.applied.backends_of(set),
             }
         })

@@ -1,17 +1,21 @@
 //! The objects the agent works from, free of Kubernetes' types: only the fields that are used, checked once where
 //! they come in. Everything after `source` speaks of these.
 
+use std::{collections::BTreeSet, net::IpAddr};
+
 mod endpoint_slice;
 mod name;
 mod node;
+mod node_ports;
 mod pod;
 mod service;
 
 pub use endpoint_slice::{Endpoint, EndpointSlice, SlicePort};
 pub use name::ObjectName;
 pub use node::Node;
-pub use pod::{ContainerPort, Pod, PodPhase};
-pub use service::{Service, ServicePort, ServiceType, TargetPort};
+pub use node_ports::NodePortAddresses;
+pub use pod::{ContainerPort, HostPort, Pod, PodPhase};
+pub use service::{Service, ServicePort, ServiceType, TargetPort, TrafficPolicy};
 
 pub use mesh_common::Protocol;
 
@@ -68,6 +72,26 @@ pub struct ObjectId {
     pub name: ObjectName,
 }
 
+impl ObjectId {
+    /// Of a Service.
+    #[must_use]
+    pub fn service(name: &ObjectName) -> Self {
+        Self {
+            kind: Kind::Service,
+            name: name.clone(),
+        }
+    }
+
+    /// Of a Pod.
+    #[must_use]
+    pub fn pod(name: &ObjectName) -> Self {
+        Self {
+            kind: Kind::Pod,
+            name: name.clone(),
+        }
+    }
+}
+
 impl std::fmt::Display for ObjectId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}", self.kind, self.name)
@@ -119,4 +143,6 @@ pub enum Change {
     /// Whether there is something that could not be read since the source began, so that it has no last good version:
     /// what an earlier run left may come of it.
     Incomplete(bool),
+    /// The node's addresses: all that its devices have now.
+    NodeAddresses(BTreeSet<IpAddr>),
 }

@@ -11,6 +11,8 @@ pub struct Node {
     pub name: ObjectName,
     /// status.addresses of type InternalIP and ExternalIP.
     pub addresses: Vec<IpAddr>,
+    /// Those of type InternalIP.
+    pub internal: Vec<IpAddr>,
     /// It is being deleted, or the cluster's autoscaler is about to: the node's load balancers should leave it out.
     pub leaving: bool,
     /// The label topology.kubernetes.io/zone.

@@ -1,4 +1,4 @@
-//! Pod, as far as endpoints are made from it.
+//! Pod, as far as endpoints and host ports are made from it.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
@@ -9,6 +9,8 @@ use super::{ObjectName, Protocol};
 pub struct Pod {
     /// Namespace and name.
     pub name: ObjectName,
+    /// metadata.creationTimestamp, seconds since 1970; None counts as youngest. Decides who keeps a host port.
+    pub created: Option<i64>,
     /// metadata.labels
     pub labels: BTreeMap<Arc<str>, Arc<str>>,
     /// status.podIPs, or status.podIP.
@@ -21,6 +23,8 @@ pub struct Pod {
     pub terminating: bool,
     /// spec.nodeName
     pub node: Option<Arc<str>>,
+    /// spec.hostNetwork: its ports are the host's without anybody's help.
+    pub host_network: bool,
     /// The named and unnamed ports of all containers.
     pub ports: Vec<ContainerPort>,
 }
@@ -49,4 +53,15 @@ pub struct ContainerPort {
     pub protocol: Protocol,
     /// containerPort
     pub port: u16,
+    /// hostPort and hostIP.
+    pub host: Option<HostPort>,
+}
+
+/// Where the node serves a container's port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// hostPort
+    pub port: u16,
+    /// hostIP; None for all of the node's addresses, an unspecified one for all of its family.
+    pub address: Option<IpAddr>,
 }

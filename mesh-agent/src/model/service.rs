@@ -1,6 +1,12 @@
 //! Service, as far as it is served.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use ipnet::IpNet;
 
 use super::{ObjectName, Protocol};
 
@@ -16,6 +22,16 @@ pub struct Service {
     pub service_type: ServiceType,
     /// spec.clusterIPs, without None.
     pub cluster_ips: Vec<IpAddr>,
+    /// spec.externalIPs, as far as they can be served.
+    pub external_ips: Vec<IpAddr>,
+    /// status.loadBalancer.ingress[].ip with ipMode VIP, which is the default: those that end at the node.
+    pub load_balancer_ips: Vec<IpAddr>,
+    /// spec.loadBalancerSourceRanges, as far as they parse; empty is open to all.
+    pub source_ranges: BTreeSet<IpNet>,
+    /// spec.externalTrafficPolicy
+    pub external_policy: TrafficPolicy,
+    /// spec.internalTrafficPolicy
+    pub internal_policy: TrafficPolicy,
     /// spec.ports; names are unique, and so are pairs of protocol and port.
     pub ports: Vec<ServicePort>,
     /// spec.selector; empty means that endpoints come from EndpointSlices alone.
@@ -52,6 +68,16 @@ impl ServiceType {
     }
 }
 
+/// Which endpoints clients of a kind are led to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TrafficPolicy {
+    /// All of the cluster.
+    #[default]
+    Cluster,
+    /// Those of the node.
+    Local,
+}
+
 /// One of spec.ports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicePort {
@@ -63,6 +89,8 @@ pub struct ServicePort {
     pub port: u16,
     /// What Pods listen on; used when endpoints are made from Pods.
     pub target: TargetPort,
+    /// nodePort, of Services of type NodePort and LoadBalancer.
+    pub node_port: Option<u16>,
 }
 
 /// spec.ports[].targetPort.

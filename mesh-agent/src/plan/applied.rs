@@ -45,16 +45,18 @@ impl Applied {
         }
     }
 
-    /// Makes what a transaction works with its Service's. Before the first write.
+    /// Makes what a transaction works with its owner's. Before the first write.
     pub fn begin(&mut self, transaction: &Transaction) {
         for claim in &transaction.claims {
             self.services.take(claim.service);
             self.sets.take(claim.set);
+            let strays = &mut self.owners.stray_ranges;
+            strays.retain(|key| key.service() != claim.service);
             self.owners.claim(claim);
         }
         for address in &transaction.addresses {
             self.owners
-                .claim_address(*address, transaction.service.as_ref());
+                .claim_address(*address, transaction.owner.as_ref());
         }
     }
 
@@ -83,7 +85,14 @@ impl Applied {
                 self.forget_frontend(&key, now);
                 self.freed += 1;
             }
-            Write::StoreBackendWord(..) | Write::StoreSlot(..) | Write::StoreService(..) => {}
+            Write::DeleteRange(key) => {
+                self.owners.stray_ranges.remove(&key);
+                self.freed += 1;
+            }
+            Write::StoreBackendWord(..)
+            | Write::StoreSlot(..)
+            | Write::StoreService(..)
+            | Write::PutRange(..) => {}
         }
         self.kernel.apply(&step.write);
     }
@@ -92,7 +101,7 @@ impl Applied {
     pub fn finish(&mut self, transaction: &Transaction, now: Time) {
         for address in &transaction.dropped {
             self.owners
-                .drop_address(*address, transaction.service.as_ref());
+                .drop_address(*address, transaction.owner.as_ref());
         }
         for set in &transaction.released {
             if let Some(record) = self.owners.release(*set) {

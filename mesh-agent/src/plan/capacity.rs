@@ -1,6 +1,6 @@
 //! How much the maps hold, and what is said when that is not enough.
 
-use crate::model::ObjectName;
+use crate::model::ObjectId;
 
 /// Entries of each derived map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct Capacities {
     pub slots: u32,
     /// `backends`, index 0 included.
     pub backends: u32,
+    /// `source_ranges`
+    pub ranges: u32,
 }
 
 /// How full a map is.
@@ -28,16 +30,16 @@ pub struct Usage {
     pub capacity: u32,
 }
 
-/// Why a Service cannot be programmed.
+/// Why a Service, or a Pod's host port, cannot be programmed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// It does not fit.
     #[error(
-        "Service {service} does not fit into the map `{map}`, which holds {capacity} entries; raise {flag} and restart"
+        "{owner} does not fit into the map `{map}`, which holds {capacity} entries; raise {flag} and restart"
     )]
     Full {
-        /// The Service.
-        service: ObjectName,
+        /// Whose it is.
+        owner: ObjectId,
         /// The map.
         map: &'static str,
         /// Entries that it can hold.
@@ -48,13 +50,14 @@ pub enum PlanError {
 }
 
 impl PlanError {
-    pub(super) fn full(service: &ObjectName, map: &'static str, capacity: u32) -> Self {
+    pub(super) fn full(owner: &ObjectId, map: &'static str, capacity: u32) -> Self {
         Self::Full {
-            service: service.clone(),
+            owner: owner.clone(),
             map,
             capacity,
             flag: match map {
                 "backends" | "slots" => "--max-backends",
+                "source_ranges" => "--max-source-ranges",
                 _ => "--max-services",
             },
         }

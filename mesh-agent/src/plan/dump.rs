@@ -32,6 +32,7 @@ impl Applied {
         let kernel = Kernel::from_dump(dump);
         let own = &self.kernel;
         let mut found = frontends(&kernel, own);
+        found.extend(ranges(&kernel, own));
         let services = [kernel.services(), own.services()];
         found.extend(array("services", services, NO_SERVICE));
         found.extend(array("sets", [kernel.sets(), own.sets()], SetWord::EMPTY));
@@ -52,6 +53,19 @@ fn frontends(kernel: &Kernel, own: &Kernel) -> Vec<Difference> {
         .filter(|key| kernel.get(key) != own.get(key))
         .take(MOST)
         .map(|key| difference("frontends", key, kernel.get(key), own.get(key)))
+        .collect()
+}
+
+fn ranges(kernel: &Kernel, own: &Kernel) -> Vec<Difference> {
+    let there = |ranges: &Kernel, key| ranges.ranges().contains(key).then_some(true);
+    kernel
+        .ranges()
+        .symmetric_difference(own.ranges())
+        .take(MOST)
+        .map(|key| {
+            let [kernel, own] = [there(kernel, key), there(own, key)];
+            difference("source_ranges", key, kernel.as_ref(), own.as_ref())
+        })
         .collect()
 }
 
@@ -102,6 +116,7 @@ mod tests {
             sets: 16,
             slots: 16,
             backends: 16,
+            ranges: 16,
         };
         let clean = Applied::restore(&TableDump::default(), capacities, Time::default());
         let mut services = vec![ServiceWord::from_word(0); 10];

@@ -23,6 +23,9 @@ pub fn plan_garbage(
             transaction.push(0, Write::DeleteFrontend(*key));
         }
     }
+    for key in &applied.owners.stray_ranges {
+        transaction.push(0, Write::DeleteRange(*key));
+    }
     let unclaimed = || {
         applied
             .owners
@@ -34,6 +37,7 @@ pub fn plan_garbage(
         for key in &record.frontends {
             transaction.push(*set, Write::DeleteFrontend(*key));
         }
+        lower::close(applied, &mut transaction, *set, record, None);
     }
     for (set, _) in unclaimed() {
         lower::empty(applied, &mut transaction, *set);

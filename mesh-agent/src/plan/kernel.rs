@@ -1,10 +1,10 @@
 //! The derived maps as the kernel has them: a mirror that every successful write is made to as well.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_common::{
-    Backend, BackendId, BackendState, BackendWord, FrontendKey, FrontendValue, Port, ServiceId,
-    ServiceWord, SetId, SetWord,
+    Address, Backend, BackendId, BackendState, BackendWord, FrontendKey, FrontendValue, Port,
+    ServiceId, ServiceWord, SetId, SetWord, SourceRangeKey,
 };
 
 use super::{TableDump, Write};
@@ -17,11 +17,12 @@ pub(super) struct Kernel {
     sets: Vec<SetWord>,
     slots: Vec<BackendId>,
     backends: Vec<Backend>,
+    ranges: BTreeSet<SourceRangeKey>,
 }
 
 pub(super) const NO_SERVICE: ServiceWord = ServiceWord::from_word(0);
 pub(super) const NO_BACKEND: Backend = Backend::new(
-    mesh_common::Address::UNSPECIFIED,
+    Address::UNSPECIFIED,
     BackendWord::new(Port::from_be(0), BackendState::Gone, 0),
 );
 
@@ -33,6 +34,7 @@ impl Kernel {
             sets: trimmed(&dump.sets, |word| word.word() == 0),
             slots: trimmed(&dump.slots, |id| *id == 0),
             backends: trimmed(&dump.backends, |backend| *backend == NO_BACKEND),
+            ranges: dump.ranges.iter().copied().collect(),
         }
     }
 
@@ -51,6 +53,12 @@ impl Kernel {
             }
             Write::DeleteFrontend(key) => {
                 self.frontends.remove(&key);
+            }
+            Write::PutRange(key) => {
+                self.ranges.insert(key);
+            }
+            Write::DeleteRange(key) => {
+                self.ranges.remove(&key);
             }
         }
     }
@@ -73,6 +81,19 @@ impl Kernel {
 
     pub(super) fn backend(&self, id: BackendId) -> Backend {
         get(&self.backends, id).unwrap_or(NO_BACKEND)
+    }
+
+    pub(super) fn ranges(&self) -> &BTreeSet<SourceRangeKey> {
+        &self.ranges
+    }
+
+    /// Those of a service port.
+    pub(super) fn ranges_of(&self, service: ServiceId) -> impl Iterator<Item = SourceRangeKey> {
+        let first = SourceRangeKey::new(service, Address::UNSPECIFIED, 0);
+        self.ranges
+            .range(first..)
+            .take_while(move |key| key.service() == service)
+            .copied()
     }
 
     pub(super) fn services(&self) -> &[ServiceWord] {

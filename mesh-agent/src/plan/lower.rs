@@ -1,35 +1,35 @@
-//! What takes a Service out of force, as far as it is not wanted any more, in the reverse order of its raising: whole
-//! addresses, frontends, sets, backends. Backends whose address lives on keep the connections they have.
+//! What takes an owner out of force, as far as it is not wanted any more, in the reverse order of its raising: whole
+//! addresses, frontends, ranges, sets, backends. Backends whose address lives on keep the connections they have.
 
 use std::collections::BTreeSet;
 
 use mesh_common::{Address, BackendId, BackendState, BackendWord, FrontendKey, SetId, SetWord};
 
-use super::{Applied, Transaction, Write};
+use super::{Applied, PortRecord, Transaction, Write, raise::keys};
 use crate::{
-    desired::{DesiredPort, DesiredService, PortId},
-    model::ObjectName,
+    desired::{Desired, DesiredPort, PortId},
+    model::ObjectId,
 };
 
 /// What `plan_lower` asks about.
 pub struct Surroundings<'a> {
     /// Whether an EndpointSlice or an unfinished Pod has the address.
     pub alive: &'a dyn Fn(Address) -> bool,
-    /// Whether another Service is to have the frontend. It replaces it when it is raised; until then it stays.
+    /// Whether another owner is to have the frontend. It replaces it when it is raised; until then it stays.
     pub claimed: &'a dyn Fn(&FrontendKey) -> bool,
 }
 
-/// The writes that take away what a Service has and should not have. Its raise must have succeeded. A port that goes
+/// The writes that take away what an owner has and should not have. Its raise must have succeeded. A port that goes
 /// takes its backends along: without a frontend nothing asks for them any more.
 #[must_use]
 pub fn plan_lower(
     applied: &Applied,
-    service: &ObjectName,
-    desired: &DesiredService,
+    owner: &ObjectId,
+    desired: &Desired,
     around: &Surroundings<'_>,
 ) -> Transaction {
-    let mut transaction = Transaction::of(Some(service));
-    for address in applied.owners.addresses_of(service) {
+    let mut transaction = Transaction::of(Some(owner));
+    for address in applied.owners.addresses_of(owner) {
         if desired.addresses.contains(&address) {
             continue;
         }
@@ -40,10 +40,10 @@ pub fn plan_lower(
         }
     }
     let mut waiting = BTreeSet::new();
-    for (id, set, record) in applied.owners.ports_of(service) {
+    for (id, set, record) in applied.owners.ports_of(owner) {
         let wanted = desired.ports.get(id).map(|port| &port.frontends);
         for key in &record.frontends {
-            if wanted.is_some_and(|wanted| wanted.contains(key)) {
+            if wanted.is_some_and(|wanted| wanted.contains_key(key)) {
                 continue;
             }
             if (around.claimed)(key) {
@@ -52,16 +52,25 @@ pub fn plan_lower(
                 transaction.push(set, Write::DeleteFrontend(*key));
             }
         }
+        if !waiting.contains(&set) {
+            close(
+                applied,
+                &mut transaction,
+                set,
+                record,
+                desired.ports.get(id),
+            );
+        }
     }
     transaction.waits |= !waiting.is_empty();
     let unwanted =
         |id: &PortId, set: &SetId| !desired.ports.contains_key(id) && !waiting.contains(set);
-    for (id, set, _) in applied.owners.ports_of(service) {
+    for (id, set, _) in applied.owners.ports_of(owner) {
         if unwanted(id, &set) {
             empty(applied, &mut transaction, set);
         }
     }
-    for (id, set, _) in applied.owners.ports_of(service) {
+    for (id, set, _) in applied.owners.ports_of(owner) {
         if unwanted(id, &set) {
             retire(applied, &mut transaction, set, None, &|_| false);
             transaction.released.push(set);
@@ -79,6 +88,26 @@ pub(super) fn drop_address(applied: &Applied, transaction: &mut Transaction, add
         transaction.push(0, Write::DeleteFrontend(key));
     }
     transaction.dropped.push(address);
+}
+
+/// The ranges of a service port that are not wanted any more. What needed them is gone, or is for all by now.
+pub(super) fn close(
+    applied: &Applied,
+    transaction: &mut Transaction,
+    set: SetId,
+    record: &PortRecord,
+    port: Option<&DesiredPort>,
+) {
+    // Those of no service port are found at start, and go with the garbage.
+    if record.service == 0 {
+        return;
+    }
+    let wanted = keys(record.service, port);
+    for key in applied.kernel.ranges_of(record.service) {
+        if !wanted.contains(&key) {
+            transaction.push(set, Write::DeleteRange(key));
+        }
+    }
 }
 
 /// A set shows nothing any more.

@@ -2,18 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mesh_common::{Address, BackendId, FrontendKey, ServiceId, SetId};
+use mesh_common::{Address, BackendId, FrontendKey, ServiceId, SetId, SourceRangeKey};
 
 use super::{Claim, regions::Region};
 use crate::{
     desired::{Family, PortId},
-    model::{ObjectName, Protocol},
+    model::{ObjectId, Protocol},
 };
 
 /// What a service port owns besides its set, by which it is known here.
 #[derive(Clone, Debug)]
 pub struct PortRecord {
-    /// Whose it is; None until a Service claims what an earlier run left.
+    /// Whose it is; None until an object claims what an earlier run left.
     pub port: Option<PortId>,
     /// Its id in `services`; 0 for a set that an earlier run left without a frontend.
     pub service: ServiceId,
@@ -33,10 +33,12 @@ pub(super) struct Owners {
     by_id: BTreeMap<BackendId, SetId>,
     by_address: BTreeSet<(Address, BackendId)>,
     /// Frontends for whole addresses; None until a Service claims what an earlier run left.
-    addresses: BTreeMap<Address, Option<ObjectName>>,
-    addresses_of: BTreeSet<(ObjectName, Address)>,
+    addresses: BTreeMap<Address, Option<ObjectId>>,
+    addresses_of: BTreeSet<(ObjectId, Address)>,
     /// Frontends of an earlier run that lead nowhere sensible.
     pub(super) strays: BTreeSet<FrontendKey>,
+    /// Ranges of an earlier run for service ports that no frontend leads to.
+    pub(super) stray_ranges: BTreeSet<SourceRangeKey>,
 }
 
 impl Owners {
@@ -44,20 +46,20 @@ impl Owners {
         self.ports.get(port).copied()
     }
 
-    /// The service ports of a Service.
+    /// The service ports of an owner.
     pub(super) fn ports_of(
         &self,
-        service: &ObjectName,
+        owner: &ObjectId,
     ) -> impl Iterator<Item = (&PortId, SetId, &PortRecord)> {
         let first = PortId {
-            service: service.clone(),
+            owner: owner.clone(),
             family: Family::V4,
             protocol: Protocol::Tcp,
             port: 0,
         };
         self.ports
             .range(first..)
-            .take_while(move |(port, _)| port.service == *service)
+            .take_while(move |(port, _)| port.owner == *owner)
             .filter_map(|(port, set)| Some((port, *set, self.records.get(set)?)))
     }
 
@@ -110,15 +112,15 @@ impl Owners {
         self.by_address.remove(&(address, id));
     }
 
-    pub(super) fn address_owner(&self, address: Address) -> Option<&ObjectName> {
+    pub(super) fn address_owner(&self, address: Address) -> Option<&ObjectId> {
         self.addresses.get(&address)?.as_ref()
     }
 
-    pub(super) fn addresses_of(&self, service: &ObjectName) -> impl Iterator<Item = Address> {
-        let first = (service.clone(), Address::UNSPECIFIED);
+    pub(super) fn addresses_of(&self, owner: &ObjectId) -> impl Iterator<Item = Address> {
+        let first = (owner.clone(), Address::UNSPECIFIED);
         self.addresses_of
             .range(first..)
-            .take_while(move |(owner, _)| owner == service)
+            .take_while(move |(own, _)| own == owner)
             .map(|(_, address)| *address)
     }
 
@@ -127,6 +129,7 @@ impl Owners {
         self.records.len() > self.ports.len()
             || self.addresses.len() > self.addresses_of.len()
             || !self.strays.is_empty()
+            || !self.stray_ranges.is_empty()
     }
 
     /// Whole addresses of an earlier run that no Service has claimed.
@@ -138,23 +141,23 @@ impl Owners {
     }
 
     /// The whole address is a Service's, or for None found in the kernel.
-    pub(super) fn claim_address(&mut self, address: Address, service: Option<&ObjectName>) {
-        let old = self.addresses.insert(address, service.cloned());
+    pub(super) fn claim_address(&mut self, address: Address, owner: Option<&ObjectId>) {
+        let old = self.addresses.insert(address, owner.cloned());
         if let Some(old) = old.flatten() {
             self.addresses_of.remove(&(old, address));
         }
-        if let Some(service) = service {
-            self.addresses_of.insert((service.clone(), address));
+        if let Some(owner) = owner {
+            self.addresses_of.insert((owner.clone(), address));
         }
     }
 
     /// The whole address is not this Service's any more; it may be another's already.
-    pub(super) fn drop_address(&mut self, address: Address, service: Option<&ObjectName>) {
-        if self.addresses.get(&address).map(Option::as_ref) == Some(service) {
+    pub(super) fn drop_address(&mut self, address: Address, owner: Option<&ObjectId>) {
+        if self.addresses.get(&address).map(Option::as_ref) == Some(owner) {
             self.addresses.remove(&address);
         }
-        if let Some(service) = service {
-            self.addresses_of.remove(&(service.clone(), address));
+        if let Some(owner) = owner {
+            self.addresses_of.remove(&(owner.clone(), address));
         }
     }
 }

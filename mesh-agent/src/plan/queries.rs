@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use mesh_common::{Address, Backend, BackendId, FrontendKey, ServiceId, SetId};
+use mesh_common::{
+    Address, Backend, BackendId, FrontendKey, FrontendValue, ServiceId, SetId, SourceRangeKey,
+};
 
 use super::{Applied, Capacities, Usage, ids::Ids, owners::PortRecord};
 use crate::{
     desired::{PortId, Target},
-    model::ObjectName,
+    model::ObjectId,
 };
 
 /// A backend of a service port.
@@ -24,8 +26,8 @@ pub struct BackendRecord {
 /// Who has backends at an address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Holders {
-    /// Services.
-    pub services: BTreeSet<ObjectName>,
+    /// Services and Pods.
+    pub owners: BTreeSet<ObjectId>,
     /// Whether some are nobody's.
     pub orphans: bool,
 }
@@ -39,7 +41,7 @@ impl Applied {
             let record = self.owners.records.get(&set);
             match record.and_then(|record| record.port.as_ref()) {
                 Some(port) => {
-                    holders.services.insert(port.service.clone());
+                    holders.owners.insert(port.owner.clone());
                 }
                 None => holders.orphans = true,
             }
@@ -85,12 +87,12 @@ impl Applied {
         })
     }
 
-    /// The service ports of a Service, those included that only wait for their last backend to go.
+    /// The service ports of an owner, those included that only wait for their last backend to go.
     pub fn ports_of(
         &self,
-        service: &ObjectName,
+        owner: &ObjectId,
     ) -> impl Iterator<Item = (&PortId, SetId, &PortRecord)> {
-        self.owners.ports_of(service)
+        self.owners.ports_of(owner)
     }
 
     /// Every service port, those included that no Service has claimed.
@@ -135,9 +137,20 @@ impl Applied {
         self.kernel.service(service).affinity_seconds()
     }
 
+    /// A frontend as it is in force.
+    #[must_use]
+    pub fn frontend(&self, key: &FrontendKey) -> Option<FrontendValue> {
+        self.kernel.frontends().get(key).copied()
+    }
+
+    /// Whom the frontends with ranges of a service port are open to.
+    pub fn ranges_of(&self, service: ServiceId) -> impl Iterator<Item = SourceRangeKey> {
+        self.kernel.ranges_of(service)
+    }
+
     /// How full each map is.
     #[must_use]
-    pub fn usage(&self) -> [Usage; 5] {
+    pub fn usage(&self) -> [Usage; 6] {
         let ids = |map, ids: &Ids| Usage {
             map,
             entries: ids.used(),
@@ -148,6 +161,11 @@ impl Applied {
                 map: "frontends",
                 entries: self.kernel.frontends().len(),
                 capacity: self.capacities.frontends,
+            },
+            Usage {
+                map: "source_ranges",
+                entries: self.kernel.ranges().len(),
+                capacity: self.capacities.ranges,
             },
             ids("services", &self.services),
             ids("sets", &self.sets),

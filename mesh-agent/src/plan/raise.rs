@@ -1,26 +1,26 @@
-//! What brings a Service into force: backends, slots, sets, service words, frontends, in this order, so that nothing
-//! leads to what is not there yet. Nothing is taken away here but places in sets.
+//! What brings an owner into force: backends, slots, sets, service words, ranges, frontends, in this order, so that
+//! nothing leads to what is not there yet. Nothing is taken away here but places in sets.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeSet};
 
-use mesh_common::{FrontendKey, FrontendValue, ServiceId, ServiceWord, SetId};
+use mesh_common::{FrontendKey, FrontendValue, ServiceId, ServiceWord, SetId, SourceRangeKey};
 
 use super::{Applied, Claim, PlanError, Transaction, Write, ids::Available, regions::Blocks};
 use crate::{
-    desired::{DesiredPort, DesiredService, PortId},
-    model::ObjectName,
+    desired::{Access, Desired, DesiredPort, PortId},
+    model::ObjectId,
 };
 
-/// The writes that bring a Service into force.
+/// The writes that bring an owner into force.
 ///
 /// # Errors
 /// If it does not fit. Then nothing of it should be written.
 pub fn plan_raise(
     applied: &Applied,
-    service: &ObjectName,
-    desired: &DesiredService,
+    owner: &ObjectId,
+    desired: &Desired,
 ) -> Result<Transaction, PlanError> {
-    let mut raise = Raise::new(applied, service);
+    let mut raise = Raise::new(applied, owner);
     for (id, port) in &desired.ports {
         raise.port(id, port)?;
     }
@@ -30,15 +30,11 @@ pub fn plan_raise(
     Ok(raise.transaction)
 }
 
-/// The same with what the Service has already: for one that does not fit. New connections are kept from backends that
+/// The same with what the owner has already: for one that does not fit. New connections are kept from backends that
 /// it should not have any more, and what they free may make it fit.
 #[must_use]
-pub fn plan_known(
-    applied: &Applied,
-    service: &ObjectName,
-    desired: &DesiredService,
-) -> Transaction {
-    let mut raise = Raise::new(applied, service);
+pub fn plan_known(applied: &Applied, owner: &ObjectId, desired: &Desired) -> Transaction {
+    let mut raise = Raise::new(applied, owner);
     for (id, port) in &desired.ports {
         if let Some(set) = applied.owners.set_of(id) {
             raise.known_set(set, &port.ready);
@@ -50,26 +46,28 @@ pub fn plan_known(
 /// A raise in the making: what it has planned so far, and what it may still give out.
 pub(super) struct Raise<'a> {
     pub(super) applied: &'a Applied,
-    service: &'a ObjectName,
+    owner: &'a ObjectId,
     transaction: Transaction,
     service_ids: Available<'a>,
     set_ids: Available<'a>,
     pub(super) backend_ids: Available<'a>,
     pub(super) blocks: Cow<'a, Blocks>,
     frontends: usize,
+    ranges: usize,
 }
 
 impl<'a> Raise<'a> {
-    fn new(applied: &'a Applied, service: &'a ObjectName) -> Self {
+    fn new(applied: &'a Applied, owner: &'a ObjectId) -> Self {
         Self {
             applied,
-            service,
-            transaction: Transaction::of(Some(service)),
+            owner,
+            transaction: Transaction::of(Some(owner)),
             service_ids: applied.services.available(),
             set_ids: applied.sets.available(),
             backend_ids: applied.backends.available(),
             blocks: Cow::Borrowed(applied.regions.free()),
             frontends: applied.kernel.frontends().len(),
+            ranges: applied.kernel.ranges().len(),
         }
     }
 
@@ -81,9 +79,48 @@ impl<'a> Raise<'a> {
         if self.applied.kernel.service(service) != word {
             self.push(set, Write::StoreService(service, word));
         }
+        self.open(set, service, port)?;
         let value = FrontendValue::new(service, set, 0);
-        for key in &port.frontends {
+        for (key, access) in &port.frontends {
+            let value = match access {
+                Access::Cluster => value,
+                Access::External => value.external(),
+                Access::Ranges => value.external().with_source_ranges(),
+            };
             self.frontend(set, *key, value)?;
+        }
+        Ok(())
+    }
+
+    /// The ranges that are not there yet. Where no frontend needs those that are there they are another's, left by an
+    /// earlier run, and must not open this port.
+    fn open(
+        &mut self,
+        set: SetId,
+        service: ServiceId,
+        port: &DesiredPort,
+    ) -> Result<(), PlanError> {
+        let wanted = keys(service, Some(port));
+        let kernel = &self.applied.kernel;
+        let record = self.applied.owners.records.get(&set);
+        if record.is_none_or(|record| record.frontends.is_empty()) {
+            for key in kernel
+                .ranges_of(service)
+                .filter(|key| !wanted.contains(key))
+            {
+                self.push(set, Write::DeleteRange(key));
+                self.ranges -= 1;
+            }
+        }
+        for key in wanted {
+            if kernel.ranges().contains(&key) {
+                continue;
+            }
+            self.ranges += 1;
+            if self.ranges > self.applied.capacities.ranges as usize {
+                return Err(self.full("source_ranges"));
+            }
+            self.push(set, Write::PutRange(key));
         }
         Ok(())
     }
@@ -117,12 +154,14 @@ impl<'a> Raise<'a> {
 
     /// Every frontend that leads there must be this port's: another's clients would be led to its endpoints.
     fn left_over(&self, port: &DesiredPort) -> Option<(ServiceId, SetId)> {
-        port.frontends.iter().find_map(|key| {
+        port.frontends.keys().find_map(|key| {
             let set = self.applied.kernel.frontends().get(key)?.cluster();
             let record = self.applied.owners.records.get(&set)?;
             let claimed = self.transaction.claims.iter().any(|claim| claim.set == set);
             let free = record.port.is_none() && !claimed;
-            let own = record.frontends.contains(key) && record.frontends.is_subset(&port.frontends);
+            let mut all = record.frontends.iter();
+            let own =
+                record.frontends.contains(key) && all.all(|key| port.frontends.contains_key(key));
             (free && own).then_some((record.service, set))
         })
     }
@@ -146,7 +185,7 @@ impl<'a> Raise<'a> {
     }
 
     fn address(&mut self, key: FrontendKey) -> Result<(), PlanError> {
-        if self.applied.owners.address_owner(key.address()) != Some(self.service) {
+        if self.applied.owners.address_owner(key.address()) != Some(self.owner) {
             self.transaction.addresses.push(key.address());
         }
         self.frontend(0, key, FrontendValue::refuse())
@@ -159,6 +198,14 @@ impl<'a> Raise<'a> {
     pub(super) fn full(&self, map: &'static str) -> PlanError {
         let usage = self.applied.usage();
         let usage = usage.iter().find(|usage| usage.map == map);
-        PlanError::full(self.service, map, usage.map_or(0, |usage| usage.capacity))
+        PlanError::full(self.owner, map, usage.map_or(0, |usage| usage.capacity))
     }
+}
+
+/// The ranges that a service port should have.
+pub(super) fn keys(service: ServiceId, port: Option<&DesiredPort>) -> BTreeSet<SourceRangeKey> {
+    let ranges = port.into_iter().flat_map(|port| &port.ranges);
+    ranges
+        .map(|range| SourceRangeKey::new(service, range.address, range.bits))
+        .collect()
 }

@@ -19,6 +19,7 @@ impl Applied {
         applied.kernel = Kernel::from_dump(dump);
         applied.frontend_was_freed(now);
         applied.restore_frontends();
+        applied.restore_ranges();
         applied.restore_sets();
         applied.restore_regions(now);
         applied.restore_backends(now);
@@ -59,6 +60,18 @@ impl Applied {
             });
             record.frontends.insert(key);
         }
+    }
+
+    /// Ranges belong to the service port that a frontend leads to, the others to nobody.
+    fn restore_ranges(&mut self) {
+        let records = self.owners.records.values();
+        let known: BTreeSet<ServiceId> = records
+            .map(|record| record.service)
+            .filter(|service| *service != 0)
+            .collect();
+        let ranges = self.kernel.ranges().iter();
+        let strays = ranges.filter(|key| !known.contains(&key.service()));
+        self.owners.stray_ranges = strays.copied().collect();
     }
 
     fn is_sensible(&self, key: &FrontendKey, value: &FrontendValue) -> bool {

@@ -7,8 +7,8 @@ use std::{
 };
 
 use mesh_common::{
-    Address, AffinityKey, AffinityValue, BackendState, Counter, FrontendKey, Peer, Port, Protocol,
-    SetWord, SocketKey, SocketValue,
+    Address, AffinityKey, AffinityValue, BackendState, Counter, Entry, FlowKey, FlowValue,
+    FrontendKey, Peer, Port, Protocol, Seen, SetWord, SocketKey, SocketValue, SourceRangeKey,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,8 @@ pub struct Live {
     pub peers: Vec<Peer>,
     /// `sockets`
     pub sockets: Vec<(SocketKey, SocketValue)>,
+    /// `opening` and `flows`, with whether it is in `opening`.
+    pub flows: Vec<(FlowKey, FlowValue, bool)>,
     /// `counters`, summed over the CPUs.
     pub counters: Vec<(Counter, u64)>,
     /// Nanoseconds of the monotonic clock at that moment.
@@ -52,6 +54,20 @@ pub struct FrontendRow {
     pub local_set: u32,
     /// Every call is refused.
     pub refuse: bool,
+    /// Clients outside the cluster are served, too.
+    pub external: bool,
+    /// Of them only those in `source_ranges`.
+    pub source_ranges: bool,
+}
+
+/// A range of clients that a service port's load balancer addresses are open to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceRangeRow {
+    /// Index in `services`.
+    pub service: u32,
+    /// ADDRESS/BITS
+    pub range: String,
 }
 
 /// A service port's word.
@@ -145,6 +161,30 @@ pub struct SocketRow {
     pub closed: bool,
 }
 
+/// An entry of a flow that the packet path translates.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FlowRow {
+    /// TCP or UDP.
+    pub protocol: String,
+    /// request: from client to frontend, before routing. leaving: from client to backend, after it. returning: from
+    /// backend to the source that stands for the client, before it. reply: from backend to client, after it.
+    pub entry: String,
+    /// Where such a packet comes from.
+    pub source: SocketAddr,
+    /// Where it goes.
+    pub destination: SocketAddr,
+    /// What its destination (request, returning) or source (leaving, reply) becomes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewritten_to: Option<SocketAddr>,
+    /// What this side has sent: packets, fin, rst.
+    pub seen: Vec<String>,
+    /// Seconds since the last packet, as far as this entry keeps account of it.
+    pub idle_seconds: u64,
+    /// Both sides have spoken: no newcomer can push it out.
+    pub confirmed: bool,
+}
+
 /// A counter of the datapath.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -181,6 +221,19 @@ impl Live {
             cluster_set: value.cluster(),
             local_set: value.local(),
             refuse: value.is_refuse(),
+            external: value.is_external(),
+            source_ranges: value.has_source_ranges(),
+        };
+        sorted.into_iter().map(row).collect()
+    }
+
+    /// `source_ranges`, by service port.
+    #[must_use]
+    pub fn source_ranges(&self) -> Vec<SourceRangeRow> {
+        let sorted: BTreeSet<SourceRangeKey> = self.tables.ranges.iter().copied().collect();
+        let row = |key: SourceRangeKey| SourceRangeRow {
+            service: key.service(),
+            range: range(key),
         };
         sorted.into_iter().map(row).collect()
     }
@@ -292,6 +345,18 @@ impl Live {
         rows
     }
 
+    /// `flows` and `opening`, by client.
+    #[must_use]
+    pub fn flows(&self) -> Vec<FlowRow> {
+        let seconds = self.now / 1_000_000_000;
+        let mut flows = self.flows.clone();
+        flows.sort_by_key(|(key, _, _)| *key);
+        flows
+            .iter()
+            .map(|(key, value, opening)| flow_row(key, value, !opening, seconds))
+            .collect()
+    }
+
     /// `counters`, all that have a meaning.
     #[must_use]
     pub fn counters(&self) -> Vec<CounterRow> {
@@ -308,6 +373,14 @@ impl Live {
             })
             .collect()
     }
+}
+
+/// A range as people write it.
+#[must_use]
+pub fn range(key: SourceRangeKey) -> String {
+    let before = if key.address().is_v4() { 96 } else { 0 };
+    let bits = key.address_bits().saturating_sub(before);
+    format!("{}/{bits}", key.address())
 }
 
 /// A dump ends after the last value that is not all zeros.
@@ -332,6 +405,40 @@ fn protocol_name(key: FrontendKey) -> String {
 
 fn socket_address((address, port): (Address, Port)) -> SocketAddr {
     (address.to_ip(), port.get()).into()
+}
+
+fn flow_row(key: &FlowKey, value: &FlowValue, confirmed: bool, now: u64) -> FlowRow {
+    let entry = value.entry();
+    let keeps_account = matches!(entry, Some(Entry::Request | Entry::Reply));
+    let seen = [
+        (Seen::ANY, "packets"),
+        (Seen::FIN, "fin"),
+        (Seen::RST, "rst"),
+    ];
+    let seen = seen
+        .into_iter()
+        .filter(|(bit, _)| keeps_account && value.seen().has(*bit));
+    let target = value.target();
+    FlowRow {
+        protocol: Protocol::from_number(key.protocol()).map_or_else(
+            || key.protocol().to_string(),
+            |protocol| protocol.name().to_owned(),
+        ),
+        entry: match entry {
+            Some(Entry::Request) => "request",
+            Some(Entry::Leaving) => "leaving",
+            Some(Entry::Returning) => "returning",
+            Some(Entry::Reply) => "reply",
+            None => "unknown",
+        }
+        .to_owned(),
+        source: socket_address(key.source()),
+        destination: socket_address(key.destination()),
+        rewritten_to: (target.1.get() != 0).then(|| socket_address(target)),
+        seen: seen.map(|(_, word)| word.to_owned()).collect(),
+        idle_seconds: now.saturating_sub(u64::from(value.stamp())),
+        confirmed,
+    }
 }
 
 fn peer_row(peer: &Peer) -> SocketRow {

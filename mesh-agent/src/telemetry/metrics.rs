@@ -312,6 +312,7 @@ fn counters(counts: &[(Counted, u64)], encoder: &mut DescriptorEncoder<'_>) -> f
         same.map(|(_, count)| count).sum()
     };
     let refused = |reason: Reason| count(Counted::Refused(reason));
+    let dropped = |reason: Reason| count(Counted::Dropped(reason));
     let forwarded = ("forwarded", "none", count(Counted::Forwarded));
     let connections = std::iter::once(forwarded).chain(
         Reason::ALL
@@ -329,9 +330,12 @@ fn counters(counts: &[(Counted, u64)], encoder: &mut DescriptorEncoder<'_>) -> f
         encoder,
         "mesh_agent_drops",
         "What was not forwarded, by reason.",
-        Reason::ALL
-            .iter()
-            .map(|reason| (vec![("reason", reason.name())], refused(*reason))),
+        Reason::ALL.iter().map(|reason| {
+            (
+                vec![("reason", reason.name())],
+                refused(*reason) + dropped(*reason),
+            )
+        }),
     )?;
     counter(
         encoder,

@@ -64,7 +64,7 @@ pub struct StatusView {
     pub watches: Vec<WatchView>,
     /// The cgroup2 directory that the programs are attached to.
     pub cgroup: String,
-    /// Kinds that have not delivered their first full list.
+    /// Kinds that have not delivered their first full list, and `node addresses` while they are not known.
     pub waiting_for: Vec<String>,
     /// Services known.
     pub services: u64,
@@ -131,6 +131,12 @@ pub struct ServiceView {
     pub service_type: String,
     /// spec.clusterIPs
     pub cluster_ips: Vec<IpAddr>,
+    /// spec.externalIPs
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub external_ips: Vec<IpAddr>,
+    /// status.loadBalancer.ingress[].ip of those that end at the node
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub load_balancer_ips: Vec<IpAddr>,
     /// Its ports, one per address family.
     pub ports: Vec<ServicePortView>,
     /// What is wrong with it.
@@ -147,6 +153,9 @@ pub struct ServicePortView {
     pub protocol: String,
     /// What clients ask for.
     pub port: u16,
+    /// What clients ask the node for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_port: Option<u16>,
     /// IPv4 or IPv6
     pub family: String,
     /// Index in `services`; absent while it is not programmed.
@@ -159,6 +168,9 @@ pub struct ServicePortView {
     pub affinity_seconds: u32,
     /// The addresses it is served at, with the port.
     pub frontends: Vec<String>,
+    /// Whom the load balancer's addresses are open to; absent for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub source_ranges: Vec<String>,
     /// Where connections go or went.
     pub backends: Vec<BackendView>,
 }

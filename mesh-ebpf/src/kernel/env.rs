@@ -5,15 +5,46 @@ use core::sync::atomic::{Ordering, compiler_fence};
 use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns};
 use aya_ebpf::maps::Array;
 use mesh_common::{
-    AffinityKey, AffinityValue, Backend, BackendId, Counter, FrontendKey, FrontendValue, Peer,
-    ServiceId, ServiceWord, SetId, SetWord, SocketKey, SocketValue,
+    Address, AffinityKey, AffinityValue, Backend, BackendId, ClientAddresses, Counter, FlowKey,
+    FlowValue, FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface, Peer, ServiceId,
+    ServiceWord, SetId, SetWord, SocketKey, SocketValue,
 };
-use mesh_ebpf::{Clock, Full, Random, Sink, Tables};
+use mesh_ebpf::{Clock, Full, NotAdded, Place, Random, Sink, SnatPorts, Tables};
 
-use super::maps::{
-    AFFINITY, BACKENDS, COUNTS, FRONTENDS, PEER_COOKIES, PEER_PLACES, SERVICES, SETS, SLOTS,
-    SOCKETS,
+use super::{
+    flow::{self, KernelFlow},
+    maps::{
+        AFFINITY, BACKENDS, CLIENTS, COUNTS, FRAGMENTS, FRONTENDS, INTERFACES, PEER_COOKIES,
+        PEER_PLACES, SERVICES, SETS, SLOTS, SOCKETS, SOURCE_RANGES,
+    },
 };
+
+/// What the agent sets when it loads the object.
+macro_rules! settings {
+    ($($(#[$meta:meta])* $name:ident = $default:expr;)+) => {
+        $($(#[$meta])* #[unsafe(no_mangle)] static $name: u32 = $default;)+
+    };
+}
+
+settings! {
+    /// A number that only this host knows, the same until it starts anew.
+    SEED = 0;
+    /// The lowest port that may stand for a client.
+    SNAT_FIRST = 1024;
+    /// The highest.
+    SNAT_LAST = 65_535;
+    /// The lowest NodePort.
+    NODEPORT_FIRST = 30_000;
+    /// The highest.
+    NODEPORT_LAST = 32_767;
+}
+
+/// A setting, as the agent left it.
+#[inline(always)]
+fn setting(setting: &'static u32) -> u32 {
+    // SAFETY: a static of the program's, initialised and never written by it.
+    unsafe { core::ptr::from_ref(setting).read_volatile() }
+}
 
 /// The one environment: maps are the program's own, so there is nothing to hold.
 pub(crate) struct KernelEnv;
@@ -117,6 +148,74 @@ impl Tables for KernelEnv {
         SOCKETS.remove(key).ok();
         before::remove_socket(key);
     }
+
+    #[inline(always)]
+    fn client(&self, cookie: u64) -> Option<ClientAddresses> {
+        // SAFETY: copied out at once; that an element may be reused meanwhile is what the value's cookie tells.
+        unsafe { CLIENTS.get(cookie) }.copied()
+    }
+
+    #[inline(always)]
+    fn has_source(&self, service: ServiceId, address: Address) -> bool {
+        let [a, b, c, d] = address.words();
+        let key = aya_ebpf::maps::lpm_trie::Key::new(160, [service, a, b, c, d]);
+        SOURCE_RANGES.get(key).is_some()
+    }
+
+    #[inline(always)]
+    fn interface(&self, number: u32) -> Option<Interface> {
+        // SAFETY: copied out at once; written when an interface comes, goes or changes its address.
+        unsafe { INTERFACES.get(number) }.copied()
+    }
+
+    #[inline(always)]
+    fn snat_ports(&self) -> SnatPorts {
+        SnatPorts {
+            first: setting(&SNAT_FIRST) as u16,
+            last: setting(&SNAT_LAST) as u16,
+            hole_first: setting(&NODEPORT_FIRST) as u16,
+            hole_last: setting(&NODEPORT_LAST) as u16,
+        }
+    }
+
+    type Flow<'a> = KernelFlow;
+
+    #[inline(always)]
+    fn flow(&self, key: &FlowKey) -> Option<KernelFlow> {
+        flow::find(key)
+    }
+
+    #[inline(always)]
+    fn add_flow(&self, place: Place, key: &FlowKey, value: &FlowValue) -> Result<(), NotAdded> {
+        flow::add(place, key, value)
+    }
+
+    #[inline(always)]
+    fn confirm_flow(&self, key: &FlowKey) -> Result<(), Full> {
+        flow::confirm(key)
+    }
+
+    #[inline(always)]
+    fn unconfirm_flow(&self, key: &FlowKey) {
+        flow::unconfirm(key);
+    }
+
+    #[inline(always)]
+    fn remove_flow(&self, key: &FlowKey) {
+        flow::remove(key);
+    }
+
+    #[inline(always)]
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentPorts> {
+        // SAFETY: copied out at once; that an element may be reused meanwhile is what the value's identification tells.
+        unsafe { FRAGMENTS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn set_fragment(&self, key: &FragmentKey, ports: &FragmentPorts) {
+        // Best effort: the later parts are dropped then, and the packet is sent again.
+        FRAGMENTS.insert(key, ports, 0).ok();
+    }
 }
 
 /// What was remembered in the version before.
@@ -174,6 +273,11 @@ impl Random for KernelEnv {
     fn random(&self) -> u32 {
         // SAFETY: the helper has no preconditions.
         unsafe { bpf_get_prandom_u32() }
+    }
+
+    #[inline(always)]
+    fn seed(&self) -> u32 {
+        setting(&SEED)
     }
 }
 

@@ -3,12 +3,14 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray},
 };
 use mesh_common::{
-    AffinityKey, AffinityValue, Backend, COUNTERS, FrontendKey, FrontendValue, PEERS, Peer,
-    SocketKey, SocketValue,
+    AffinityKey, AffinityValue, Backend, COUNTERS, ClientAddresses, FlowKey, FlowValue,
+    FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface, PEERS, Peer, SocketKey,
+    SocketValue,
 };
+use mesh_ebpf::PacketState;
 
 /// BPF_F_MMAPABLE: the agent stores words into the array without a system call.
 const MMAPABLE: u32 = 1 << 10;
@@ -23,6 +25,9 @@ const SMALL: u32 = 1024;
 #[map(name = "frontends")]
 pub(crate) static FRONTENDS: HashMap<FrontendKey, FrontendValue> =
     HashMap::with_max_entries(SMALL, 0);
+/// Service id and address, as `SourceRangeKey` has them behind the bits that count.
+#[map(name = "source_ranges")]
+pub(crate) static SOURCE_RANGES: LpmTrie<[u32; 5], u32> = LpmTrie::with_max_entries(SMALL, 0);
 #[map(name = "services")]
 pub(crate) static SERVICES: Array<u64> = Array::with_max_entries(SMALL, MMAPABLE);
 #[map(name = "sets")]
@@ -41,6 +46,18 @@ pub(crate) static PEER_PLACES: Array<Peer> = Array::with_max_entries(PEERS, MMAP
 #[map(name = "sockets")]
 pub(crate) static SOCKETS: HashMap<SocketKey, SocketValue> =
     HashMap::with_max_entries(SMALL, NO_PREALLOC);
+#[map(name = "clients")]
+pub(crate) static CLIENTS: HashMap<u64, ClientAddresses> = HashMap::with_max_entries(SMALL, 0);
+#[map(name = "interfaces")]
+pub(crate) static INTERFACES: HashMap<u32, Interface> = HashMap::with_max_entries(SMALL, 0);
+#[map(name = "opening")]
+pub(crate) static OPENING: LruHashMap<FlowKey, FlowValue> = LruHashMap::with_max_entries(SMALL, 0);
+#[map(name = "flows")]
+pub(crate) static FLOWS: HashMap<FlowKey, FlowValue> =
+    HashMap::with_max_entries(SMALL, NO_PREALLOC);
+#[map(name = "fragments")]
+pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts> =
+    LruHashMap::with_max_entries(SMALL, 0);
 #[map(name = "counters")]
 pub(crate) static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
 
@@ -49,3 +66,17 @@ pub(crate) static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNT
 #[map(name = "sockets_before")]
 pub(crate) static SOCKETS_BEFORE: HashMap<SocketKey, mesh_common::SocketValueV1> =
     HashMap::with_max_entries(SMALL, NO_PREALLOC);
+
+/// Programs by the number of their stage; those of egress hooks `EGRESS` further on.
+#[map(name = "stages")]
+pub(crate) static STAGES: ProgramArray = ProgramArray::with_max_entries(2 * EGRESS, 0);
+
+/// Where in `stages` the programs of egress hooks begin.
+pub(crate) const EGRESS: u32 = 16;
+
+/// What a packet's programs know, one for each class of hooks: an egress hook may run while a packet that came in is on
+/// its way through the stack of the same processor, but no two of one class do.
+#[map(name = "scratch_ingress")]
+pub(crate) static SCRATCH_INGRESS: PerCpuArray<PacketState> = PerCpuArray::with_max_entries(1, 0);
+#[map(name = "scratch_egress")]
+pub(crate) static SCRATCH_EGRESS: PerCpuArray<PacketState> = PerCpuArray::with_max_entries(1, 0);

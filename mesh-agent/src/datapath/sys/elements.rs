@@ -150,12 +150,31 @@ impl RawMap {
         }
     }
 
-    /// Every entry, in batches where the kernel has them (5.6), else one by one.
+    /// Every entry.
     pub(in crate::datapath) fn entries(&self) -> io::Result<Vec<Entry>> {
-        self.entries_in_batches().or_else(|_| self.entries_singly())
+        let mut entries = Vec::new();
+        self.for_each(&mut |key, value| entries.push((key.to_vec(), value.to_vec())))?;
+        Ok(entries)
     }
 
-    fn entries_in_batches(&self) -> io::Result<Vec<Entry>> {
+    /// Every entry in turn, in batches where the kernel has them (5.6), else one by one. One that comes or goes meanwhile
+    /// may be seen or not, and others twice.
+    pub(in crate::datapath) fn for_each(
+        &self,
+        see: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> io::Result<()> {
+        let mut seen = false;
+        let batches = self.in_batches(&mut |key, value| {
+            seen = true;
+            see(key, value);
+        });
+        match batches {
+            Err(_) if !seen => self.singly(see),
+            result => result,
+        }
+    }
+
+    fn in_batches(&self, see: &mut dyn FnMut(&[u8], &[u8])) -> io::Result<()> {
         let count = BATCH.min(self.info.max_entries);
         let (key_size, value_size) = (self.info.key_size as usize, self.read_size);
         let mut keys = vec![0_u8; key_size * count as usize];
@@ -163,7 +182,6 @@ impl RawMap {
         // The position is a number of four bytes or a key, whichever the map's type likes.
         let mut position = vec![0_u8; key_size.max(8)];
         let mut next = position.clone();
-        let mut entries = Vec::new();
         let mut first = true;
         loop {
             let mut attributes = BatchAttributes {
@@ -184,10 +202,11 @@ impl RawMap {
             let pairs = keys
                 .chunks_exact(key_size)
                 .zip(values.chunks_exact(value_size));
-            let found = pairs.take(attributes.count as usize);
-            entries.extend(found.map(|(key, value)| (key.to_vec(), value.to_vec())));
+            pairs
+                .take(attributes.count as usize)
+                .for_each(|(key, value)| see(key, value));
             if at_the_end {
-                return Ok(entries);
+                return Ok(());
             }
             std::mem::swap(&mut position, &mut next);
             first = false;
@@ -195,19 +214,18 @@ impl RawMap {
     }
 
     /// Keys that go while this walks may make the kernel start over: the bound ends that.
-    fn entries_singly(&self) -> io::Result<Vec<Entry>> {
-        let mut entries = Vec::new();
+    fn singly(&self, see: &mut dyn FnMut(&[u8], &[u8])) -> io::Result<()> {
         let mut key: Option<Vec<u8>> = None;
         for _ in 0..self.info.max_entries {
             let Some(next) = self.next_key(key.as_deref())? else {
                 break;
             };
             if let Some(value) = self.lookup(&next)? {
-                entries.push((next.clone(), value));
+                see(&next, &value);
             }
             key = Some(next);
         }
-        Ok(entries)
+        Ok(())
     }
 }
 

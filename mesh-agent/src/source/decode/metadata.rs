@@ -79,6 +79,12 @@ pub(super) fn cluster_name(
     })
 }
 
+/// metadata.creationTimestamp, seconds since 1970.
+pub(super) fn created(metadata: &ObjectMeta) -> Option<i64> {
+    let created = metadata.creation_timestamp.as_ref();
+    created.map(|time| time.0.as_second())
+}
+
 /// A DNS subdomain (RFC 1123), which is what most kinds ask of names.
 fn own_name(metadata: &ObjectMeta) -> Result<&str, Rejected> {
     let name = metadata.name.as_deref().unwrap_or_default();

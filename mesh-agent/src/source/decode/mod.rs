@@ -4,6 +4,7 @@
 mod address;
 mod document;
 mod endpoint_slice;
+mod external;
 mod field;
 mod head;
 mod json;
@@ -135,6 +136,24 @@ impl Manifest for v1::Node {
     ) -> Result<Option<Object>, Rejected> {
         let node = node::convert(self, interner, notes)?;
         Ok(Some(Object::Node(node)))
+    }
+}
+
+impl Manifest for v1::Pod {
+    const KIND: Kind = Kind::Pod;
+
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn to_object(
+        &self,
+        _: &Options,
+        interner: &mut Interner,
+        notes: &mut Vec<Rejected>,
+    ) -> Result<Option<Object>, Rejected> {
+        let pod = pod::convert(self, interner, notes)?;
+        Ok(Some(Object::Pod(pod)))
     }
 }
 
@@ -288,8 +307,7 @@ impl Collector<'_> {
             }
             ("v1", "Pod") => {
                 let manifest = typed_by_others::<v1::Pod>(body, notes)?;
-                let pod = pod::convert(&manifest, interner, notes)?;
-                Ok(Some(Object::Pod(pod)))
+                manifest.to_object(self.options, interner, notes)
             }
             ("v1", "Node") => {
                 let manifest = typed_by_others::<v1::Node>(body, notes)?;

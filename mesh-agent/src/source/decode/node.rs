@@ -19,7 +19,7 @@ pub(super) fn convert(
     notes: &mut Vec<Rejected>,
 ) -> Result<Node, Rejected> {
     let name = metadata::cluster_name(&manifest.metadata, interner)?;
-    let mut addresses = Vec::new();
+    let (mut addresses, mut internal) = (Vec::new(), Vec::new());
     let all = manifest
         .status
         .as_ref()
@@ -31,7 +31,10 @@ pub(super) fn convert(
                 || format!("status.addresses[{index}].address"),
                 &entry.address,
             ) {
-                Ok(address) => addresses.push(address),
+                Ok(address) => {
+                    addresses.push(address);
+                    internal.extend((entry.type_ == "InternalIP").then_some(address));
+                }
                 // The node's other addresses are good all the same.
                 Err(rejected) => notes.push(rejected),
             }
@@ -49,6 +52,7 @@ pub(super) fn convert(
     Ok(Node {
         name,
         addresses,
+        internal,
         leaving,
         zone: zone.map(|zone| interner.share(zone)),
     })

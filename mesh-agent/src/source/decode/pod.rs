@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{Container, Pod as Manifest, PodStatus};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerPort as ManifestPort, Pod as Manifest, PodStatus,
+};
 
 use super::{
     address,
@@ -10,7 +12,7 @@ use super::{
     metadata::{self, Interner},
     service::protocol,
 };
-use crate::model::{ContainerPort, Pod, PodPhase};
+use crate::model::{ContainerPort, HostPort, Pod, PodPhase};
 
 pub(super) fn convert(
     manifest: &Manifest,
@@ -24,6 +26,7 @@ pub(super) fn convert(
     let containers = spec.map_or(&[][..], |spec| &spec.containers);
     Ok(Pod {
         name,
+        created: metadata::created(&manifest.metadata),
         labels: metadata::labels(manifest.metadata.labels.as_ref(), interner),
         addresses: match status {
             Some(status) => addresses(status, host_network, notes)?,
@@ -35,7 +38,8 @@ pub(super) fn convert(
         node: spec
             .and_then(|spec| spec.node_name.as_deref())
             .map(|node| interner.share(node)),
-        ports: ports(containers, interner)?,
+        host_network,
+        ports: ports(containers, interner, notes)?,
     })
 }
 
@@ -97,6 +101,7 @@ fn is_ready(status: &PodStatus) -> bool {
 fn ports(
     containers: &[Container],
     interner: &mut Interner,
+    notes: &mut Vec<Rejected>,
 ) -> Result<Vec<ContainerPort>, Rejected> {
     let mut ports = Vec::new();
     for (container, manifest) in containers.iter().enumerate() {
@@ -114,9 +119,47 @@ fn ports(
                     name: interner.share(name),
                     protocol,
                     port: number,
+                    host: host_port(port, path, notes)?,
                 });
             }
         }
     }
     Ok(ports)
+}
+
+/// Loopback is each network namespace's own, so a port there cannot be served from outside it.
+fn host_port(
+    port: &ManifestPort,
+    path: impl Fn(&str) -> String,
+    notes: &mut Vec<Rejected>,
+) -> Result<Option<HostPort>, Rejected> {
+    let Some(number) = port.host_port.filter(|number| *number != 0) else {
+        return Ok(None);
+    };
+    let number = field::port(|| path("hostPort"), number)?;
+    let text = port.host_ip.as_deref().filter(|ip| !ip.is_empty());
+    let address: Option<IpAddr> = match text.map(str::parse).transpose() {
+        Ok(address) => address,
+        Err(_) => {
+            let reason = format!("{:?} is no IP address", text.unwrap_or_default());
+            return Err(Rejected::new(
+                path("hostIP"),
+                reason,
+                "give one of the node's",
+            ));
+        }
+    };
+    if address.is_some_and(|address| address.is_loopback()) {
+        let reason = "a host port is not served on loopback";
+        notes.push(Rejected::new(
+            path("hostIP"),
+            reason,
+            "give another of the node's addresses",
+        ));
+        return Ok(None);
+    }
+    Ok(Some(HostPort {
+        port: number,
+        address,
+    }))
 }

@@ -8,7 +8,7 @@ use k8s_openapi::{
 };
 
 use super::{
-    Options, address,
+    Options, address, external,
     field::{self, Rejected},
     metadata::{self, Interner},
 };
@@ -40,21 +40,28 @@ pub(super) fn convert(
         return Err(Rejected::new("spec", "there is none", "add it"));
     };
     let service_type = service_type(spec)?;
-    let created = manifest
-        .metadata
-        .creation_timestamp
-        .as_ref()
-        .map(|time| time.0.as_second());
+    let policy = external::traffic_policy;
     Ok(Some(Service {
         name,
-        created,
+        created: metadata::created(&manifest.metadata),
         service_type,
         cluster_ips: if service_type == ServiceType::ExternalName {
             Vec::new()
         } else {
             cluster_ips(spec)?
         },
-        ports: ports(spec.ports.as_deref().unwrap_or_default(), interner, notes)?,
+        external_ips: external::external_ips(spec, notes),
+        load_balancer_ips: external::load_balancer_ips(manifest.status.as_ref(), notes),
+        source_ranges: external::source_ranges(spec, notes),
+        external_policy: policy(
+            "spec.externalTrafficPolicy",
+            spec.external_traffic_policy.as_deref(),
+        )?,
+        internal_policy: policy(
+            "spec.internalTrafficPolicy",
+            spec.internal_traffic_policy.as_deref(),
+        )?,
+        ports: ports(spec, service_type, interner, notes)?,
         selector: metadata::labels(spec.selector.as_ref(), interner),
         affinity_seconds: affinity(spec)?,
         publish_not_ready: spec.publish_not_ready_addresses.unwrap_or(false),
@@ -116,10 +123,12 @@ fn cluster_ips(spec: &ServiceSpec) -> Result<Vec<IpAddr>, Rejected> {
 }
 
 fn ports(
-    manifests: &[ManifestPort],
+    spec: &ServiceSpec,
+    service_type: ServiceType,
     interner: &mut Interner,
     notes: &mut Vec<Rejected>,
 ) -> Result<Vec<ServicePort>, Rejected> {
+    let manifests = spec.ports.as_deref().unwrap_or_default();
     if manifests.len() > MOST_PORTS {
         let reason = format!("{} ports are more than {MOST_PORTS}", manifests.len());
         return Err(Rejected::new("spec.ports", reason, "split the Service"));
@@ -141,9 +150,10 @@ fn ports(
                 "give each port its own name",
             ));
         }
-        let Some(port) = port(index, manifest, interner, notes)? else {
+        let Some(mut port) = port(index, manifest, interner, notes)? else {
             continue;
         };
+        port.node_port = node_port(index, manifest, service_type, notes)?;
         if !numbers.insert((port.protocol, port.port)) {
             let reason = format!("{} {} is there twice", port.protocol.name(), port.port);
             return Err(Rejected::new(
@@ -188,7 +198,34 @@ fn port(
         protocol,
         port: number,
         target,
+        node_port: None,
     }))
+}
+
+/// None and 0 are none. One that the type has no use for is told and left out.
+fn node_port(
+    index: usize,
+    manifest: &ManifestPort,
+    service_type: ServiceType,
+    notes: &mut Vec<Rejected>,
+) -> Result<Option<u16>, Rejected> {
+    let field = || format!("spec.ports[{index}].nodePort");
+    let Some(number) = manifest.node_port.filter(|number| *number != 0) else {
+        return Ok(None);
+    };
+    let number = field::port(field, number)?;
+    match service_type {
+        ServiceType::NodePort | ServiceType::LoadBalancer => Ok(Some(number)),
+        ServiceType::ClusterIp | ServiceType::ExternalName => {
+            let reason = format!(
+                "{number} is not served: the type is {}",
+                service_type.name()
+            );
+            let fix = "remove it, or give the type NodePort or LoadBalancer";
+            notes.push(Rejected::new(field(), reason, fix));
+            Ok(None)
+        }
+    }
 }
 
 /// TCP unless something else is said; SCTP is noted and left out.

@@ -19,7 +19,7 @@ use crate::model::Kind;
 const QUIET: Duration = Duration::from_secs(90);
 
 /// The kinds that are watched.
-pub(super) const WATCHED: [Kind; 3] = [Kind::EndpointSlice, Kind::Node, Kind::Service];
+pub(super) const WATCHED: [Kind; 4] = [Kind::EndpointSlice, Kind::Node, Kind::Pod, Kind::Service];
 
 /// One kind's watch.
 #[derive(Clone, Debug)]
@@ -104,6 +104,7 @@ fn kind_of(path: &str) -> Option<Kind> {
         "services" => Some(Kind::Service),
         "endpointslices" => Some(Kind::EndpointSlice),
         "nodes" => Some(Kind::Node),
+        "pods" => Some(Kind::Pod),
         _ => None,
     }
 }

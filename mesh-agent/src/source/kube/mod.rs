@@ -1,5 +1,5 @@
-//! The source `kube`: watches of Services, EndpointSlices and the own Node. Pods and Namespaces are not asked for:
-//! EndpointSlices say where Pods are.
+//! The source `kube`: watches of Services, EndpointSlices, the own Node and its Pods, which may have host ports. Other
+//! Pods and Namespaces are not asked for: EndpointSlices say where Pods are.
 //!
 //! An API server that is away changes nothing: what was told stays, and the next list is compared with it.
 
@@ -344,6 +344,11 @@ impl KubeSource {
             let nodes: Api<Wire<v1::Node>> = Api::all(client.clone());
             let own = format!("metadata.name={}", self.options.node);
             watches.spawn(watch::run(nodes, settings(None, Some(own)), output));
+        }
+        if let Some(output) = output(Kind::Pod) {
+            let pods: Api<Wire<v1::Pod>> = Api::all(client.clone());
+            let own = format!("spec.nodeName={}", self.options.node);
+            watches.spawn(watch::run(pods, settings(None, Some(own)), output));
         }
         let node = self.options.node.clone();
         watches.spawn(events::publish(

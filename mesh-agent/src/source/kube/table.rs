@@ -195,7 +195,11 @@ pub(super) fn is_api_servers(name: &ObjectName) -> bool {
 pub(super) fn api_servers(change: &Change) -> Option<&EndpointSlice> {
     match change {
         Change::Put(Object::EndpointSlice(slice)) if is_api_servers(&slice.name) => Some(slice),
-        Change::Put(_) | Change::Remove(_) | Change::Synced(_) | Change::Incomplete(_) => None,
+        Change::Put(_)
+        | Change::Remove(_)
+        | Change::Synced(_)
+        | Change::Incomplete(_)
+        | Change::NodeAddresses(_) => None,
     }
 }
 

@@ -1,0 +1,90 @@
+//! The thread that takes flows that are over out of `flows`: it reads the whole map, which with a million flows takes too
+//! long for a thread that has changes to write.
+
+use std::{
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use crate::datapath::{self, Collected, DatapathError, Reader};
+
+/// From one collection to the next.
+const PAUSE: Duration = Duration::from_secs(15);
+/// The same while little room is left.
+const SHORT_PAUSE: Duration = Duration::from_secs(3);
+
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+
+/// The running thread.
+pub(super) struct Collector {
+    stop: Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Collector {
+    /// Begins.
+    pub(super) fn start(reader: Reader) -> std::io::Result<Self> {
+        let (stop, stopped) = channel();
+        let thread = std::thread::Builder::new().name("collector".to_owned());
+        let thread = thread.spawn(move || run(&reader, &stopped))?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Ends, and waits for it.
+    pub(super) fn stop(self) {
+        drop(self.stop);
+        if self.thread.join().is_err() {
+            tracing::error!("a thread broke down: a defect, please report it");
+        }
+    }
+}
+
+fn run(reader: &Reader, stopped: &Receiver<()>) {
+    let mut pause = PAUSE;
+    while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+        pause = match collect(reader) {
+            Ok((collected, capacity)) => {
+                tracing::debug!(
+                    entries = collected.looked_at,
+                    deleted = collected.deleted,
+                    "flows collected"
+                );
+                next_pause(collected, capacity)
+            }
+            Err(error) => {
+                tracing::warn!("{error}; collecting again later");
+                PAUSE
+            }
+        };
+    }
+}
+
+fn collect(reader: &Reader) -> Result<(Collected, u64), DatapathError> {
+    let now = datapath::monotonic_nanoseconds() / NANOS_PER_SECOND;
+    let collected = reader.collect_flows(u32::try_from(now).unwrap_or(u32::MAX))?;
+    Ok((collected, reader.capacity("flows")?))
+}
+
+/// A map with more than three quarters of its room taken is looked at more often.
+fn next_pause(collected: Collected, capacity: u64) -> Duration {
+    let left = collected.looked_at.saturating_sub(collected.deleted);
+    if left * 4 > capacity * 3 {
+        SHORT_PAUSE
+    } else {
+        PAUSE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nearly_full_map_is_looked_at_more_often() {
+        let collected = |looked_at, deleted| Collected { looked_at, deleted };
+        assert_eq!(next_pause(collected(75, 0), 100), PAUSE);
+        assert_eq!(next_pause(collected(76, 0), 100), SHORT_PAUSE);
+        assert_eq!(next_pause(collected(90, 20), 100), PAUSE);
+    }
+}

@@ -1,0 +1,73 @@
+//! The flow tables read and collected.
+
+use mesh_common::{FlowKey, FlowValue, bytes_of, from_bytes};
+
+use super::{DatapathError, Reader};
+use crate::collect::{FlowTable, over};
+
+impl Reader {
+    /// Every entry of `opening` and `flows` in turn, with whether it is in `opening`.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn flows(
+        &self,
+        see: &mut dyn FnMut(FlowKey, FlowValue, bool),
+    ) -> Result<(), DatapathError> {
+        for name in ["opening", "flows"] {
+            let mut typed = |key: &[u8], value: &[u8]| {
+                if let (Some(key), Some(value)) = (from_bytes(key), from_bytes(value)) {
+                    see(key, value, name == "opening");
+                }
+            };
+            self.map(name)?
+                .for_each(&mut typed)
+                .map_err(DatapathError::map("read", name))?;
+        }
+        Ok(())
+    }
+
+    /// Takes the flows that are over out of `flows`. `now` is seconds of the monotonic clock. Gives how many entries were
+    /// looked at and how many were deleted.
+    ///
+    /// # Errors
+    /// As above; those that were found by then are deleted.
+    pub fn collect_flows(&self, now: u32) -> Result<Collected, DatapathError> {
+        let flows = self.map("flows")?;
+        let mut collected = Collected::default();
+        let mut see = |key: &[u8], value: &[u8]| {
+            let (Some(key), Some(value)) = (from_bytes(key), from_bytes(value)) else {
+                return;
+            };
+            collected.looked_at += 1;
+            for key in over(self, &key, &value, now) {
+                // One that another entry of its flow took away before is not there.
+                if flows.delete(bytes_of(&key)).is_ok() {
+                    collected.deleted += 1;
+                }
+            }
+        };
+        flows
+            .for_each(&mut see)
+            .map_err(DatapathError::map("collect", "flows"))?;
+        Ok(collected)
+    }
+}
+
+/// What a collection of flows did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Entries of `flows`.
+    pub looked_at: u64,
+    /// Entries that were deleted.
+    pub deleted: u64,
+}
+
+impl FlowTable for Reader {
+    fn flow(&self, key: &FlowKey) -> Option<FlowValue> {
+        ["flows", "opening"].into_iter().find_map(|name| {
+            let value = self.map(name).ok()?.lookup(bytes_of(key)).ok()??;
+            from_bytes(&value)
+        })
+    }
+}

@@ -1,0 +1,436 @@
+//! Flows that the packet path translates: what a packet is found by, and what is remembered.
+//!
+//! A flow has a client, a frontend, a backend and, where the reply would not come back by itself, a source that stands
+//! for the client. Each tuple that a packet of it shows at a hook has an entry, which says what to rewrite:
+//!
+//! | hook    | tuple              | rewritten             | entry       | made for                       |
+//! |---------|--------------------|-----------------------|-------------|--------------------------------|
+//! | ingress | client -> frontend | destination: backend  | `Request`   | every flow                     |
+//! | egress  | client -> backend  | source: source        | `Leaving`   | clients outside, and hairpins  |
+//! | ingress | backend -> source  | destination: client   | `Returning` | flows that have a source       |
+//! | egress  | backend -> client  | source: frontend      | `Reply`     | every flow                     |
+//!
+//! Half-open flows are in `opening`, which forgets the one that was silent longest; confirmed ones in `flows`, which
+//! forgets none: the agent collects them.
+
+use crate::{Address, BackendId, Port, Protocol, plain::plain};
+
+/// On which side of the host's stack a hook is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Direction {
+    /// Before routing: destinations are rewritten.
+    Ingress = 0,
+    /// After routing: sources are rewritten.
+    Egress = 1,
+}
+
+plain! {
+    /// Key of `flows` and `opening`: a packet's addresses and ports, and the direction of the hook that saw it. Words
+    /// beside the addresses: source port and destination port (each in network order, from the low end); protocol and
+    /// direction.
+    #[derive(Hash, PartialOrd, Ord)]
+    pub struct FlowKey { source: Address, destination: Address, ports: u32, rest: u32 }
+}
+
+impl FlowKey {
+    /// The tuple of a packet at a hook.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(
+        direction: Direction,
+        protocol: Protocol,
+        (source, source_port): (Address, Port),
+        (destination, destination_port): (Address, Port),
+    ) -> Self {
+        Self {
+            source,
+            destination,
+            ports: source_port.to_be() as u32 | (destination_port.to_be() as u32) << 16,
+            rest: protocol.number() as u32 | (direction as u32) << 8,
+        }
+    }
+
+    /// Where the packet comes from.
+    #[must_use]
+    #[inline(always)]
+    pub const fn source(&self) -> (Address, Port) {
+        (self.source, Port::from_be(self.ports as u16))
+    }
+
+    /// Where it goes.
+    #[must_use]
+    #[inline(always)]
+    pub const fn destination(&self) -> (Address, Port) {
+        (self.destination, Port::from_be((self.ports >> 16) as u16))
+    }
+
+    /// The IP protocol number.
+    #[must_use]
+    #[inline(always)]
+    pub const fn protocol(&self) -> u8 {
+        self.rest as u8
+    }
+
+    /// The direction of the hook.
+    #[must_use]
+    #[inline(always)]
+    pub const fn direction(&self) -> Direction {
+        match (self.rest >> 8) as u8 {
+            0 => Direction::Ingress,
+            _ => Direction::Egress,
+        }
+    }
+
+    /// The tuple of packets from the same source to another destination, at a hook of this direction.
+    #[must_use]
+    #[inline(always)]
+    pub const fn to(&self, direction: Direction, (address, port): (Address, Port)) -> Self {
+        Self {
+            source: self.source,
+            destination: address,
+            ports: self.ports & 0xffff | (port.to_be() as u32) << 16,
+            rest: self.rest & 0xff | (direction as u32) << 8,
+        }
+    }
+
+    /// The tuple of packets that go the other way, at the same hook.
+    #[must_use]
+    #[inline(always)]
+    pub const fn reversed(&self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+            ports: self.ports.rotate_left(16),
+            rest: self.rest,
+        }
+    }
+
+    /// A number by which a value tells that it belongs to this key. An element of a hash may be given to another key
+    /// while a reader copies it; the reader then finds another digest. Not a defence against anyone.
+    #[must_use]
+    #[inline(always)]
+    pub const fn digest(&self) -> u32 {
+        let [a, b, c, d] = self.source.words();
+        let [e, f, g, h] = self.destination.words();
+        let mut digest = mix(a ^ b.rotate_left(7), c ^ d.rotate_left(14));
+        digest = mix(digest ^ e, f ^ g.rotate_left(21) ^ h.rotate_left(3));
+        mix(digest ^ self.ports, self.rest)
+    }
+}
+
+/// Two words into one: a multiplication by an odd number and a fold (the finalizer of MurmurHash3, Appleby 2011, has
+/// these constants).
+#[inline(always)]
+const fn mix(a: u32, b: u32) -> u32 {
+    let product = (a ^ 0x85eb_ca6b) as u64 * (b | 1) as u64;
+    ((product >> 32) as u32 ^ product as u32).wrapping_mul(0xc2b2_ae35)
+}
+
+impl core::fmt::Debug for FlowKey {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("FlowKey")
+            .field("source", &self.source())
+            .field("destination", &self.destination())
+            .field("protocol", &self.protocol())
+            .field("direction", &self.direction())
+            .finish()
+    }
+}
+
+/// What an entry is for. Values are stored; do not renumber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Entry {
+    /// From the client to the frontend, at ingress. The flow is there as long as this is.
+    Request = 0,
+    /// From the client to the backend, at egress.
+    Leaving = 1,
+    /// From the backend to the source, at ingress.
+    Returning = 2,
+    /// From the backend to the client, at egress.
+    Reply = 3,
+}
+
+/// What one side of a flow has sent, as bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Seen(pub u8);
+
+impl Seen {
+    /// Nothing.
+    pub const NOTHING: Self = Self(0);
+    /// Anything at all.
+    pub const ANY: Self = Self(1);
+    /// A FIN.
+    pub const FIN: Self = Self(2);
+    /// An RST, and nothing after it.
+    pub const RST: Self = Self(4);
+
+    /// Whether all bits of the other are in it.
+    #[must_use]
+    #[inline(always)]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+plain! {
+    /// Value of `flows` and `opening`. The address and port are what is written into the packet. `stamp` is seconds of
+    /// the monotonic clock at the last packet; `backend` is the backend's id in a `Request`. Of `bits`, a `Request` and
+    /// a `Reply` have what their side has sent, a `Leaving` how its packets came in.
+    #[derive(Debug)]
+    pub struct FlowValue {
+        address: Address,
+        port: Port,
+        bits: u8,
+        entry: u8,
+        stamp: u32,
+        backend: BackendId,
+        owner: u32,
+    }
+}
+
+impl FlowValue {
+    const FROM_DEVICE: u8 = 1;
+    const HAIRPIN: u8 = 2;
+
+    #[inline(always)]
+    const fn new(
+        key: &FlowKey,
+        entry: Entry,
+        (address, port): (Address, Port),
+        stamp: u32,
+    ) -> Self {
+        Self {
+            address,
+            port,
+            bits: 0,
+            entry: entry as u8,
+            stamp,
+            backend: 0,
+            owner: key.digest(),
+        }
+    }
+
+    /// A flow's first packet came from its client.
+    #[must_use]
+    #[inline(always)]
+    pub const fn request(
+        key: &FlowKey,
+        backend: (Address, Port),
+        id: BackendId,
+        stamp: u32,
+    ) -> Self {
+        let mut value = Self::new(key, Entry::Request, backend, stamp);
+        value.bits = Seen::ANY.0;
+        value.backend = id;
+        value
+    }
+
+    /// Its replies show the frontend.
+    #[must_use]
+    #[inline(always)]
+    pub const fn reply(key: &FlowKey, frontend: (Address, Port), stamp: u32) -> Self {
+        Self::new(key, Entry::Reply, frontend, stamp)
+    }
+
+    /// Its requests may need a source when they leave: if the client is its own backend they do, and if they came in by
+    /// a device they do when they leave by one.
+    #[must_use]
+    #[inline(always)]
+    pub const fn leaving(key: &FlowKey, is_hairpin: bool, stamp: u32) -> Self {
+        let nothing = (Address::UNSPECIFIED, Port::from_be(0));
+        let mut value = Self::new(key, Entry::Leaving, nothing, stamp);
+        value.bits = if is_hairpin {
+            Self::HAIRPIN
+        } else {
+            Self::FROM_DEVICE
+        };
+        value
+    }
+
+    /// What comes back to the source goes to the client.
+    #[must_use]
+    #[inline(always)]
+    pub const fn returning(key: &FlowKey, client: (Address, Port), stamp: u32) -> Self {
+        Self::new(key, Entry::Returning, client, stamp)
+    }
+
+    /// The address of a `Leaving`'s source. It counts once the port is there.
+    #[inline(always)]
+    pub const fn set_source_address(&mut self, address: Address) {
+        self.address = address;
+    }
+
+    /// The port of a `Leaving`'s source.
+    #[inline(always)]
+    pub const fn set_source_port(&mut self, port: Port) {
+        self.port = port;
+    }
+
+    /// Whether it is this key's.
+    #[must_use]
+    #[inline(always)]
+    pub const fn belongs_to(&self, key: &FlowKey) -> bool {
+        self.owner == key.digest()
+    }
+
+    /// What it is for; None for a number that nobody writes.
+    #[must_use]
+    #[inline(always)]
+    pub const fn entry(&self) -> Option<Entry> {
+        match self.entry {
+            0 => Some(Entry::Request),
+            1 => Some(Entry::Leaving),
+            2 => Some(Entry::Returning),
+            3 => Some(Entry::Reply),
+            _ => None,
+        }
+    }
+
+    /// What is written into the packet: for a `Leaving` without a source, port 0.
+    #[must_use]
+    #[inline(always)]
+    pub const fn target(&self) -> (Address, Port) {
+        (self.address, self.port)
+    }
+
+    /// The backend's id, of a `Request`.
+    #[must_use]
+    #[inline(always)]
+    pub const fn backend(&self) -> BackendId {
+        self.backend
+    }
+
+    /// What the side of this entry has sent.
+    #[must_use]
+    #[inline(always)]
+    pub const fn seen(&self) -> Seen {
+        Seen(self.bits)
+    }
+
+    /// Whether the client is its own backend, of a `Leaving`.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_hairpin(&self) -> bool {
+        self.bits & Self::HAIRPIN != 0
+    }
+
+    /// Seconds of the monotonic clock at the last packet.
+    #[must_use]
+    #[inline(always)]
+    pub const fn stamp(&self) -> u32 {
+        self.stamp
+    }
+
+    /// Notes what was sent, and when.
+    #[inline(always)]
+    pub const fn note(&mut self, seen: Seen, stamp: u32) {
+        self.bits = seen.0;
+        self.stamp = stamp;
+    }
+}
+
+/// Seconds that a flow may be silent: then it is no more. The kernel's nf_conntrack and kube-proxy
+/// (--conntrack-tcp-timeout-established and -close-wait) have the same figures, but for what was reset.
+#[must_use]
+#[inline(always)]
+pub const fn timeout(protocol: u8, client: Seen, server: Seen) -> u32 {
+    let answered = server.has(Seen::ANY);
+    if protocol != Protocol::Tcp.number() {
+        return if answered { 180 } else { 30 };
+    }
+    if client.has(Seen::RST) || server.has(Seen::RST) {
+        return 10;
+    }
+    match (client.has(Seen::FIN), server.has(Seen::FIN)) {
+        (true, true) => 120,
+        (false, false) if answered => 86_400,
+        (false, false) => 60,
+        _ => 3_600,
+    }
+}
+
+/// Whether both sides have closed, or one has reset: a new SYN is a new flow.
+#[must_use]
+#[inline(always)]
+pub const fn is_closed(client: Seen, server: Seen) -> bool {
+    client.has(Seen::RST)
+        || server.has(Seen::RST)
+        || (client.has(Seen::FIN) && server.has(Seen::FIN))
+}
+
+#[cfg(test)]
+mod tests {
+    use core::net::Ipv4Addr;
+
+    use super::*;
+
+    fn end(host: u8, port: u16) -> (Address, Port) {
+        (Ipv4Addr::new(10, 0, 0, host).into(), Port::new(port))
+    }
+
+    #[test]
+    fn a_tuple_comes_back() {
+        let key = FlowKey::new(Direction::Egress, Protocol::Udp, end(1, 40000), end(2, 53));
+        assert_eq!(key.source(), end(1, 40000));
+        assert_eq!(key.destination(), end(2, 53));
+        assert_eq!((key.protocol(), key.direction()), (17, Direction::Egress));
+        let back = key.reversed();
+        assert_eq!(
+            (back.source(), back.destination()),
+            (end(2, 53), end(1, 40000))
+        );
+        assert_eq!(back.reversed(), key);
+        assert_ne!(back.digest(), key.digest());
+    }
+
+    #[test]
+    fn an_entry_is_its_own_key_s() {
+        let request = FlowKey::new(Direction::Ingress, Protocol::Tcp, end(1, 40000), end(9, 80));
+        let reply = FlowKey::new(
+            Direction::Egress,
+            Protocol::Tcp,
+            end(2, 8080),
+            end(1, 40000),
+        );
+        let value = FlowValue::reply(&reply, end(9, 80), 5);
+        assert_eq!(
+            (value.entry(), value.target()),
+            (Some(Entry::Reply), end(9, 80))
+        );
+        assert!(value.belongs_to(&reply) && !value.belongs_to(&request));
+    }
+
+    #[test]
+    fn a_leaving_entry_has_no_source_at_first() {
+        let key = FlowKey::new(
+            Direction::Egress,
+            Protocol::Tcp,
+            end(1, 40000),
+            end(2, 8080),
+        );
+        let mut value = FlowValue::leaving(&key, false, 5);
+        assert_eq!(value.target().1.get(), 0);
+        assert!(!value.is_hairpin() && FlowValue::leaving(&key, true, 5).is_hairpin());
+        value.set_source_address(end(4, 0).0);
+        assert_eq!(value.target().1.get(), 0);
+        value.set_source_port(Port::new(1024));
+        assert_eq!(value.target(), end(4, 1024));
+    }
+
+    #[test]
+    fn silence_ends_a_flow() {
+        let (none, any) = (Seen::NOTHING, Seen::ANY);
+        let fin = Seen(Seen::ANY.0 | Seen::FIN.0);
+        let reset = Seen(Seen::ANY.0 | Seen::RST.0);
+        assert_eq!(timeout(6, any, none), 60);
+        assert_eq!(timeout(6, any, any), 86_400);
+        assert_eq!(timeout(6, fin, any), 3_600);
+        assert_eq!(timeout(6, fin, fin), 120);
+        assert_eq!(timeout(6, reset, any), 10);
+        assert_eq!(timeout(17, any, none), 30);
+        assert_eq!(timeout(17, any, any), 180);
+        assert!(is_closed(fin, fin) && is_closed(any, reset) && !is_closed(fin, any));
+    }
+}

@@ -1,0 +1,73 @@
+//! How the stages of a packet are programs: what every packet needs is one, what few need are others, reached by tail
+//! calls. State lies in per-CPU memory, one for each class of hooks.
+
+use aya_ebpf::{maps::PerCpuArray, programs::TcContext};
+use mesh_common::{Direction, Reason};
+use mesh_ebpf::{
+    PacketHook, PacketStage, PacketState, PacketStep, PacketVerdict, cold, count_packet, hot,
+};
+
+use super::{
+    KernelEnv, Skb,
+    maps::{EGRESS, SCRATCH_EGRESS, SCRATCH_INGRESS, STAGES},
+    packet::packet_code,
+};
+
+/// The state of this processor's packet at hooks of a direction.
+#[inline(always)]
+fn scratch(direction: Direction) -> Option<*mut PacketState> {
+    let map: &PerCpuArray<PacketState> = match direction {
+        Direction::Ingress => &SCRATCH_INGRESS,
+        Direction::Egress => &SCRATCH_EGRESS,
+    };
+    map.get_ptr_mut(0)
+}
+
+/// The program of a hook.
+#[inline(always)]
+pub(crate) fn begin(context: &TcContext, hook: PacketHook) -> i32 {
+    let mut packet = Skb::new(context);
+    let Some(state) = scratch(hook.direction()) else {
+        return end(&packet, PacketVerdict::Drop(Reason::Inconsistent));
+    };
+    // SAFETY: the pointer is to this processor's own copy, which no other program of the class uses meanwhile.
+    let state = unsafe { &mut *state };
+    *state = PacketState::new(hook);
+    let step = hot(&KernelEnv, &mut packet, state);
+    next(context, &packet, hook.direction(), step)
+}
+
+/// The program of a stage.
+#[inline(always)]
+pub(crate) fn go_on(context: &TcContext, direction: Direction, stage: PacketStage) -> i32 {
+    let mut packet = Skb::new(context);
+    let Some(state) = scratch(direction) else {
+        return end(&packet, PacketVerdict::Drop(Reason::Inconsistent));
+    };
+    // SAFETY: as in `begin`; the program that called this one has written it.
+    let state = unsafe { &mut *state };
+    let step = cold(stage, &KernelEnv, &mut packet, state);
+    next(context, &packet, direction, step)
+}
+
+#[inline(always)]
+fn next(context: &TcContext, packet: &Skb, direction: Direction, step: PacketStep) -> i32 {
+    let stage = match step {
+        PacketStep::Done(verdict) => return end(packet, verdict),
+        PacketStep::Next(stage) => stage,
+    };
+    let place = match direction {
+        Direction::Ingress => stage as u32,
+        Direction::Egress => stage as u32 + EGRESS,
+    };
+    // SAFETY: nothing is held that would have to be given back.
+    unsafe { STAGES.tail_call(context, place) };
+    // Nobody is there: the agent fills the array before it attaches anything.
+    end(packet, PacketVerdict::Drop(Reason::Inconsistent))
+}
+
+#[inline(always)]
+fn end(packet: &Skb, verdict: PacketVerdict) -> i32 {
+    count_packet(&KernelEnv, verdict);
+    packet_code(packet, verdict)
+}

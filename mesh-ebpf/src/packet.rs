@@ -1,0 +1,80 @@
+//! The way of a packet: parse -> conntrack -> open | confirm | source -> rewrite -> verdict, each a stage.
+//!
+//! What comes in by an ingress hook has its destination rewritten, what goes out by an egress hook its source, as
+//! netfilter's PREROUTING and POSTROUTING do. Between the two the host's stack sees client and backend, both ways.
+
+mod checksum;
+mod confirm;
+mod conntrack;
+mod extension;
+mod icmp;
+mod open;
+mod parse;
+mod refuse;
+mod rewrite;
+mod source;
+mod state;
+
+pub use checksum::Difference;
+pub use source::SnatPorts;
+pub use state::{
+    Family, Fragment, PacketHook, PacketStage, PacketState, PacketStep, PacketVerdict,
+};
+
+use crate::{Env, Packet};
+use mesh_common::Counter;
+
+/// One stage.
+#[inline(always)]
+pub fn run_packet<E: Env, P: Packet>(
+    stage: PacketStage,
+    env: &E,
+    packet: &mut P,
+    state: &mut PacketState,
+) -> PacketStep {
+    match stage {
+        PacketStage::Parse => parse::stage(env, packet, state),
+        PacketStage::Conntrack => conntrack::stage(env, state),
+        PacketStage::Open => open::stage(env, state),
+        PacketStage::Confirm => confirm::stage(env, state),
+        PacketStage::Source => source::stage(env, packet, state),
+        PacketStage::Rewrite => rewrite::stage(env, packet, state),
+        PacketStage::Icmp => icmp::stage(env, packet, state),
+        PacketStage::Refuse => refuse::stage(packet, state),
+    }
+}
+
+/// What every packet of an established flow meets. What it says comes next is another program's.
+#[inline(always)]
+pub fn hot<E: Env, P: Packet>(env: &E, packet: &mut P, state: &mut PacketState) -> PacketStep {
+    match parse::stage(env, packet, state) {
+        PacketStep::Next(PacketStage::Conntrack) => {}
+        other => return other,
+    }
+    match conntrack::stage(env, state) {
+        PacketStep::Next(PacketStage::Rewrite) => rewrite::stage(env, packet, state),
+        other => other,
+    }
+}
+
+/// A stage that is a program of its own, and the rewriting that may follow it.
+#[inline(always)]
+pub fn cold<E: Env, P: Packet>(
+    stage: PacketStage,
+    env: &E,
+    packet: &mut P,
+    state: &mut PacketState,
+) -> PacketStep {
+    match run_packet(stage, env, packet, state) {
+        PacketStep::Next(PacketStage::Rewrite) => rewrite::stage(env, packet, state),
+        other => other,
+    }
+}
+
+/// Every packet that is not forwarded adds to exactly one reason, here.
+#[inline(always)]
+pub fn count_packet<E: Env>(env: &E, verdict: PacketVerdict) {
+    if let PacketVerdict::Drop(reason) | PacketVerdict::Reflect(reason) = verdict {
+        env.count(Counter::Dropped(reason));
+    }
+}

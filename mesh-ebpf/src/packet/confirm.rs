@@ -1,0 +1,47 @@
+//! Stage Confirm: client and backend have both spoken, so the flow moves to where no newcomer can push it out. In: the
+//! request's tuple. Out: the same target.
+
+use mesh_common::{Address, Counter, Direction, Port, Reason};
+
+use super::{
+    open::{forget, returning_key},
+    state::{PacketStage, PacketState, PacketStep},
+};
+use crate::{Env, FlowEntry, Full};
+
+#[inline(always)]
+pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
+    let request = state.key;
+    let leaving = request.to(Direction::Egress, state.target);
+    // Port 0 is none: an Option over a look-up becomes code that the verifier does not understand.
+    let mut source = (Address::UNSPECIFIED, Port::from_be(0));
+    if let Some(found) = env.flow(&leaving) {
+        source = found.value().target();
+    }
+    let has_source = source.1.to_be() != 0;
+    // The request last: as long as it is in `opening`, the next packet tries again.
+    let mut moved = env.confirm_flow(&leaving.reversed());
+    if moved.is_ok() {
+        moved = env.confirm_flow(&leaving);
+    }
+    if moved.is_ok() && has_source {
+        moved = env.confirm_flow(&returning_key(&leaving, source));
+    }
+    if moved.is_ok() {
+        moved = env.confirm_flow(&request);
+    }
+    if moved == Err(Full) {
+        env.count(Counter::FlowUnconfirmed);
+        // A source that was forgotten could be given to another client.
+        if has_source {
+            if let Some(found) = env.flow(&request) {
+                forget(env, &request, &found.value());
+            }
+            return state.refuse(Reason::FlowsFull);
+        }
+        // An entry whose flow is pushed out of `opening` would stay in `flows` for a day.
+        env.unconfirm_flow(&leaving.reversed());
+        env.unconfirm_flow(&leaving);
+    }
+    PacketStep::Next(PacketStage::Rewrite)
+}

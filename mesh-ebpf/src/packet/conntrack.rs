@@ -1,0 +1,151 @@
+//! Stage Conntrack: is the packet of a flow that is known? Then what is to be written into it. In: the tuple. Out: the
+//! target, or that a flow is to be opened, confirmed or refused.
+
+use mesh_common::{
+    Address, BackendState, Direction, Entry, FlowKey, FlowValue, Port, Reason, Seen, is_closed,
+};
+
+use super::state::{Fragment, PASS, PacketHook, PacketStage, PacketState, PacketStep, drop, tcp};
+use crate::{Env, FlowEntry};
+
+/// Silence after which a datagram is the first of a new flow, in seconds: what the kernel's nf_conntrack gives streams.
+const UDP_SILENCE: u32 = 180;
+
+#[inline(always)]
+pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
+    let found = match env.flow(&state.key) {
+        Some(found) => found,
+        None => return unknown(state),
+    };
+    let value = found.value();
+    if !value.belongs_to(&state.key) {
+        return unknown(state);
+    }
+    match value.entry() {
+        Some(Entry::Request) => request(env, state, &found, &value),
+        Some(Entry::Returning) => {
+            touch(env, &found, &value);
+            state.rewrite_to(value.target())
+        }
+        Some(Entry::Reply) => {
+            note(env, state, &found, &value);
+            state.rewrite_to(value.target())
+        }
+        Some(Entry::Leaving) => leaving(state, &value),
+        None => drop(Reason::Inconsistent),
+    }
+}
+
+/// Flows are opened where packets come in, by what can be a first one. A TCP packet in the middle of a connection that
+/// is not known may be the kernel's own conntrack's.
+#[inline(always)]
+fn unknown(state: &PacketState) -> PacketStep {
+    let opens = match state.key.direction() {
+        Direction::Egress => false,
+        Direction::Ingress if state.is_tcp() => state.is_syn(),
+        Direction::Ingress => state.fragment != Fragment::Later,
+    };
+    if opens {
+        PacketStep::Next(PacketStage::Open)
+    } else {
+        PASS
+    }
+}
+
+#[inline(always)]
+fn request<E: Env>(
+    env: &E,
+    state: &mut PacketState,
+    found: &E::Flow<'_>,
+    value: &FlowValue,
+) -> PacketStep {
+    let opens = state.is_syn();
+    if opens && is_closed(value.seen(), server_seen(env, &state.key, value)) {
+        return PacketStep::Next(PacketStage::Open);
+    }
+    if !is_there(env, value) {
+        if state.is_tcp() && !opens {
+            return state.refuse(Reason::BackendGone);
+        }
+        return PacketStep::Next(PacketStage::Open);
+    }
+    if !state.is_tcp() && seconds(env).saturating_sub(value.stamp()) >= UDP_SILENCE {
+        return PacketStep::Next(PacketStage::Open);
+    }
+    note(env, state, found, value);
+    state.target = value.target();
+    if found.is_opening() && !opens && server_seen(env, &state.key, value).has(Seen::ANY) {
+        return PacketStep::Next(PacketStage::Confirm);
+    }
+    PacketStep::Next(PacketStage::Rewrite)
+}
+
+/// Whether the flow's backend is still one. Its id may be another's by now.
+#[inline(always)]
+fn is_there<E: Env>(env: &E, value: &FlowValue) -> bool {
+    let Some(backend) = env.backend(value.backend()) else {
+        return false;
+    };
+    let word = backend.word();
+    word.state() != BackendState::Gone && (backend.address(), word.port()) == value.target()
+}
+
+/// What the backend has sent.
+#[inline(always)]
+fn server_seen<E: Env>(env: &E, request: &FlowKey, value: &FlowValue) -> Seen {
+    let reply = reply_key(request, value.target());
+    match env.flow(&reply) {
+        Some(found) => found.value().seen(),
+        None => Seen::NOTHING,
+    }
+}
+
+/// The tuple of the replies to a request.
+#[inline(always)]
+pub(super) const fn reply_key(request: &FlowKey, backend: (Address, Port)) -> FlowKey {
+    request.to(Direction::Egress, backend).reversed()
+}
+
+#[inline(always)]
+fn leaving(state: &mut PacketState, value: &FlowValue) -> PacketStep {
+    let source = value.target();
+    if source.1.to_be() != 0 {
+        return state.rewrite_to(source);
+    }
+    if value.is_hairpin() || state.hook == PacketHook::ToDevice {
+        return PacketStep::Next(PacketStage::Source);
+    }
+    PASS
+}
+
+/// Seconds of the monotonic clock.
+#[inline(always)]
+pub(super) fn seconds<E: Env>(env: &E) -> u32 {
+    (env.now() / 1_000_000_000) as u32
+}
+
+/// An entry is written to when it changes, at most once a second: it may be shared between processors.
+#[inline(always)]
+fn note<E: Env>(env: &E, state: &PacketState, found: &E::Flow<'_>, value: &FlowValue) {
+    let now = seconds(env);
+    let mut seen = value.seen().0 | Seen::ANY.0;
+    // What goes on after a reset was not reset: the RST was a stranger's.
+    seen &= !Seen::RST.0;
+    if state.tcp_flags & tcp::RST != 0 {
+        seen |= Seen::RST.0;
+    }
+    if state.tcp_flags & tcp::FIN != 0 {
+        seen |= Seen::FIN.0;
+    }
+    if seen != value.seen().0 || now != value.stamp() {
+        found.note(Seen(seen), now);
+    }
+}
+
+#[inline(always)]
+fn touch<E: Env>(env: &E, found: &E::Flow<'_>, value: &FlowValue) {
+    let now = seconds(env);
+    if now != value.stamp() {
+        found.note(value.seen(), now);
+    }
+}

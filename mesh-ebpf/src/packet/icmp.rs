@@ -1,0 +1,220 @@
+//! Stage Icmp: an error about a packet of a flow. It goes the way of the replies to that packet, so it is rewritten as
+//! they are, outside and inside: outside its destination or source, inside the other end. Without it no path MTU would
+//! be found behind a Service.
+
+use mesh_common::{Address, Direction, Entry, FlowKey, Port, Protocol, Reason};
+
+use super::{
+    checksum::Difference,
+    extension::{self, Upper},
+    parse::{ICMP, ICMPV6},
+    rewrite::{Side, checksum_place, v6_bytes, write_address},
+    state::{Family, Fragment, PASS, PacketState, PacketStep, PacketVerdict, drop},
+};
+use crate::{Broken, Covers, Env, FlowEntry, Packet};
+
+/// The packet that the error is about, as far as the error has it.
+struct Inner {
+    source: (Address, Port),
+    destination: (Address, Port),
+    protocol: Protocol,
+    /// Offset of its IP header.
+    network: u32,
+    /// Offset of its transport header.
+    transport: u32,
+    /// Its IPv4 header's checksum.
+    checksum: u16,
+}
+
+#[inline(always)]
+pub(super) fn stage<E: Env, P: Packet>(
+    env: &E,
+    packet: &mut P,
+    state: &mut PacketState,
+) -> PacketStep {
+    let Some(inner) = read(packet, state) else {
+        return PASS;
+    };
+    let direction = state.hook.direction();
+    let key = FlowKey::new(direction, inner.protocol, inner.destination, inner.source);
+    let Some(found) = env.flow(&key) else {
+        return PASS;
+    };
+    let value = found.value();
+    let target = value.target();
+    if !value.belongs_to(&key) || target.1.to_be() == 0 || value.entry().is_none() {
+        return PASS;
+    }
+    state.target = target;
+    let outer = match direction {
+        Direction::Ingress => Some((Side::Destination, state.key.destination().0)),
+        // A router on the way speaks for itself; the flow's end speaks as what stands for it.
+        Direction::Egress if state.key.source().0 == key.source().0 => {
+            Some((Side::Source, key.source().0))
+        }
+        Direction::Egress => None,
+    };
+    // Returning packets find their client's error only at its own address.
+    if value.entry() == Some(Entry::Returning) && state.key.destination().0 != key.destination().0 {
+        return PASS;
+    }
+    match write(packet, state, &inner, outer) {
+        Ok(()) => PacketStep::Done(PacketVerdict::Forward),
+        Err(Broken) => drop(Reason::Inconsistent),
+    }
+}
+
+#[inline(always)]
+fn read<P: Packet>(packet: &P, state: &PacketState) -> Option<Inner> {
+    let network = u32::from(state.transport) + 8;
+    let (source, destination, upper, checksum) = match state.family {
+        Family::V4 => v4(packet, network)?,
+        Family::V6 => v6(packet, network)?,
+    };
+    let protocol = match upper.protocol {
+        ICMP | ICMPV6 => return None,
+        number => Protocol::from_number(number)?,
+    };
+    let ports = packet.load::<4>(upper.offset)?;
+    let port = |at: usize| Port::from_be(u16::from_ne_bytes([ports[at], ports[at + 1]]));
+    Some(Inner {
+        source: (source, port(0)),
+        destination: (destination, port(2)),
+        protocol,
+        network,
+        transport: upper.offset,
+        checksum,
+    })
+}
+
+#[inline(always)]
+fn v4<P: Packet>(packet: &P, network: u32) -> Option<(Address, Address, Upper, u16)> {
+    let header = packet.load::<20>(network)?;
+    let length = u32::from(header[0] & 0xf) * 4;
+    // Of a later fragment there are no ports.
+    let offset = u16::from_be_bytes([header[6], header[7]]) & 0x1fff;
+    if header[0] >> 4 != 4 || length < 20 || offset != 0 {
+        return None;
+    }
+    let address = |at: usize| {
+        Address::from_v4_word(u32::from_ne_bytes([
+            header[at],
+            header[at + 1],
+            header[at + 2],
+            header[at + 3],
+        ]))
+    };
+    let upper = Upper {
+        protocol: header[9],
+        offset: network + length,
+    };
+    let checksum = u16::from_ne_bytes([header[10], header[11]]);
+    Some((address(12), address(16), upper, checksum))
+}
+
+#[inline(always)]
+fn v6<P: Packet>(packet: &P, network: u32) -> Option<(Address, Address, Upper, u16)> {
+    let header = packet.load::<40>(network)?;
+    if header[0] >> 4 != 6 {
+        return None;
+    }
+    let word = |at: usize| {
+        u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+    };
+    let address =
+        |at: usize| Address::from_words([word(at), word(at + 4), word(at + 8), word(at + 12)]);
+    let first = Upper {
+        protocol: header[6],
+        offset: network + 40,
+    };
+    let walked = extension::walk(packet, first)?;
+    if walked.fragment == Fragment::Later {
+        return None;
+    }
+    Some((address(8), address(24), walked.upper, 0))
+}
+
+/// Rewrites the inner end that stands against the outer one: at ingress its source, at egress its destination.
+#[inline(always)]
+fn write<P: Packet>(
+    packet: &mut P,
+    state: &PacketState,
+    inner: &Inner,
+    outer: Option<(Side, Address)>,
+) -> Result<(), Broken> {
+    let is_v4 = state.family == Family::V4;
+    let icmp = u32::from(state.transport) + 2;
+    let (address, port) = match state.hook.direction() {
+        Direction::Ingress => inner.source,
+        Direction::Egress => inner.destination,
+    };
+    let difference = Difference::of_addresses(is_v4, address, state.target.0);
+    write_inner_transport(packet, state, inner, difference, port)?;
+    write_inner_address(packet, state, inner, difference)?;
+    if let Some((side, from)) = outer {
+        let difference = Difference::of_addresses(is_v4, from, state.target.0);
+        if !is_v4 {
+            let covers = Covers::pseudo_header(state.family);
+            packet.update_checksum(icmp, difference, covers, false)?;
+        }
+        write_address(packet, state, side, difference)?;
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn write_inner_address<P: Packet>(
+    packet: &mut P,
+    state: &PacketState,
+    inner: &Inner,
+    difference: Difference,
+) -> Result<(), Broken> {
+    let is_source = state.hook.direction() == Direction::Ingress;
+    match state.family {
+        // What the address adds to ICMP's checksum the header's own checksum takes away again.
+        Family::V4 => {
+            let checksum = difference.apply(inner.checksum).to_ne_bytes();
+            packet.store(inner.network + 10, &checksum)?;
+            let at = if is_source { 12 } else { 16 };
+            packet.store(inner.network + at, &state.target.0.v4_word().to_ne_bytes())
+        }
+        Family::V6 => {
+            let icmp = u32::from(state.transport) + 2;
+            packet.update_checksum(icmp, difference, Covers::Payload, false)?;
+            let at = if is_source { 8 } else { 24 };
+            packet.store(inner.network + at, &v6_bytes(state.target.0))
+        }
+    }
+}
+
+/// The port, and the checksum if the error has that much of the packet; ICMP's own checksum covers both.
+#[inline(always)]
+fn write_inner_transport<P: Packet>(
+    packet: &mut P,
+    state: &PacketState,
+    inner: &Inner,
+    addresses: Difference,
+    port: Port,
+) -> Result<(), Broken> {
+    let icmp = u32::from(state.transport) + 2;
+    let ports = Difference::of_ports(port, state.target.1);
+    packet.update_checksum(icmp, ports, Covers::Payload, false)?;
+    let at = match state.hook.direction() {
+        Direction::Ingress => 0,
+        Direction::Egress => 2,
+    };
+    let bytes = state.target.1.to_be().to_ne_bytes();
+    packet.store(inner.transport + at, &bytes)?;
+    let (place, optional) = checksum_place(inner.protocol == Protocol::Tcp);
+    let Some(old) = packet.load::<2>(inner.transport + place) else {
+        return Ok(());
+    };
+    let old = u16::from_ne_bytes(old);
+    if optional && old == 0 {
+        return Ok(());
+    }
+    let new = ports.apply(addresses.apply(old));
+    let change = Difference::of_halves(old, new);
+    packet.update_checksum(icmp, change, Covers::Payload, false)?;
+    packet.store(inner.transport + place, &new.to_ne_bytes())
+}

@@ -1,0 +1,186 @@
+//! Stage Open: a flow begins. In: the tuple of its first packet. Out: a backend, and the flow's entries in `opening`.
+
+use mesh_common::{
+    Address, Backend, BackendId, BackendState, Client, Counter, Direction, Entry, FlowKey,
+    FlowValue, FrontendKey, FrontendValue, Port, Protocol, Reason, is_closed,
+};
+
+use super::{
+    conntrack::{reply_key, seconds},
+    state::{PASS, PacketHook, PacketState, PacketStep, drop},
+};
+use crate::{Env, FlowEntry, NotAdded, Place, affinity::Affinity};
+
+/// How many backends are tried: one may have gone between two loads, or talk to this client and port already.
+const TRIES: u32 = 4;
+
+#[inline(always)]
+pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
+    let (destination, port) = state.key.destination();
+    let protocol = state.key.protocol();
+    let Some(frontend) = env.frontend(&FrontendKey::new(destination, port, protocol)) else {
+        return match env.frontend(&FrontendKey::whole_address(destination)) {
+            Some(_) => state.refuse(Reason::NoSuchPort),
+            None => PASS,
+        };
+    };
+    let client = state.key.source().0;
+    if frontend.has_source_ranges() && !env.has_source(frontend.service(), client) {
+        return drop(Reason::SourceNotAllowed);
+    }
+    forget_old(env, &state.key);
+    let affinity = Affinity::of(env, frontend.service(), || Client::from_address(client));
+    let (id, backend) = match choose(env, &state.key, &frontend, affinity.as_ref()) {
+        Ok(chosen) => chosen,
+        Err(reason) => return state.refuse(reason),
+    };
+    let word = backend.word();
+    if let Some(affinity) = &affinity {
+        affinity.remember(env, id, word.generation());
+    }
+    state.target = (backend.address(), word.port());
+    match add(env, state, id) {
+        Ok(()) => state.rewrite_to(state.target),
+        Err(reason) => drop(reason),
+    }
+}
+
+/// What is known under this tuple has ended, or has lost its backend.
+#[inline(always)]
+fn forget_old<E: Env>(env: &E, request: &FlowKey) {
+    if let Some(found) = env.flow(request) {
+        forget(env, request, &found.value());
+    }
+}
+
+/// Removes a flow, the request last: without it the rest is nobody's.
+#[inline(always)]
+pub(super) fn forget<E: Env>(env: &E, request: &FlowKey, value: &FlowValue) {
+    let backend = value.target();
+    let leaving = request.to(Direction::Egress, backend);
+    env.remove_flow(&leaving.reversed());
+    if let Some(found) = env.flow(&leaving) {
+        let source = found.value().target();
+        if source.1.to_be() != 0 {
+            env.remove_flow(&returning_key(&leaving, source));
+        }
+        env.remove_flow(&leaving);
+    }
+    env.remove_flow(request);
+}
+
+/// The tuple of what comes back to a source.
+#[inline(always)]
+pub(super) const fn returning_key(leaving: &FlowKey, source: (Address, Port)) -> FlowKey {
+    leaving.reversed().to(Direction::Ingress, source)
+}
+
+/// The client's last backend, else one by the flow's own number: the same again for the same flow.
+#[inline(always)]
+fn choose<E: Env>(
+    env: &E,
+    request: &FlowKey,
+    frontend: &FrontendValue,
+    affinity: Option<&Affinity>,
+) -> Result<(BackendId, Backend), Reason> {
+    if let Some((id, backend)) = affinity.and_then(|affinity| affinity.last(env))
+        && is_free(env, request, &backend)
+    {
+        return Ok((id, backend));
+    }
+    let number = scramble(request.digest() ^ env.seed());
+    let mut reason = Reason::Inconsistent;
+    for attempt in 0..TRIES {
+        let word = env.set(frontend.cluster());
+        if word.count() == 0 {
+            return Err(Reason::NoEndpoints);
+        }
+        let first = (u64::from(number) * u64::from(word.count())) >> 32;
+        let mut place = first as u32 + attempt;
+        if place >= word.count() {
+            place %= word.count();
+        }
+        let id = env.slot(word.base().wrapping_add(place));
+        let Some(backend) = env.backend(id) else {
+            continue;
+        };
+        if backend.word().state() == BackendState::Gone {
+            continue;
+        }
+        if backend.address().is_v4() != request.destination().0.is_v4() {
+            return Err(Reason::Inconsistent);
+        }
+        if is_free(env, request, &backend) {
+            return Ok((id, backend));
+        }
+        reason = Reason::TupleInUse;
+    }
+    Err(reason)
+}
+
+/// Whether the replies of the backend to this client and port would be this flow's. They may be those of a flow by
+/// another frontend.
+#[inline(always)]
+fn is_free<E: Env>(env: &E, request: &FlowKey, backend: &Backend) -> bool {
+    let target = (backend.address(), backend.word().port());
+    let reply = reply_key(request, target);
+    let Some(found) = env.flow(&reply) else {
+        return true;
+    };
+    let value = found.value();
+    if !value.belongs_to(&reply) || value.target() == request.destination() {
+        return true;
+    }
+    let other = request.to(Direction::Ingress, value.target());
+    let Some(holder) = env.flow(&other) else {
+        return true;
+    };
+    let holder = holder.value();
+    if holder.entry() != Some(Entry::Request) || !holder.belongs_to(&other) {
+        return true;
+    }
+    request.protocol() == Protocol::Tcp.number() && is_closed(holder.seen(), value.seen())
+}
+
+/// The flow's entries. Who comes second uses what the first has written.
+#[inline(always)]
+fn add<E: Env>(env: &E, state: &mut PacketState, id: BackendId) -> Result<(), Reason> {
+    let now = seconds(env);
+    let request = state.key;
+    let value = FlowValue::request(&request, state.target, id, now);
+    match env.add_flow(Place::Opening, &request, &value) {
+        Ok(()) => {}
+        Err(NotAdded::Exists) => {
+            if let Some(winner) = env.flow(&request) {
+                state.target = winner.value().target();
+            }
+            return Ok(());
+        }
+        Err(NotAdded::Full) => return Err(Reason::FlowsFull),
+    }
+    let leaving = request.to(Direction::Egress, state.target);
+    let reply = leaving.reversed();
+    env.remove_flow(&reply);
+    let value = FlowValue::reply(&reply, request.destination(), now);
+    if env.add_flow(Place::Opening, &reply, &value) == Err(NotAdded::Full) {
+        return Err(Reason::FlowsFull);
+    }
+    let is_hairpin = state.target.0 == request.source().0;
+    if is_hairpin || state.hook == PacketHook::FromDevice {
+        let value = FlowValue::leaving(&leaving, is_hairpin, now);
+        env.remove_flow(&leaving);
+        if env.add_flow(Place::Opening, &leaving, &value) == Err(NotAdded::Full) {
+            return Err(Reason::FlowsFull);
+        }
+    }
+    env.count(Counter::FlowOpened);
+    Ok(())
+}
+
+/// Spreads the bits (the finalizer of MurmurHash3, Appleby 2011).
+#[inline(always)]
+const fn scramble(number: u32) -> u32 {
+    let number = (number ^ (number >> 16)).wrapping_mul(0x85eb_ca6b);
+    let number = (number ^ (number >> 13)).wrapping_mul(0xc2b2_ae35);
+    number ^ (number >> 16)
+}

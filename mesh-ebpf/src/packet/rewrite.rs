@@ -1,0 +1,132 @@
+//! Stage Rewrite: the new address and port go into the packet, with every checksum that covers them. In: the target.
+//! Ingress hooks rewrite the destination, egress hooks the source.
+
+use mesh_common::{Address, Direction, FragmentKey, FragmentPorts, Port, Reason};
+
+use super::{
+    checksum::Difference,
+    state::{Family, Fragment, PacketState, PacketStep, PacketVerdict, drop},
+};
+use crate::{Broken, Covers, Env, Packet};
+
+#[inline(always)]
+pub(super) fn stage<E: Env, P: Packet>(
+    env: &E,
+    packet: &mut P,
+    state: &mut PacketState,
+) -> PacketStep {
+    if state.fragment == Fragment::First {
+        let key = FragmentKey::new(
+            state.key.direction(),
+            state.key.protocol(),
+            state.key.source().0,
+            state.key.destination().0,
+            state.fragment_id,
+        );
+        env.set_fragment(&key, &FragmentPorts::of(&state.key, state.fragment_id));
+    }
+    match write(packet, state) {
+        Ok(()) => PacketStep::Done(PacketVerdict::Forward),
+        Err(Broken) => drop(Reason::Inconsistent),
+    }
+}
+
+#[inline(always)]
+fn write<P: Packet>(packet: &mut P, state: &PacketState) -> Result<(), Broken> {
+    let is_v4 = state.family == Family::V4;
+    let (address, port) = match state.key.direction() {
+        Direction::Ingress => state.key.destination(),
+        Direction::Egress => state.key.source(),
+    };
+    let difference = Difference::of_addresses(is_v4, address, state.target.0);
+    // Transport first: for that the offsets are certain.
+    if state.fragment != Fragment::Later {
+        write_transport(packet, state, difference, port)?;
+    }
+    write_address(
+        packet,
+        state,
+        Side::rewritten(state.key.direction()),
+        difference,
+    )
+}
+
+/// Source or destination.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Source,
+    Destination,
+}
+
+impl Side {
+    #[inline(always)]
+    pub(super) const fn rewritten(direction: Direction) -> Self {
+        match direction {
+            Direction::Ingress => Self::Destination,
+            Direction::Egress => Self::Source,
+        }
+    }
+}
+
+/// Puts the target's address into the IP header. `difference` is between the addresses.
+#[inline(always)]
+pub(super) fn write_address<P: Packet>(
+    packet: &mut P,
+    state: &PacketState,
+    side: Side,
+    difference: Difference,
+) -> Result<(), Broken> {
+    let network = packet.network();
+    match state.family {
+        Family::V4 => {
+            let checksum = difference.apply(state.checksum).to_ne_bytes();
+            packet.store(network + 10, &checksum)?;
+            let at = if side == Side::Source { 12 } else { 16 };
+            packet.store(network + at, &state.target.0.v4_word().to_ne_bytes())
+        }
+        Family::V6 => {
+            let at = if side == Side::Source { 8 } else { 24 };
+            packet.store(network + at, &v6_bytes(state.target.0))
+        }
+    }
+}
+
+/// An address as an IPv6 header has it.
+#[inline(always)]
+pub(super) fn v6_bytes(address: Address) -> [u8; 16] {
+    let [a, b, c, d] = address.words().map(u32::to_ne_bytes);
+    [
+        a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2],
+        d[3],
+    ]
+}
+
+/// Where a transport's checksum is, and whether 0 means that there is none.
+#[inline(always)]
+pub(super) const fn checksum_place(is_tcp: bool) -> (u32, bool) {
+    if is_tcp { (16, false) } else { (6, true) }
+}
+
+#[inline(always)]
+fn write_transport<P: Packet>(
+    packet: &mut P,
+    state: &PacketState,
+    difference: Difference,
+    port: Port,
+) -> Result<(), Broken> {
+    let transport = u32::from(state.transport);
+    let (checksum, optional) = checksum_place(state.is_tcp());
+    let covers = Covers::pseudo_header(state.family);
+    packet.update_checksum(transport + checksum, difference, covers, optional)?;
+    let target = state.target.1;
+    if port == target {
+        return Ok(());
+    }
+    let difference = Difference::of_ports(port, target);
+    packet.update_checksum(transport + checksum, difference, Covers::Payload, optional)?;
+    let at = match state.key.direction() {
+        Direction::Ingress => 2,
+        Direction::Egress => 0,
+    };
+    packet.store(transport + at, &target.to_be().to_ne_bytes())
+}

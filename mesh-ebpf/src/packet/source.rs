@@ -1,0 +1,165 @@
+//! Stage Source: an address of the node stands for the client, because the reply would not come back by itself. In: a
+//! leaving packet's tuple. Out: the source, and the entry by which the reply is found.
+
+use mesh_common::{FlowValue, Port, Reason};
+
+use super::{
+    conntrack::seconds,
+    open::returning_key,
+    state::{Family, PacketState, PacketStep, drop},
+};
+use crate::{Env, FlowEntry, Packet, Place};
+
+/// How many ports are tried.
+const TRIES: u32 = 8;
+
+/// The ports that may stand for clients: `first..=last` without `hole_first..=hole_last`, the NodePorts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnatPorts {
+    /// The lowest.
+    pub first: u16,
+    /// The highest.
+    pub last: u16,
+    /// The lowest NodePort.
+    pub hole_first: u16,
+    /// The highest NodePort.
+    pub hole_last: u16,
+}
+
+impl SnatPorts {
+    #[inline(always)]
+    const fn has(self, port: u16) -> bool {
+        let is_hole = port >= self.hole_first && port <= self.hole_last;
+        port >= self.first && port <= self.last && !is_hole
+    }
+
+    /// One of them by a random number, each as likely; a NodePort's place is taken by the port as far above the hole's
+    /// end, so none is found where the hole reaches the end.
+    #[inline(always)]
+    const fn at(self, number: u32) -> Option<u16> {
+        let hole = self.hole();
+        let width = (self.last as u32 + 1).saturating_sub(self.first as u32 + hole);
+        let port = self.first as u32 + ((number as u64 * width as u64) >> 32) as u32;
+        let port = if hole != 0 && port >= self.hole_begin() {
+            port + hole
+        } else {
+            port
+        };
+        if width == 0 || port > u16::MAX as u32 || !self.has(port as u16) {
+            return None;
+        }
+        Some(port as u16)
+    }
+
+    #[inline(always)]
+    const fn hole_begin(self) -> u32 {
+        if self.hole_first > self.first {
+            self.hole_first as u32
+        } else {
+            self.first as u32
+        }
+    }
+
+    /// How many NodePorts are in between.
+    #[inline(always)]
+    const fn hole(self) -> u32 {
+        let end = if self.hole_last < self.last {
+            self.hole_last as u32
+        } else {
+            self.last as u32
+        };
+        (end + 1).saturating_sub(self.hole_begin())
+    }
+}
+
+#[inline(always)]
+pub(super) fn stage<E: Env, P: Packet>(env: &E, packet: &P, state: &mut PacketState) -> PacketStep {
+    let is_v4 = state.family == Family::V4;
+    let interface = env.interface(packet.interface());
+    let Some(address) = interface.and_then(|interface| interface.address(is_v4)) else {
+        return drop(Reason::NoSourceAddress);
+    };
+    let leaving = state.key;
+    let (client, client_port) = leaving.source();
+    let ports = env.snat_ports();
+    let place = match env.flow(&leaving) {
+        Some(found) if !found.is_opening() => Place::Confirmed,
+        _ => Place::Opening,
+    };
+    for attempt in 0..TRIES {
+        // The client's own port first, as netfilter does.
+        let port = if attempt == 0 && ports.has(client_port.get()) {
+            client_port.get()
+        } else {
+            match ports.at(env.random()) {
+                Some(port) => port,
+                None => continue,
+            }
+        };
+        let source = (address, Port::new(port));
+        let returning = returning_key(&leaving, source);
+        if env.flow(&returning).is_some() || packet.has_socket(&returning) {
+            continue;
+        }
+        let value = FlowValue::returning(&returning, (client, client_port), seconds(env));
+        if env.add_flow(place, &returning, &value).is_err() {
+            continue;
+        }
+        if let Some(found) = env.flow(&leaving) {
+            found.set_source(source);
+        }
+        return state.rewrite_to(source);
+    }
+    drop(Reason::SnatPortsExhausted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(ports: SnatPorts) -> std::vec::Vec<u16> {
+        let step = 1 << 20;
+        let mut found: std::vec::Vec<u16> = (0..1_u64 << 12)
+            .filter_map(|n| ports.at((n * step) as u32))
+            .collect();
+        found.dedup();
+        found
+    }
+
+    #[test]
+    fn every_port_but_node_ports() {
+        let ports = SnatPorts {
+            first: 10,
+            last: 20,
+            hole_first: 13,
+            hole_last: 15,
+        };
+        assert_eq!(all(ports), [10, 11, 12, 16, 17, 18, 19, 20]);
+        assert!(ports.has(12) && !ports.has(13) && !ports.has(9) && !ports.has(21));
+    }
+
+    #[test]
+    fn a_hole_at_the_edge_or_outside() {
+        let ports = |hole_first, hole_last| SnatPorts {
+            first: 10,
+            last: 14,
+            hole_first,
+            hole_last,
+        };
+        assert_eq!(all(ports(5, 11)), [12, 13, 14]);
+        assert_eq!(all(ports(13, 30)), [10, 11, 12]);
+        assert_eq!(all(ports(30, 40)), [10, 11, 12, 13, 14]);
+        assert!(all(ports(1, 40)).is_empty());
+    }
+
+    #[test]
+    fn the_highest_port() {
+        let ports = SnatPorts {
+            first: 65_534,
+            last: 65_535,
+            hole_first: 30_000,
+            hole_last: 32_767,
+        };
+        assert_eq!(all(ports), [65_534, 65_535]);
+    }
+}

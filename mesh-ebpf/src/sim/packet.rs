@@ -1,0 +1,154 @@
+//! A packet in memory, and the walk over its stages.
+
+use std::{collections::BTreeSet, vec::Vec};
+
+use mesh_common::FlowKey;
+
+use super::Sim;
+use crate::{
+    Broken, Covers, Difference, Family, Packet, PacketHook, PacketStage, PacketState, PacketStep,
+    PacketVerdict, count_packet, run_packet,
+};
+
+/// Bytes of an Ethernet header.
+const ETHERNET: usize = 14;
+
+/// A packet in memory, as a tc hook of an Ethernet interface sees it. Every checksum is a whole one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SimPacket {
+    /// From the Ethernet header on.
+    pub bytes: Vec<u8>,
+    /// The kernel's number of the interface.
+    pub interface: u32,
+    /// Tuples that sockets of the host would get.
+    pub sockets: BTreeSet<FlowKey>,
+}
+
+impl SimPacket {
+    /// A packet at an interface of a host without sockets.
+    #[must_use]
+    pub const fn new(bytes: Vec<u8>, interface: u32) -> Self {
+        Self {
+            bytes,
+            interface,
+            sockets: BTreeSet::new(),
+        }
+    }
+
+    fn range(&mut self, offset: u32, length: usize) -> Result<&mut [u8], Broken> {
+        let start = offset as usize;
+        self.bytes.get_mut(start..start + length).ok_or(Broken)
+    }
+}
+
+impl Packet for SimPacket {
+    fn family(&self) -> Option<Family> {
+        match self.bytes.get(12..ETHERNET)? {
+            [0x08, 0x00] => Some(Family::V4),
+            [0x86, 0xdd] => Some(Family::V6),
+            _ => None,
+        }
+    }
+
+    fn network(&self) -> u32 {
+        ETHERNET as u32
+    }
+
+    fn length(&self) -> u32 {
+        self.bytes.len() as u32
+    }
+
+    fn interface(&self) -> u32 {
+        self.interface
+    }
+
+    fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        let start = offset as usize;
+        self.bytes.get(start..start + N)?.try_into().ok()
+    }
+
+    fn store<const N: usize>(&mut self, offset: u32, bytes: &[u8; N]) -> Result<(), Broken> {
+        self.range(offset, N)?.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn update_checksum(
+        &mut self,
+        offset: u32,
+        difference: Difference,
+        _: Covers,
+        optional: bool,
+    ) -> Result<(), Broken> {
+        let place = self.range(offset, 2)?;
+        let old = u16::from_ne_bytes([place[0], place[1]]);
+        if optional && old == 0 {
+            return Ok(());
+        }
+        let new = difference.apply(old);
+        let new = if optional && new == 0 { 0xffff } else { new };
+        place.copy_from_slice(&new.to_ne_bytes());
+        Ok(())
+    }
+
+    fn has_socket(&self, key: &FlowKey) -> bool {
+        self.sockets.contains(key)
+    }
+
+    fn truncate(&mut self, length: u32) -> Result<(), Broken> {
+        self.bytes.resize(length as usize, 0);
+        Ok(())
+    }
+
+    fn insert(&mut self, bytes: u32) -> Result<(), Broken> {
+        let room = std::iter::repeat_n(0, bytes as usize);
+        self.bytes.splice(ETHERNET..ETHERNET, room);
+        Ok(())
+    }
+
+    fn swap_link_addresses(&mut self) -> Result<(), Broken> {
+        let (first, second) = self.range(0, 12)?.split_at_mut(6);
+        first.swap_with_slice(second);
+        Ok(())
+    }
+}
+
+/// One stage of a traced walk.
+#[derive(Clone, Copy, Debug)]
+pub struct TracedPacket {
+    /// The stage that ran.
+    pub stage: PacketStage,
+    /// What was known after it.
+    pub state: PacketState,
+    /// What it said.
+    pub step: PacketStep,
+}
+
+/// Walks a packet's stages one by one and keeps what each said. It ends with the verdict, which is counted.
+#[must_use]
+pub fn trace_packet(hook: PacketHook, sim: &Sim, packet: &mut SimPacket) -> Vec<TracedPacket> {
+    let mut state = PacketState::new(hook);
+    let mut stage = PacketStage::Parse;
+    let mut walked = Vec::new();
+    loop {
+        let step = run_packet(stage, sim, packet, &mut state);
+        walked.push(TracedPacket { stage, state, step });
+        match step {
+            PacketStep::Next(next) => stage = next,
+            PacketStep::Done(verdict) => {
+                count_packet(sim, verdict);
+                return walked;
+            }
+        }
+    }
+}
+
+impl SimPacket {
+    /// What becomes of the packet at a hook.
+    pub fn pass(&mut self, hook: PacketHook, sim: &Sim) -> PacketVerdict {
+        let walked = trace_packet(hook, sim, self);
+        match walked.last().map(|last| last.step) {
+            Some(PacketStep::Done(verdict)) => verdict,
+            Some(PacketStep::Next(_)) | None => PacketVerdict::Pass,
+        }
+    }
+}
