@@ -1,8 +1,8 @@
-//! Who owns what and which thread runs what. Four threads: the source reads files or watches; the engine, which owns store, mirror
+//! Who owns what and which thread runs what. Five threads: the source reads files or watches; `interfaces` follows those of the node; the engine, which owns store, mirror
 //! and maps, turns their changes into writes; the collector takes flows that are over out of their table; the main thread serves health, metrics and the commands and waits for the
 //! signal to stop. Stopping leaves the datapath in force.
 
-mod addresses;
+mod attach;
 mod collector;
 mod explain;
 mod housekeeping;
@@ -13,7 +13,12 @@ mod views;
 
 use std::{
     ops::ControlFlow,
-    sync::{Arc, mpsc},
+    path::PathBuf,
+    sync::{
+        Arc,
+        mpsc::{self, SyncSender},
+    },
+    thread::JoinHandle,
     time::Instant,
 };
 
@@ -26,9 +31,9 @@ use crate::{
     },
     config::{RunConfig, SourceConfig},
     datapath::{Datapath, DatapathError, Options, Sizes},
-    model::Change,
+    interfaces::{self, NETNS_DIRECTORIES, Watch, WatchError},
     source::{
-        Batch, Source, Stop, decode,
+        Source, Stop, decode,
         dir::{DirSource, SourceError},
         kube::{Identity, Known, KubeOptions, KubeSource, NoServer},
         news::{Herald, News},
@@ -39,7 +44,7 @@ use crate::{
     },
 };
 use collector::Collector;
-use programmer::Programmer;
+use programmer::{Input, Programmer};
 use shared::Shared;
 
 /// Why the agent cannot run.
@@ -60,6 +65,9 @@ pub enum AgentError {
     /// See the type.
     #[error(transparent)]
     Server(#[from] ServeError),
+    /// See the type.
+    #[error("MESH061 {0}")]
+    Interfaces(#[from] WatchError),
     /// The operating system gives no thread or no signals.
     #[error("MESH060 {what}: {source}; look at the limits on processes and open files")]
     System {
@@ -116,8 +124,13 @@ pub fn run(
         .another_reader()
         .map(Collector::start)?
         .map_err(no_thread)?;
-    let programmer = Programmer::new(Arc::clone(&shared), metrics, herald, config.housekeeping);
-    let threads = start(source, stop, programmer)?;
+    let options = interfaces::Options {
+        devices: config.devices.clone(),
+    };
+    let directories = NETNS_DIRECTORIES.map(PathBuf::from).to_vec();
+    let (watch, unwatch) = Watch::open(options, directories)?;
+    let programmer = Programmer::new(Arc::clone(&shared), metrics, herald, config.housekeeping)?;
+    let threads = start(source, watch, (stop, unwatch), programmer)?;
     let stopped = until_signal();
     threads.stop();
     collector.stop();
@@ -166,11 +179,13 @@ fn open(config: &RunConfig) -> Result<(Source, Stop, Herald), AgentError> {
     Ok((Source::Kube(Box::new(source)), Stop::Kube(stop), herald))
 }
 
-/// The source's and the engine's threads.
+/// The threads of what comes in, and the engine's.
 struct Threads {
     stop: Stop,
-    source: std::thread::JoinHandle<()>,
-    engine: std::thread::JoinHandle<()>,
+    unwatch: interfaces::Stop,
+    source: JoinHandle<()>,
+    interfaces: JoinHandle<()>,
+    engine: JoinHandle<()>,
 }
 
 fn no_thread(source: std::io::Error) -> AgentError {
@@ -180,39 +195,48 @@ fn no_thread(source: std::io::Error) -> AgentError {
     }
 }
 
-fn start(source: Source, stop: Stop, programmer: Programmer) -> Result<Threads, AgentError> {
-    let (sender, receiver) = mpsc::sync_channel::<Batch>(WAITING_BATCHES);
-    let engine = std::thread::Builder::new().name("engine".to_owned());
-    let engine = engine
-        .spawn(move || programmer.run(&receiver))
-        .map_err(no_thread)?;
-    let reader = std::thread::Builder::new().name("source".to_owned());
-    let first = Batch {
-        changes: vec![Change::NodeAddresses(addresses::own())],
-        problems: None,
-        received: Instant::now(),
-    };
-    let reader = reader.spawn(move || {
-        if sender.send(first).is_err() {
-            return;
-        }
-        source.run(|batch| match sender.send(batch) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
-        });
-    });
+fn start(
+    source: Source,
+    watch: Watch,
+    (stop, unwatch): (Stop, interfaces::Stop),
+    programmer: Programmer,
+) -> Result<Threads, AgentError> {
+    let (sender, receiver) = mpsc::sync_channel::<Input>(WAITING_BATCHES);
+    let engine = spawn("engine", move || programmer.run(&receiver))?;
+    let seen = sender.clone();
+    let interfaces = spawn("interfaces", move || {
+        watch.run(|update| pass_on(&seen, Input::Interfaces(Box::new(update))));
+    })?;
+    let source = spawn("source", move || {
+        source.run(|batch| pass_on(&sender, Input::Objects(batch)));
+    })?;
     Ok(Threads {
         stop,
-        source: reader.map_err(no_thread)?,
+        unwatch,
+        source,
+        interfaces,
         engine,
     })
 }
 
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, AgentError> {
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    thread.spawn(work).map_err(no_thread)
+}
+
+fn pass_on(sender: &SyncSender<Input>, input: Input) -> ControlFlow<()> {
+    match sender.send(input) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(_) => ControlFlow::Break(()),
+    }
+}
+
 impl Threads {
-    /// The source ends first; the engine writes what it was given and ends when no more can come.
+    /// What comes in ends first; the engine writes what it was given and ends when no more can come.
     fn stop(mut self) {
         self.stop.stop();
-        for thread in [self.source, self.engine] {
+        self.unwatch.stop();
+        for thread in [self.source, self.interfaces, self.engine] {
             if thread.join().is_err() {
                 tracing::error!("a thread broke down: a defect, please report it");
             }

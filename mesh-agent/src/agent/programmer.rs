@@ -10,6 +10,8 @@ use std::{
 };
 
 use super::{
+    AgentError,
+    attach::Attachments,
     housekeeping::Housekeeping,
     passes::Passes,
     shared::{KernelEngine, Monotonic, Shared},
@@ -20,7 +22,8 @@ use crate::{
     datapath,
     desired::{Finding, Weight},
     engine::StepReport,
-    model::ObjectName,
+    interfaces::{Place, Update},
+    model::{Change, ObjectName},
     source::{
         Batch,
         news::{Herald, News},
@@ -36,8 +39,17 @@ const IDLE: Duration = Duration::from_secs(30);
 /// How often putting programs in force is tried again.
 const COMMIT_AGAIN: Duration = Duration::from_secs(2);
 
+/// What the thread is given.
+pub(super) enum Input {
+    /// Objects changed.
+    Objects(Batch),
+    /// Interfaces changed.
+    Interfaces(Box<Update>),
+}
+
 /// The engine's thread.
 pub(super) struct Programmer {
+    attachments: Attachments,
     shared: Arc<Shared>,
     metrics: Metrics,
     /// Who is told what owners of objects should see.
@@ -64,8 +76,14 @@ impl Programmer {
         metrics: Metrics,
         herald: Herald,
         intervals: Intervals,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, AgentError> {
+        let attacher = shared
+            .engine()
+            .writer()
+            .attacher()
+            .map_err(no_descriptors)?;
+        Ok(Self {
+            attachments: Attachments::new(attacher),
             node: ObjectName::new("", shared.node()),
             shared,
             metrics,
@@ -79,16 +97,17 @@ impl Programmer {
             began: Instant::now(),
             listed: None,
             passes: Passes::new(SystemTime::now()),
-        }
+        })
     }
 
     /// Runs until no batch can come any more.
-    pub(super) fn run(mut self, batches: &Receiver<Batch>) {
+    pub(super) fn run(mut self, inputs: &Receiver<Input>) {
         let mut housekeeping = Housekeeping::new(Instant::now(), self.intervals);
         let mut pause = IDLE;
         loop {
-            match batches.recv_timeout(pause) {
-                Ok(batch) => pause = self.take(batch),
+            match inputs.recv_timeout(pause) {
+                Ok(Input::Objects(batch)) => pause = self.take(batch),
+                Ok(Input::Interfaces(update)) => pause = self.follow(*update),
                 Err(RecvTimeoutError::Timeout) => pause = self.step(None),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -123,6 +142,23 @@ impl Programmer {
             self.listed = Some(Instant::now());
         }
         self.step(Some(batch.received))
+    }
+
+    /// Interfaces changed, and with them the node's addresses.
+    fn follow(&mut self, update: Update) -> Duration {
+        self.attachments.take(&update);
+        let addresses = update.interfaces.node_addresses();
+        let mut engine = self.shared.engine();
+        if !engine.store().has_addresses(&addresses) {
+            engine.submit(vec![Change::NodeAddresses(addresses)]);
+        }
+        drop(engine);
+        let (pods, devices) = (&update.interfaces.pods, &update.interfaces.devices);
+        self.metrics.set_interfaces(Place::Pod.name(), pods.len());
+        self.metrics
+            .set_interfaces(Place::Device.name(), devices.len());
+        self.shared.set_interfaces(update.interfaces);
+        self.step(None)
     }
 
     /// Writes what is due; how long to wait for the next batch.
@@ -167,7 +203,11 @@ impl Programmer {
             self.shared.set_updated();
             self.synced(full, took);
         }
-        until_wakeup(&report)
+        let wakeup = until_wakeup(&report);
+        if self.committed && !self.attachments.put_in_force(&self.shared) {
+            return wakeup.min(COMMIT_AGAIN);
+        }
+        wakeup
     }
 
     /// Everything that came in is in force.
@@ -210,6 +250,8 @@ impl Programmer {
             self.shared.set_obstacle(error.to_string());
             return false;
         }
+        // What fails here is one interface's, and tried again: the rest serves.
+        self.attachments.put_in_force(&self.shared);
         self.committed = true;
         self.shared.set_ready();
         let listed = self.listed.unwrap_or(programmed);
@@ -229,6 +271,13 @@ impl Programmer {
             "{services}, the programs are in force"
         );
         true
+    }
+}
+
+fn no_descriptors(source: std::io::Error) -> AgentError {
+    AgentError::System {
+        what: "no descriptors for programs",
+        source,
     }
 }
 

@@ -143,6 +143,15 @@ impl Datapath {
         open::open(options)
     }
 
+    /// What attaches the programs of packets to interfaces. They use the maps: `commit` comes first.
+    ///
+    /// # Errors
+    /// If the process has no descriptors left.
+    pub fn attacher(&self) -> std::io::Result<tc::Attacher> {
+        let (programs, stages) = self.packet.duplicate()?;
+        Ok(tc::Attacher::new(self.pins.clone(), programs, Some(stages)))
+    }
+
     /// A reader of its own over the maps, for telemetry and the admin socket.
     ///
     /// # Errors

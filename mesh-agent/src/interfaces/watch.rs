@@ -34,7 +34,9 @@ const AGAIN: Duration = Duration::from_millis(200);
 
 /// Why interfaces cannot be followed.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {what}: {source}; following interfaces takes a netlink socket and CAP_NET_ADMIN")]
+#[error(
+    "cannot {what}: {source}; following interfaces takes CAP_NET_ADMIN in the host's network namespace"
+)]
 pub struct WatchError {
     what: &'static str,
     source: io::Error,
