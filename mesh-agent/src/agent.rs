@@ -1,7 +1,8 @@
-//! Who owns what and which thread runs what. Threads: the source reads files or watches; `interfaces` follows the node's; the engine, which owns store, mirror
+//! Who owns what and which thread runs what. Five threads: the source reads files or watches; `interfaces` follows those of the node; the engine, which owns store, mirror
 //! and maps, turns their changes into writes; the collector takes flows that are over out of their table; the main thread serves health, metrics and the commands and waits for the
 //! signal to stop. Stopping leaves the datapath in force.
 
+mod attach;
 mod collector;
 mod explain;
 mod housekeeping;
@@ -12,7 +13,12 @@ mod views;
 
 use std::{
     ops::ControlFlow,
-    sync::{Arc, mpsc},
+    path::PathBuf,
+    sync::{
+        Arc,
+        mpsc::{self, SyncSender},
+    },
+    thread::JoinHandle,
     time::Instant,
 };
 
@@ -25,10 +31,10 @@ use crate::{
         servers::{self, ServeError},
     },
     config::{RunConfig, SourceConfig},
-    datapath::{self, Datapath, DatapathError, Sizes},
-    interfaces::{self, Options, Update, Watch, WatchError},
+    datapath::{Datapath, DatapathError, Options, Sizes},
+    interfaces::{self, NETNS_DIRECTORIES, Watch, WatchError},
     source::{
-        Batch, Source, Stop, decode,
+        Source, Stop, decode,
         dir::{DirSource, SourceError},
         kube::{Identity, Known, KubeOptions, KubeSource, NoServer},
         news::{Herald, News},
@@ -39,7 +45,7 @@ use crate::{
     },
 };
 use collector::Collector;
-use programmer::Programmer;
+use programmer::{Input, Programmer};
 use shared::Shared;
 
 /// Why the agent cannot run.
@@ -97,10 +103,10 @@ pub fn run(
             "another agent runs here: waiting for it to go, then taking over"
         );
     })?;
-    let interfaces = Options {
+    let followed = interfaces::Options {
         devices: config.devices.clone(),
     };
-    let seen = interfaces::look_once(&interfaces)?;
+    let seen = interfaces::look_once(&followed)?;
     if let Some(name) = seen.unknown_devices.into_iter().next() {
         return Err(AgentError::NoDevice(name));
     }
@@ -108,7 +114,7 @@ pub fn run(
     let sizes = Sizes::from(&config.capacities);
     let began = Instant::now();
     let bpffs = config.directories.bpffs.clone();
-    let options = datapath::Options {
+    let options = Options {
         bpffs,
         cgroup,
         sizes,
@@ -133,9 +139,10 @@ pub fn run(
         .another_reader()
         .map(Collector::start)?
         .map_err(no_thread)?;
-    let programmer = Programmer::new(Arc::clone(&shared), metrics, herald, config.housekeeping);
-    let watch = Watch::open(interfaces)?;
-    let threads = start(source, stop, watch, programmer)?;
+    let directories = NETNS_DIRECTORIES.map(PathBuf::from).to_vec();
+    let (watch, unwatch) = Watch::open(followed, directories)?;
+    let programmer = Programmer::new(Arc::clone(&shared), metrics, herald, config.housekeeping)?;
+    let threads = start(source, watch, (stop, unwatch), programmer)?;
     let stopped = until_signal();
     threads.stop();
     collector.stop();
@@ -194,21 +201,13 @@ fn ports(config: &RunConfig) -> SnatPorts {
     }
 }
 
-/// What the engine's thread is given.
-enum Work {
-    /// Objects changed.
-    Objects(Batch),
-    /// Interfaces came, went or changed their addresses.
-    Interfaces(Update),
-}
-
-/// The threads that give the engine work, and the engine's.
+/// The threads of what comes in, and the engine's.
 struct Threads {
     stop: Stop,
-    stop_watch: interfaces::Stop,
-    source: std::thread::JoinHandle<()>,
-    watch: std::thread::JoinHandle<()>,
-    engine: std::thread::JoinHandle<()>,
+    unwatch: interfaces::Stop,
+    source: JoinHandle<()>,
+    interfaces: JoinHandle<()>,
+    engine: JoinHandle<()>,
 }
 
 fn no_thread(source: std::io::Error) -> AgentError {
@@ -220,43 +219,46 @@ fn no_thread(source: std::io::Error) -> AgentError {
 
 fn start(
     source: Source,
-    stop: Stop,
-    (watch, stop_watch): (Watch, interfaces::Stop),
+    watch: Watch,
+    (stop, unwatch): (Stop, interfaces::Stop),
     programmer: Programmer,
 ) -> Result<Threads, AgentError> {
-    let (sender, receiver) = mpsc::sync_channel::<Work>(WAITING_BATCHES);
-    let engine = std::thread::Builder::new().name("engine".to_owned());
-    let engine = engine
-        .spawn(move || programmer.run(&receiver))
-        .map_err(no_thread)?;
-    let go_on = |sent: Result<(), mpsc::SendError<Work>>| match sent {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(_) => ControlFlow::Break(()),
-    };
-    let follower = std::thread::Builder::new().name("interfaces".to_owned());
-    let updates = sender.clone();
-    let follower = follower
-        .spawn(move || watch.run(|update| go_on(updates.send(Work::Interfaces(update)))))
-        .map_err(no_thread)?;
-    let reader = std::thread::Builder::new().name("source".to_owned());
-    let reader = reader
-        .spawn(move || source.run(|batch| go_on(sender.send(Work::Objects(batch)))))
-        .map_err(no_thread)?;
+    let (sender, receiver) = mpsc::sync_channel::<Input>(WAITING_BATCHES);
+    let engine = spawn("engine", move || programmer.run(&receiver))?;
+    let seen = sender.clone();
+    let interfaces = spawn("interfaces", move || {
+        watch.run(|update| pass_on(&seen, Input::Interfaces(Box::new(update))));
+    })?;
+    let source = spawn("source", move || {
+        source.run(|batch| pass_on(&sender, Input::Objects(batch)));
+    })?;
     Ok(Threads {
         stop,
-        stop_watch,
-        source: reader,
-        watch: follower,
+        unwatch,
+        source,
+        interfaces,
         engine,
     })
 }
 
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, AgentError> {
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    thread.spawn(work).map_err(no_thread)
+}
+
+fn pass_on(sender: &SyncSender<Input>, input: Input) -> ControlFlow<()> {
+    match sender.send(input) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(_) => ControlFlow::Break(()),
+    }
+}
+
 impl Threads {
-    /// Who gives work ends first; the engine writes what it was given and ends when no more can come.
+    /// What comes in ends first; the engine writes what it was given and ends when no more can come.
     fn stop(mut self) {
         self.stop.stop();
-        self.stop_watch.stop();
-        for thread in [self.source, self.watch, self.engine] {
+        self.unwatch.stop();
+        for thread in [self.source, self.interfaces, self.engine] {
             if thread.join().is_err() {
                 tracing::error!("a thread broke down: a defect, please report it");
             }

@@ -10,7 +10,8 @@ use std::{
 };
 
 use super::{
-    Work,
+    AgentError,
+    attach::Attachments,
     housekeeping::Housekeeping,
     passes::Passes,
     shared::{KernelEngine, Monotonic, Shared},
@@ -21,7 +22,7 @@ use crate::{
     datapath,
     desired::{Finding, Weight},
     engine::StepReport,
-    interfaces::{Interfaces, Update},
+    interfaces::{Place, Update},
     model::{Change, ObjectName},
     source::{
         Batch,
@@ -38,8 +39,17 @@ const IDLE: Duration = Duration::from_secs(30);
 /// How often putting programs in force is tried again.
 const COMMIT_AGAIN: Duration = Duration::from_secs(2);
 
+/// What the thread is given.
+pub(super) enum Input {
+    /// Objects changed.
+    Objects(Batch),
+    /// Interfaces changed.
+    Interfaces(Box<Update>),
+}
+
 /// The engine's thread.
 pub(super) struct Programmer {
+    attachments: Attachments,
     shared: Arc<Shared>,
     metrics: Metrics,
     /// Who is told what owners of objects should see.
@@ -56,8 +66,6 @@ pub(super) struct Programmer {
     /// When the source had delivered everything once.
     listed: Option<Instant>,
     passes: Passes,
-    /// The node's interfaces, once they were looked at.
-    interfaces: Option<Interfaces>,
     /// This node.
     node: ObjectName,
 }
@@ -68,8 +76,14 @@ impl Programmer {
         metrics: Metrics,
         herald: Herald,
         intervals: Intervals,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, AgentError> {
+        let attacher = shared
+            .engine()
+            .writer()
+            .attacher()
+            .map_err(no_descriptors)?;
+        Ok(Self {
+            attachments: Attachments::new(attacher),
             node: ObjectName::new("", shared.node()),
             shared,
             metrics,
@@ -83,18 +97,17 @@ impl Programmer {
             began: Instant::now(),
             listed: None,
             passes: Passes::new(SystemTime::now()),
-            interfaces: None,
-        }
+        })
     }
 
     /// Runs until no batch can come any more.
-    pub(super) fn run(mut self, work: &Receiver<Work>) {
+    pub(super) fn run(mut self, inputs: &Receiver<Input>) {
         let mut housekeeping = Housekeeping::new(Instant::now(), self.intervals);
         let mut pause = IDLE;
         loop {
-            match work.recv_timeout(pause) {
-                Ok(Work::Objects(batch)) => pause = self.take(batch),
-                Ok(Work::Interfaces(update)) => pause = self.take_interfaces(update),
+            match inputs.recv_timeout(pause) {
+                Ok(Input::Objects(batch)) => pause = self.take(batch),
+                Ok(Input::Interfaces(update)) => pause = self.follow(*update),
                 Err(RecvTimeoutError::Timeout) => pause = self.step(None),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -131,45 +144,21 @@ impl Programmer {
         self.step(Some(batch.received))
     }
 
-    /// What follows from the node's interfaces: its own addresses, and where programs are attached.
-    fn take_interfaces(&mut self, update: Update) -> Duration {
-        let devices = update.interfaces.devices.values();
-        let addresses = devices.flat_map(|device| device.addresses.iter().copied());
-        let addresses = Change::NodeAddresses(addresses.collect());
-        self.shared.engine().submit(vec![addresses]);
-        for name in &update.interfaces.unknown_devices {
-            tracing::warn!(
-                "--device {name}: there is no such interface; it is served when it comes"
-            );
+    /// Interfaces changed, and with them the node's addresses.
+    fn follow(&mut self, update: Update) -> Duration {
+        self.attachments.take(&update);
+        let addresses = update.interfaces.node_addresses();
+        let mut engine = self.shared.engine();
+        if !engine.store().has_addresses(&addresses) {
+            engine.submit(vec![Change::NodeAddresses(addresses)]);
         }
-        self.interfaces = Some(update.interfaces);
-        if self.committed {
-            self.attach();
-        }
-        self.step(Some(Instant::now()))
-    }
-
-    /// Whether the packet path serves every interface as it should.
-    fn attach(&self) -> bool {
-        let Some(interfaces) = &self.interfaces else {
-            return false;
-        };
-        let outcomes = match self.shared.engine().writer().serve_interfaces(interfaces) {
-            Ok(outcomes) => outcomes,
-            Err(error) => {
-                tracing::error!("{error}; trying again");
-                return false;
-            }
-        };
-        for outcome in outcomes {
-            match outcome.result {
-                Ok(done) => {
-                    tracing::debug!(interface = outcome.index, hook = outcome.hook, ?done);
-                }
-                Err(error) => tracing::warn!("{error}"),
-            }
-        }
-        true
+        drop(engine);
+        let (pods, devices) = (&update.interfaces.pods, &update.interfaces.devices);
+        self.metrics.set_interfaces(Place::Pod.name(), pods.len());
+        self.metrics
+            .set_interfaces(Place::Device.name(), devices.len());
+        self.shared.set_interfaces(update.interfaces);
+        self.step(None)
     }
 
     /// Writes what is due; how long to wait for the next batch.
@@ -214,7 +203,11 @@ impl Programmer {
             self.shared.set_updated();
             self.synced(full, took);
         }
-        until_wakeup(&report)
+        let wakeup = until_wakeup(&report);
+        if self.committed && !self.attachments.put_in_force(&self.shared) {
+            return wakeup.min(COMMIT_AGAIN);
+        }
+        wakeup
     }
 
     /// Everything that came in is in force.
@@ -251,18 +244,14 @@ impl Programmer {
 
     /// Puts the programs in force. Until then the agent is not ready.
     fn commit(&mut self) -> bool {
-        if self.interfaces.is_none() {
-            return false;
-        }
         let programmed = Instant::now();
         if let Err(error) = self.shared.engine().writer().commit() {
             tracing::error!("{error}; trying again");
             self.shared.set_obstacle(error.to_string());
             return false;
         }
-        if !self.attach() {
-            return false;
-        }
+        // What fails here is one interface's, and tried again: the rest serves.
+        self.attachments.put_in_force(&self.shared);
         self.committed = true;
         self.shared.set_ready();
         let listed = self.listed.unwrap_or(programmed);
@@ -282,6 +271,13 @@ impl Programmer {
             "{services}, the programs are in force"
         );
         true
+    }
+}
+
+fn no_descriptors(source: std::io::Error) -> AgentError {
+    AgentError::System {
+        what: "no descriptors for programs",
+        source,
     }
 }
 

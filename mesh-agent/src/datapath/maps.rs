@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, io};
 
-use mesh_common::{Backend, Interface, SocketKey, bytes_of, from_bytes};
+use mesh_common::{Backend, ClientAddresses, Interface, SocketKey, bytes_of};
 
 use super::{
     DatapathError,
@@ -125,32 +125,36 @@ impl Maps {
         result.map_err(|source| WriteError::Io { map, source })
     }
 
-    /// Makes `interfaces` what it should be; what is so already is not touched.
+    /// Writes an interface's addresses.
     ///
     /// # Errors
-    /// At the first entry that the kernel refuses.
-    pub fn set_interfaces(
-        &mut self,
-        wanted: &BTreeMap<u32, Interface>,
-    ) -> Result<(), DatapathError> {
-        const MAP: &str = "interfaces";
-        let held = self.raw(MAP).and_then(RawMap::entries);
-        let held = held.map_err(DatapathError::map("read", MAP))?;
-        let refused = |error: WriteError| {
-            DatapathError::map("write", MAP)(io::Error::other(error.to_string()))
-        };
-        for (index, interface) in wanted {
-            let (key, value) = (bytes_of(index), bytes_of(interface));
-            if !held.iter().any(|(k, v)| k == key && v == value) {
-                self.put(MAP, key, value).map_err(refused)?;
-            }
-        }
-        for (key, _) in &held {
-            if !from_bytes(key).is_some_and(|index: u32| wanted.contains_key(&index)) {
-                self.delete(MAP, key).map_err(refused)?;
-            }
-        }
-        Ok(())
+    /// If the kernel refuses, as when the map is full.
+    pub fn put_interface(&mut self, index: u32, value: &Interface) -> Result<(), WriteError> {
+        self.put("interfaces", bytes_of(&index), bytes_of(value))
+    }
+
+    /// Forgets an interface.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn delete_interface(&mut self, index: u32) -> Result<(), WriteError> {
+        self.delete("interfaces", bytes_of(&index))
+    }
+
+    /// Writes the addresses of a network namespace.
+    ///
+    /// # Errors
+    /// If the kernel refuses, as when the map is full.
+    pub fn put_client(&mut self, cookie: u64, value: &ClientAddresses) -> Result<(), WriteError> {
+        self.put("clients", bytes_of(&cookie), bytes_of(value))
+    }
+
+    /// Forgets a network namespace.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn delete_client(&mut self, cookie: u64) -> Result<(), WriteError> {
+        self.delete("clients", bytes_of(&cookie))
     }
 
     /// Deletes entries of `sockets` that a sweep found dead.

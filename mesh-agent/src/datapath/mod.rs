@@ -42,7 +42,7 @@ pub use flows::Collected;
 pub use hooks::{HOOKS, Hook};
 pub use maps::{Maps, Operation, Operations};
 pub use shape::Sizes;
-pub(crate) use sys::set_socket_option;
+pub(crate) use sys::{netns_cookie, set_socket_option};
 
 use crate::{
     apply::{MapWriter, WriteError},
@@ -126,7 +126,7 @@ pub struct Datapath {
     pins: Pins,
     cgroup: Cgroup,
     programs: BTreeMap<&'static str, OwnedFd>,
-    packet: packet::PacketPath,
+    packet: packet::PacketPrograms,
     /// To be written by the engine.
     pub maps: Maps,
     /// Maps that are pinned under their names.
@@ -144,6 +144,15 @@ impl Datapath {
     /// If the directory cannot be trusted, or the kernel refuses the object.
     pub fn open(options: &Options) -> Result<Opened, DatapathError> {
         open::open(options)
+    }
+
+    /// What attaches the programs of packets to interfaces. They use the maps: `commit` comes first.
+    ///
+    /// # Errors
+    /// If the process has no descriptors left.
+    pub fn attacher(&self) -> std::io::Result<tc::Attacher> {
+        let (programs, stages) = self.packet.duplicate()?;
+        Ok(tc::Attacher::new(self.pins.clone(), programs, Some(stages)))
     }
 
     /// A reader of its own over the maps, for telemetry and the admin socket.

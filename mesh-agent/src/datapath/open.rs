@@ -16,7 +16,6 @@ use super::{
     links::{self, Cgroup},
     load::load,
     maps::Maps,
-    packet,
     pins::Pins,
     probe,
     shape::{Fit, fit, wanted},
@@ -48,10 +47,10 @@ pub(super) fn open(options: &Options) -> Result<Opened, DatapathError> {
     }
     let loaded = load(options, &taken, before.as_deref(), keeps_ids)?;
     let mut datapath = Datapath {
+        pins,
         cgroup,
         programs: loaded.programs,
-        packet: packet::PacketPath::new(&pins, loaded.packet),
-        pins,
+        packet: loaded.packet,
         maps: Maps::new(loaded.maps)?,
         taken: taken.into_keys().collect(),
         is_downgrade,

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     os::fd::{AsFd, AsRawFd, OwnedFd},
 };
 
@@ -11,17 +12,14 @@ use aya::{
     maps::Map,
     programs::{Program, SchedClassifier},
 };
-use mesh_common::{Address, Interface};
 use mesh_ebpf::{PacketHook, PacketStage};
 
 use super::{
-    Datapath, DatapathError,
+    DatapathError,
     load::{absent, failed},
-    pins::{self, Pins, temporary},
+    pins::{self, Pins},
     sys::{self, RawMap},
-    tc::{self, Attacher, Outcome, TcPrograms},
 };
-use crate::interfaces::{Device, Interfaces};
 
 /// Where in `stages` the programs of egress hooks begin, as the object has it.
 const EGRESS: u32 = 16;
@@ -36,15 +34,20 @@ const STAGES: [(&str, u32); 6] = [
     ("egress_icmp", PacketStage::Icmp as u32 + EGRESS),
 ];
 
-/// The program array in the object, and how its pins begin.
+/// The program array; its pins are `stages-ID` among those of programs.
 const ARRAY: &str = "stages";
 
 /// Loaded, and attached nowhere yet.
+#[derive(Debug)]
 pub(super) struct PacketPrograms {
-    hooks: TcPrograms,
-    stages: OwnedFd,
-    number: u32,
+    hooks: BTreeMap<PacketHook, OwnedFd>,
+    stages: Stages,
 }
+
+/// The filled program array. The kernel empties it with its last descriptor or pin, however many programs that are
+/// attached need it.
+#[derive(Debug)]
+pub(super) struct Stages(OwnedFd);
 
 /// Loads the programs and fills the array.
 pub(super) fn load(object: &mut Ebpf) -> Result<PacketPrograms, DatapathError> {
@@ -62,17 +65,13 @@ pub(super) fn load(object: &mut Ebpf) -> Result<PacketPrograms, DatapathError> {
             .update(&place.to_ne_bytes(), &number, 0)
             .map_err(DatapathError::map("fill", ARRAY))?;
     }
-    let mut hook = |hook: PacketHook| load_program(object, hook.name());
-    let hooks = TcPrograms {
-        from_pod: hook(PacketHook::FromPod)?,
-        to_pod: hook(PacketHook::ToPod)?,
-        from_device: hook(PacketHook::FromDevice)?,
-        to_device: hook(PacketHook::ToDevice)?,
-    };
+    let mut hooks = BTreeMap::new();
+    for hook in PacketHook::ALL {
+        hooks.insert(hook, load_program(object, hook.name())?);
+    }
     Ok(PacketPrograms {
         hooks,
-        number: array.info().id,
-        stages,
+        stages: Stages(stages),
     })
 }
 
@@ -90,80 +89,44 @@ fn load_program(object: &mut Ebpf, name: &'static str) -> Result<OwnedFd, Datapa
         .map_err(failed::<std::io::Error>(what()))
 }
 
-/// The programs of packets, and what they need to stay in force without this process.
-#[derive(Debug)]
-pub(super) struct PacketPath {
-    pins: Pins,
-    attacher: Attacher,
-    stages: OwnedFd,
-    /// The kernel's number of the array: no other that lives has it, and in a container every agent is process 1.
-    number: u32,
+impl PacketPrograms {
+    /// The programs and their array, to be attached by who owns them then.
+    pub(super) fn duplicate(&self) -> io::Result<(BTreeMap<PacketHook, OwnedFd>, Stages)> {
+        let programs = self.hooks.iter();
+        let programs = programs.map(|(hook, program)| Ok((*hook, program.try_clone()?)));
+        Ok((
+            programs.collect::<io::Result<_>>()?,
+            Stages(self.stages.0.try_clone()?),
+        ))
+    }
 }
 
-impl PacketPath {
-    pub(super) fn new(pins: &Pins, programs: PacketPrograms) -> Self {
-        Self {
-            attacher: Attacher::new(pins.clone(), programs.hooks),
-            pins: pins.clone(),
-            stages: programs.stages,
-            number: programs.number,
+impl Stages {
+    fn pin_name(&self) -> io::Result<String> {
+        Ok(format!("{ARRAY}-{}", sys::map_info(self.0.as_fd())?.id))
+    }
+
+    /// Keeps the array filled when this process ends. Done before anything is attached that needs it; the array of an
+    /// earlier run keeps its own pin beside it.
+    pub(super) fn pin(&self, pins: &Pins) -> Result<(), DatapathError> {
+        let name = self.pin_name().map_err(DatapathError::map("pin", ARRAY))?;
+        let pin = pins.programs().join(name);
+        match sys::object_pin(self.0.as_fd(), &pin) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(DatapathError::path("cannot pin", &pin)(error))
+            }
+            _ => Ok(()),
         }
     }
 
-    /// Puts the programs in force at the node's interfaces. The kernel empties a program array with its last descriptor
-    /// or pin, so ours is pinned before anything needs it, and another run's loses its pin when nothing does any more.
-    fn attach(&self, interfaces: &Interfaces) -> Result<Vec<Outcome>, DatapathError> {
-        let own = format!("{ARRAY}-{}", self.number);
-        self.pin(&own)?;
-        let outcomes = self.attacher.reconcile(&tc::wanted(interfaces));
-        if outcomes.iter().all(|outcome| outcome.result.is_ok()) {
-            for name in pins::list(&self.pins.programs())? {
-                if name.starts_with(ARRAY) && name != own {
-                    pins::remove(&self.pins.programs().join(name))?;
-                }
+    /// Lets go of the arrays of earlier runs. Nothing may be attached any more that needs them.
+    pub(super) fn unpin_others(&self, pins: &Pins) -> Result<(), DatapathError> {
+        let name = self.pin_name().map_err(DatapathError::map("pin", ARRAY))?;
+        for other in pins::list(&pins.programs())? {
+            if other.starts_with(ARRAY) && other != name {
+                pins::remove(&pins.programs().join(other))?;
             }
         }
-        Ok(outcomes)
+        Ok(())
     }
-
-    fn pin(&self, name: &str) -> Result<(), DatapathError> {
-        let pin = self.pins.programs().join(name);
-        let new = temporary(&pin);
-        pins::remove(&new)?;
-        sys::object_pin(self.stages.as_fd(), &new)
-            .map_err(DatapathError::path("cannot pin", &new))?;
-        pins::replace(&new, &pin)
-    }
-}
-
-impl Datapath {
-    /// Serves the node's interfaces as they are: the addresses that stand for clients behind them, then the programs.
-    ///
-    /// # Errors
-    /// If a map cannot be written or the programs cannot be pinned. What fails at single interfaces is in the outcomes.
-    pub fn serve_interfaces(
-        &mut self,
-        interfaces: &Interfaces,
-    ) -> Result<Vec<Outcome>, DatapathError> {
-        self.maps.set_interfaces(&addresses(interfaces))?;
-        self.packet.attach(interfaces)
-    }
-}
-
-/// What stands for clients behind each interface: a device's own addresses, and for pods those of the first device.
-fn addresses(interfaces: &Interfaces) -> BTreeMap<u32, Interface> {
-    let v4 = |device: &Device| device.v4.map(Address::from);
-    let v6 = |device: &Device| device.v6.map(Address::from);
-    let none = Address::UNSPECIFIED;
-    let mut devices = interfaces.devices.values();
-    let first = Interface::new(
-        devices.clone().find_map(v4).unwrap_or(none),
-        devices.find_map(v6).unwrap_or(none),
-    );
-    let devices = interfaces.devices.iter().map(|(index, device)| {
-        let own = Interface::new(v4(device).unwrap_or(none), v6(device).unwrap_or(none));
-        (*index, own)
-    });
-    let pods = interfaces.pods.keys().map(|index| (*index, first));
-    devices.chain(pods).collect()
 }
