@@ -14,6 +14,8 @@ mod refuse;
 mod rewrite;
 mod source;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use checksum::Difference;
 pub use source::SnatPorts;
