@@ -133,7 +133,7 @@ proptest! {
             match verdict {
                 PacketVerdict::Forward => {
                     let seen = wire::parse(&frame).unwrap();
-                    let known = [world.frontend(), ends.0, ends.1, world.client()];
+                    let known = [world.frontend(), ends.0, world.client(), world.backend(1), world.backend(2)];
                     prop_assert!(known.iter().any(|(address, _)| *address == seen.destination.0));
                     let packet = packet.bytes.get(ETHERNET..).unwrap();
                     prop_assert_eq!(packet.len(), frame.len() - ETHERNET);

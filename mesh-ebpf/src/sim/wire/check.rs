@@ -19,6 +19,8 @@ pub struct Seen {
     pub transport: usize,
     /// Whether it is a part of a packet.
     pub is_fragment: bool,
+    /// Whether it is one without the transport header.
+    pub is_later: bool,
     /// The IP packet that an ICMP error is about.
     pub about: Option<Vec<u8>>,
 }
@@ -54,24 +56,43 @@ pub(super) fn ends(packet: &[u8]) -> Option<(Address, Address)> {
     }
 }
 
-/// Protocol, offset of what has that protocol, whether it is a fragment.
-fn upper(packet: &[u8]) -> Option<(u8, usize, bool)> {
+/// What is behind the IP headers.
+struct Upper {
+    protocol: u8,
+    offset: usize,
+    is_fragment: bool,
+    is_later: bool,
+}
+
+fn upper(packet: &[u8]) -> Option<Upper> {
     if packet[0] >> 4 == 4 {
         let word = u16::from_be_bytes([*packet.get(6)?, *packet.get(7)?]);
         let header = usize::from(packet[0] & 0xf) * 4;
-        return Some((*packet.get(9)?, header, word & 0x3fff != 0));
+        return Some(Upper {
+            protocol: *packet.get(9)?,
+            offset: header,
+            is_fragment: word & 0x3fff != 0,
+            is_later: word & 0x1fff != 0,
+        });
     }
-    let (mut next, mut at, mut is_fragment) = (*packet.get(6)?, 40, false);
+    let (mut next, mut at, mut fragment) = (*packet.get(6)?, 40, 0);
     loop {
         let length = usize::from(*packet.get(at + 1).unwrap_or(&0));
         let step = match next {
             extension::FRAGMENT => {
-                is_fragment = packet.get(at + 2..at + 4)? != [0, 0];
+                fragment = u16::from_be_bytes(packet.get(at + 2..at + 4)?.try_into().ok()?);
                 8
             }
             extension::AUTHENTICATION => (length + 2) * 4,
             extension::HOP_BY_HOP | extension::ROUTING | extension::DESTINATION => (length + 1) * 8,
-            _ => return Some((next, at, is_fragment)),
+            _ => {
+                return Some(Upper {
+                    protocol: next,
+                    offset: at,
+                    is_fragment: fragment & 0xfff9 != 0,
+                    is_later: fragment & 0xfff8 != 0,
+                });
+            }
         };
         next = *packet.get(at)?;
         at += step;
@@ -80,13 +101,18 @@ fn upper(packet: &[u8]) -> Option<(u8, usize, bool)> {
 
 fn parse_packet(packet: &[u8]) -> Option<Seen> {
     let (from, to) = ends(packet)?;
-    let (protocol, transport, is_fragment) = upper(packet)?;
+    let Upper {
+        protocol,
+        offset: transport,
+        is_fragment,
+        is_later,
+    } = upper(packet)?;
     let port = |at: usize| {
         let bytes = packet.get(transport + at..transport + at + 2)?;
         Some(Port::new(u16::from_be_bytes(bytes.try_into().ok()?)))
     };
     let nothing = Port::new(0);
-    let (source, destination) = if matches!(protocol, 6 | 17) {
+    let (source, destination) = if matches!(protocol, 6 | 17) && !is_later {
         (port(0)?, port(2)?)
     } else {
         (nothing, nothing)
@@ -97,6 +123,7 @@ fn parse_packet(packet: &[u8]) -> Option<Seen> {
         protocol,
         transport,
         is_fragment,
+        is_later,
         about: about(packet, protocol, transport),
     })
 }
