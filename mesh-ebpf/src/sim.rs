@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod packet;
+pub mod wire;
 
 pub use packet::{SimPacket, TracedPacket, trace_packet};
 
