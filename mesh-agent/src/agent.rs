@@ -1,19 +1,17 @@
-//! Who owns what and which thread runs what. Three threads: the source reads files or watches; the engine, which owns store, mirror
-//! and maps, turns their changes into writes; the main thread serves health, metrics and the commands and waits for the
-//! signal to stop. Stopping leaves the datapath in force.
+//! Who owns what and which thread runs what. The source's thread reads files or watches and programs what it brings; the
+//! engine's thread programs what falls due without a change, and keeps house; store, mirror and maps are the engine's,
+//! under one lock. The main thread waits for the signal to stop; health, metrics and the commands have threads of their
+//! own. Stopping leaves the datapath in force.
 
 mod explain;
 mod housekeeping;
 mod passes;
 mod programmer;
 mod shared;
+mod turns;
 mod views;
 
-use std::{
-    ops::ControlFlow,
-    sync::{Arc, mpsc},
-    time::Instant,
-};
+use std::{ops::ControlFlow, sync::Arc, time::Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -25,7 +23,7 @@ use crate::{
     config::{RunConfig, SourceConfig},
     datapath::{Datapath, DatapathError, Options, Sizes},
     source::{
-        Batch, Source, Stop, decode,
+        Source, Stop, decode,
         dir::{DirSource, SourceError},
         kube::{Identity, Known, KubeOptions, KubeSource, NoServer},
         news::{Herald, News},
@@ -35,8 +33,10 @@ use crate::{
         metrics::{Metrics, StartupStage},
     },
 };
+use housekeeping::Housekeeping;
 use programmer::Programmer;
 use shared::Shared;
+use turns::Turns;
 
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -65,9 +65,6 @@ pub enum AgentError {
         source: std::io::Error,
     },
 }
-
-/// Batches that wait for the engine. The source reads no further than that ahead.
-const WAITING_BATCHES: usize = 4;
 
 /// Runs until SIGTERM or SIGINT.
 ///
@@ -108,8 +105,9 @@ pub fn run(
         metrics.clone(),
     )?;
     herald.say(News::starting(&config.node_name));
-    let programmer = Programmer::new(Arc::clone(&shared), metrics, herald, config.housekeeping);
-    let threads = start(source, stop, programmer)?;
+    let programmer = Programmer::new(Arc::clone(&shared), metrics.clone(), herald);
+    let housekeeping = Housekeeping::new(shared, metrics, config.housekeeping);
+    let threads = start(source, stop, Turns::new(programmer), housekeeping)?;
     let stopped = until_signal();
     threads.stop();
     servers.stop();
@@ -164,22 +162,29 @@ struct Threads {
     engine: std::thread::JoinHandle<()>,
 }
 
-fn start(source: Source, stop: Stop, programmer: Programmer) -> Result<Threads, AgentError> {
+fn start(
+    source: Source,
+    stop: Stop,
+    turns: Turns,
+    housekeeping: Housekeeping,
+) -> Result<Threads, AgentError> {
     let failed = |source| AgentError::System {
         what: "no thread",
         source,
     };
-    let (sender, receiver) = mpsc::sync_channel::<Batch>(WAITING_BATCHES);
+    let turns = Arc::new(turns);
+    let others = Arc::clone(&turns);
     let engine = std::thread::Builder::new().name("engine".to_owned());
     let engine = engine
-        .spawn(move || programmer.run(&receiver))
+        .spawn(move || others.run(housekeeping))
         .map_err(failed)?;
     let reader = std::thread::Builder::new().name("source".to_owned());
     let reader = reader.spawn(move || {
-        source.run(|batch| match sender.send(batch) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
+        source.run(|batch| {
+            turns.take(batch);
+            ControlFlow::Continue(())
         });
+        turns.end();
     });
     Ok(Threads {
         stop,
@@ -189,7 +194,7 @@ fn start(source: Source, stop: Stop, programmer: Programmer) -> Result<Threads, 
 }
 
 impl Threads {
-    /// The source ends first; the engine writes what it was given and ends when no more can come.
+    /// The source ends first, with all that it brought written or waiting for a retry; then the engine.
     fn stop(mut self) {
         self.stop.stop();
         for thread in [self.source, self.engine] {

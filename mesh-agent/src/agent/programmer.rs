@@ -1,22 +1,18 @@
-//! The engine's thread: batches in, writes out; programs are put in force once the first full state is in the maps.
+//! Batches in, writes out; programs are put in force once the first full state is in the maps. Knows no threads: `turns`
+//! says which of them programs when.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{
-        Arc,
-        mpsc::{Receiver, RecvTimeoutError},
-    },
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use super::{
-    housekeeping::Housekeeping,
     passes::Passes,
     shared::{KernelEngine, Monotonic, Shared},
 };
 use crate::{
     apply::Clock,
-    config::Intervals,
     datapath,
     desired::{Finding, Weight},
     engine::StepReport,
@@ -31,18 +27,17 @@ use crate::{
     },
 };
 
-/// Without anything to do the thread still wakes up this often.
-const IDLE: Duration = Duration::from_secs(30);
+/// Without anything to do the engine still looks this often.
+pub(super) const IDLE: Duration = Duration::from_secs(30);
 /// How often putting programs in force is tried again.
 const COMMIT_AGAIN: Duration = Duration::from_secs(2);
 
-/// The engine's thread.
+/// See the module.
 pub(super) struct Programmer {
     shared: Arc<Shared>,
     metrics: Metrics,
     /// Who is told what owners of objects should see.
     herald: Herald,
-    intervals: Intervals,
     findings: BTreeSet<Finding>,
     /// The engine's revision of them.
     revision: u64,
@@ -59,18 +54,12 @@ pub(super) struct Programmer {
 }
 
 impl Programmer {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        metrics: Metrics,
-        herald: Herald,
-        intervals: Intervals,
-    ) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, metrics: Metrics, herald: Herald) -> Self {
         Self {
             node: ObjectName::new("", shared.node()),
             shared,
             metrics,
             herald,
-            intervals,
             findings: BTreeSet::new(),
             revision: 0,
             source_problems: 0,
@@ -82,24 +71,13 @@ impl Programmer {
         }
     }
 
-    /// Runs until no batch can come any more.
-    pub(super) fn run(mut self, batches: &Receiver<Batch>) {
-        let mut housekeeping = Housekeeping::new(Instant::now(), self.intervals);
-        let mut pause = IDLE;
-        loop {
-            match batches.recv_timeout(pause) {
-                Ok(batch) => pause = self.take(batch),
-                Err(RecvTimeoutError::Timeout) => pause = self.step(None),
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
-            if self.committed {
-                let due = housekeeping.run(&self.shared, &self.metrics, Instant::now());
-                pause = pause.min(due);
-            }
-        }
+    /// Whether the programs are in force.
+    pub(super) const fn is_committed(&self) -> bool {
+        self.committed
     }
 
-    fn take(&mut self, batch: Batch) -> Duration {
+    /// Takes a batch in and writes what is due; how long until the next step at the latest.
+    pub(super) fn take(&mut self, batch: Batch) -> Duration {
         if let Some(problems) = batch.problems {
             self.source_problems = problems.len();
             for problem in self.shared.set_problems(problems) {
@@ -125,8 +103,8 @@ impl Programmer {
         self.step(Some(batch.received))
     }
 
-    /// Writes what is due; how long to wait for the next batch.
-    fn step(&mut self, received: Option<Instant>) -> Duration {
+    /// Writes what is due; how long until the next step at the latest.
+    pub(super) fn step(&mut self, received: Option<Instant>) -> Duration {
         let began = Instant::now();
         let mut engine = self.shared.engine();
         let report = engine.step();
