@@ -1,22 +1,22 @@
-//! Who owns what and which thread runs what. Four threads: the source reads files or watches; the engine, which owns store, mirror
-//! and maps, turns their changes into writes; the collector takes flows that are over out of their table; the main thread serves health, metrics and the commands and waits for the
-//! signal to stop. Stopping leaves the datapath in force.
+//! Who owns what and which thread runs what. The source's thread reads files or watches and programs what it brings; that
+//! of `interfaces` follows the node's and has programs attached; the engine's programs what falls due without a change,
+//! and keeps house; store, mirror and maps are the engine's, under one lock. The collector takes flows that are over out
+//! of their table. The main thread waits for the signal to stop; health, metrics and the commands have threads of their
+//! own. Stopping leaves the datapath in force.
 
-mod addresses;
+mod attach;
 mod collector;
 mod explain;
 mod housekeeping;
 mod passes;
 mod programmer;
 mod shared;
+mod turns;
 mod views;
 
-use std::{
-    ops::ControlFlow,
-    sync::{Arc, mpsc},
-    time::Instant,
-};
+use std::{ops::ControlFlow, path::PathBuf, sync::Arc, thread::JoinHandle, time::Instant};
 
+use mesh_ebpf::SnatPorts;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
@@ -26,9 +26,9 @@ use crate::{
     },
     config::{RunConfig, SourceConfig},
     datapath::{Datapath, DatapathError, Options, Sizes},
-    model::Change,
+    interfaces::{self, NETNS_DIRECTORIES, Watch, WatchError},
     source::{
-        Batch, Source, Stop, decode,
+        Source, Stop, decode,
         dir::{DirSource, SourceError},
         kube::{Identity, Known, KubeOptions, KubeSource, NoServer},
         news::{Herald, News},
@@ -39,8 +39,10 @@ use crate::{
     },
 };
 use collector::Collector;
+use housekeeping::Housekeeping;
 use programmer::Programmer;
 use shared::Shared;
+use turns::Turns;
 
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +62,15 @@ pub enum AgentError {
     /// See the type.
     #[error(transparent)]
     Server(#[from] ServeError),
+    /// See the type.
+    #[error("MESH061 {0}")]
+    Interfaces(#[from] WatchError),
+    /// --device names what is not there.
+    #[error(
+        "MESH062 --device {0}: there is no such interface; give names that `ip link` shows, or leave the flag out for \
+         those that carry the node's addresses"
+    )]
+    NoDevice(String),
     /// The operating system gives no thread or no signals.
     #[error("MESH060 {what}: {source}; look at the limits on processes and open files")]
     System {
@@ -69,9 +80,6 @@ pub enum AgentError {
         source: std::io::Error,
     },
 }
-
-/// Batches that wait for the engine. The source reads no further than that ahead.
-const WAITING_BATCHES: usize = 4;
 
 /// Runs until SIGTERM or SIGINT.
 ///
@@ -88,6 +96,13 @@ pub fn run(
             "another agent runs here: waiting for it to go, then taking over"
         );
     })?;
+    let followed = interfaces::Options {
+        devices: config.devices.clone(),
+    };
+    let seen = interfaces::look_once(&followed)?;
+    if let Some(name) = seen.unknown_devices.into_iter().next() {
+        return Err(AgentError::NoDevice(name));
+    }
     let (source, stop, mut herald) = open(config)?;
     let sizes = Sizes::from(&config.capacities);
     let began = Instant::now();
@@ -96,6 +111,7 @@ pub fn run(
         bpffs,
         cgroup,
         sizes,
+        ports: ports(config),
     };
     let opened = Datapath::open(&options)?;
     for finding in &opened.findings {
@@ -116,8 +132,12 @@ pub fn run(
         .another_reader()
         .map(Collector::start)?
         .map_err(no_thread)?;
-    let programmer = Programmer::new(Arc::clone(&shared), metrics, herald, config.housekeeping);
-    let threads = start(source, stop, programmer)?;
+    let directories = NETNS_DIRECTORIES.map(PathBuf::from).to_vec();
+    let (watch, unwatch) = Watch::open(followed, directories)?;
+    let programmer = Programmer::new(Arc::clone(&shared), metrics.clone(), herald)?;
+    let housekeeping = Housekeeping::new(shared, metrics, config.housekeeping);
+    let turns = Turns::new(programmer);
+    let threads = start((source, stop), (watch, unwatch), turns, housekeeping)?;
     let stopped = until_signal();
     threads.stop();
     collector.stop();
@@ -166,11 +186,23 @@ fn open(config: &RunConfig) -> Result<(Source, Stop, Herald), AgentError> {
     Ok((Source::Kube(Box::new(source)), Stop::Kube(stop), herald))
 }
 
-/// The source's and the engine's threads.
+/// What stands for clients: every port of --snat-ports that is no node port.
+fn ports(config: &RunConfig) -> SnatPorts {
+    SnatPorts {
+        first: config.snat_ports.first,
+        last: config.snat_ports.last,
+        hole_first: config.node_ports.first,
+        hole_last: config.node_ports.last,
+    }
+}
+
+/// The threads of what comes in, and the engine's.
 struct Threads {
     stop: Stop,
-    source: std::thread::JoinHandle<()>,
-    engine: std::thread::JoinHandle<()>,
+    unwatch: interfaces::Stop,
+    source: JoinHandle<()>,
+    interfaces: JoinHandle<()>,
+    engine: JoinHandle<()>,
 }
 
 fn no_thread(source: std::io::Error) -> AgentError {
@@ -180,39 +212,48 @@ fn no_thread(source: std::io::Error) -> AgentError {
     }
 }
 
-fn start(source: Source, stop: Stop, programmer: Programmer) -> Result<Threads, AgentError> {
-    let (sender, receiver) = mpsc::sync_channel::<Batch>(WAITING_BATCHES);
-    let engine = std::thread::Builder::new().name("engine".to_owned());
-    let engine = engine
-        .spawn(move || programmer.run(&receiver))
-        .map_err(no_thread)?;
-    let reader = std::thread::Builder::new().name("source".to_owned());
-    let first = Batch {
-        changes: vec![Change::NodeAddresses(addresses::own())],
-        problems: None,
-        received: Instant::now(),
-    };
-    let reader = reader.spawn(move || {
-        if sender.send(first).is_err() {
-            return;
-        }
-        source.run(|batch| match sender.send(batch) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
+fn start(
+    (source, stop): (Source, Stop),
+    (watch, unwatch): (Watch, interfaces::Stop),
+    turns: Turns,
+    housekeeping: Housekeeping,
+) -> Result<Threads, AgentError> {
+    let turns = Arc::new(turns);
+    let (objects, updates) = (Arc::clone(&turns), Arc::clone(&turns));
+    let engine = spawn("engine", move || turns.run(housekeeping))?;
+    let interfaces = spawn("interfaces", move || {
+        watch.run(|update| {
+            updates.follow(update);
+            ControlFlow::Continue(())
         });
-    });
+    })?;
+    let source = spawn("source", move || {
+        source.run(|batch| {
+            objects.take(batch);
+            ControlFlow::Continue(())
+        });
+        objects.end();
+    })?;
     Ok(Threads {
         stop,
-        source: reader.map_err(no_thread)?,
+        unwatch,
+        source,
+        interfaces,
         engine,
     })
 }
 
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, AgentError> {
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    thread.spawn(work).map_err(no_thread)
+}
+
 impl Threads {
-    /// The source ends first; the engine writes what it was given and ends when no more can come.
+    /// What comes in ends first, with all that it brought written or waiting for a retry; then the engine.
     fn stop(mut self) {
         self.stop.stop();
-        for thread in [self.source, self.engine] {
+        self.unwatch.stop();
+        for thread in [self.source, self.interfaces, self.engine] {
             if thread.join().is_err() {
                 tracing::error!("a thread broke down: a defect, please report it");
             }

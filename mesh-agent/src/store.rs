@@ -105,6 +105,12 @@ impl Store {
         self.unsynced().next().is_none() && self.knows_addresses()
     }
 
+    /// Whether these are the node's addresses as they are known.
+    #[must_use]
+    pub fn has_addresses(&self, addresses: &BTreeSet<IpAddr>) -> bool {
+        self.own_addresses.as_ref() == Some(addresses)
+    }
+
     /// Whether the node's addresses are known.
     #[must_use]
     pub const fn knows_addresses(&self) -> bool {

@@ -1,26 +1,25 @@
-//! The engine's thread: batches in, writes out; programs are put in force once the first full state is in the maps.
+//! Batches in, writes out; programs are put in force once the first full state is in the maps. Knows no threads: `turns`
+//! says which of them programs when.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{
-        Arc,
-        mpsc::{Receiver, RecvTimeoutError},
-    },
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use super::{
-    housekeeping::Housekeeping,
+    AgentError,
+    attach::Attachments,
     passes::Passes,
     shared::{KernelEngine, Monotonic, Shared},
 };
 use crate::{
     apply::Clock,
-    config::Intervals,
     datapath,
     desired::{Finding, Weight},
     engine::StepReport,
-    model::ObjectName,
+    interfaces::{Place, Update},
+    model::{Change, ObjectName},
     source::{
         Batch,
         news::{Herald, News},
@@ -31,18 +30,18 @@ use crate::{
     },
 };
 
-/// Without anything to do the thread still wakes up this often.
-const IDLE: Duration = Duration::from_secs(30);
+/// Without anything to do the engine still looks this often.
+pub(super) const IDLE: Duration = Duration::from_secs(30);
 /// How often putting programs in force is tried again.
 const COMMIT_AGAIN: Duration = Duration::from_secs(2);
 
-/// The engine's thread.
+/// See the module.
 pub(super) struct Programmer {
+    attachments: Attachments,
     shared: Arc<Shared>,
     metrics: Metrics,
     /// Who is told what owners of objects should see.
     herald: Herald,
-    intervals: Intervals,
     findings: BTreeSet<Finding>,
     /// The engine's revision of them.
     revision: u64,
@@ -63,14 +62,18 @@ impl Programmer {
         shared: Arc<Shared>,
         metrics: Metrics,
         herald: Herald,
-        intervals: Intervals,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, AgentError> {
+        let attacher = shared
+            .engine()
+            .writer()
+            .attacher()
+            .map_err(no_descriptors)?;
+        Ok(Self {
+            attachments: Attachments::new(attacher),
             node: ObjectName::new("", shared.node()),
             shared,
             metrics,
             herald,
-            intervals,
             findings: BTreeSet::new(),
             revision: 0,
             source_problems: 0,
@@ -79,27 +82,16 @@ impl Programmer {
             began: Instant::now(),
             listed: None,
             passes: Passes::new(SystemTime::now()),
-        }
+        })
     }
 
-    /// Runs until no batch can come any more.
-    pub(super) fn run(mut self, batches: &Receiver<Batch>) {
-        let mut housekeeping = Housekeeping::new(Instant::now(), self.intervals);
-        let mut pause = IDLE;
-        loop {
-            match batches.recv_timeout(pause) {
-                Ok(batch) => pause = self.take(batch),
-                Err(RecvTimeoutError::Timeout) => pause = self.step(None),
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
-            if self.committed {
-                let due = housekeeping.run(&self.shared, &self.metrics, Instant::now());
-                pause = pause.min(due);
-            }
-        }
+    /// Whether the programs are in force.
+    pub(super) const fn is_committed(&self) -> bool {
+        self.committed
     }
 
-    fn take(&mut self, batch: Batch) -> Duration {
+    /// Takes a batch in and writes what is due; how long until the next step at the latest.
+    pub(super) fn take(&mut self, batch: Batch) -> Duration {
         if let Some(problems) = batch.problems {
             self.source_problems = problems.len();
             for problem in self.shared.set_problems(problems) {
@@ -125,8 +117,25 @@ impl Programmer {
         self.step(Some(batch.received))
     }
 
-    /// Writes what is due; how long to wait for the next batch.
-    fn step(&mut self, received: Option<Instant>) -> Duration {
+    /// Interfaces changed, and with them the node's addresses.
+    pub(super) fn follow(&mut self, update: Update) -> Duration {
+        self.attachments.take(&update);
+        let addresses = update.interfaces.node_addresses();
+        let mut engine = self.shared.engine();
+        if !engine.store().has_addresses(&addresses) {
+            engine.submit(vec![Change::NodeAddresses(addresses)]);
+        }
+        drop(engine);
+        let (pods, devices) = (&update.interfaces.pods, &update.interfaces.devices);
+        self.metrics.set_interfaces(Place::Pod.name(), pods.len());
+        self.metrics
+            .set_interfaces(Place::Device.name(), devices.len());
+        self.shared.set_interfaces(update.interfaces);
+        self.step(None)
+    }
+
+    /// Writes what is due; how long until the next step at the latest.
+    pub(super) fn step(&mut self, received: Option<Instant>) -> Duration {
         let began = Instant::now();
         let mut engine = self.shared.engine();
         let report = engine.step();
@@ -167,7 +176,11 @@ impl Programmer {
             self.shared.set_updated();
             self.synced(full, took);
         }
-        until_wakeup(&report)
+        let wakeup = until_wakeup(&report);
+        if self.committed && !self.attachments.put_in_force(&self.shared) {
+            return wakeup.min(COMMIT_AGAIN);
+        }
+        wakeup
     }
 
     /// Everything that came in is in force.
@@ -210,6 +223,8 @@ impl Programmer {
             self.shared.set_obstacle(error.to_string());
             return false;
         }
+        // What fails here is one interface's, and tried again: the rest serves.
+        self.attachments.put_in_force(&self.shared);
         self.committed = true;
         self.shared.set_ready();
         let listed = self.listed.unwrap_or(programmed);
@@ -229,6 +244,13 @@ impl Programmer {
             "{services}, the programs are in force"
         );
         true
+    }
+}
+
+fn no_descriptors(source: std::io::Error) -> AgentError {
+    AgentError::System {
+        what: "no descriptors for programs",
+        source,
     }
 }
 

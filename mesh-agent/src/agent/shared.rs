@@ -18,6 +18,7 @@ use crate::{
     config::{RunConfig, SourceConfig},
     datapath::{self, Datapath, DatapathError, Opened, Operation, Reader, Sizes},
     engine::{Engine, SplitMix},
+    interfaces::Interfaces,
     model::{Kind, ObjectName},
     plan::{Applied, Time},
     source::{
@@ -68,6 +69,7 @@ pub(super) struct Shared {
     reader: Reader,
     bpffs: PathBuf,
     problems: Mutex<Vec<Problem>>,
+    interfaces: Mutex<Interfaces>,
     ready: AtomicBool,
     progress: Mutex<Progress>,
     log: LogHandle,
@@ -117,6 +119,7 @@ impl Shared {
                 SplitMix(seed),
             )),
             problems: Mutex::default(),
+            interfaces: Mutex::default(),
             ready: AtomicBool::new(false),
             progress: Mutex::new(Progress {
                 updated: SystemTime::now(),
@@ -196,6 +199,17 @@ impl Shared {
             .collect();
         *held = problems;
         new
+    }
+
+    /// The node's interfaces, as they were seen last.
+    pub(super) fn set_interfaces(&self, interfaces: Interfaces) {
+        *self.interfaces() = interfaces;
+    }
+
+    fn interfaces(&self) -> MutexGuard<'_, Interfaces> {
+        self.interfaces
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn problems(&self) -> Vec<Problem> {

@@ -16,7 +16,7 @@ const fn code(code: &'static str, meaning: &'static str, fix: &'static str) -> C
 }
 
 /// All of them, by number.
-pub const CODES: [Code; 26] = [
+pub const CODES: [Code; 27] = [
     code(
         "MESH050",
         "the directory of `--source dir:PATH` cannot be watched",
@@ -26,6 +26,11 @@ pub const CODES: [Code; 26] = [
         "MESH060",
         "the operating system gives no thread or no signals",
         "look at the limits on processes and open files",
+    ),
+    code(
+        "MESH061",
+        "the node's interfaces cannot be followed",
+        "give the agent CAP_NET_ADMIN in the host's network namespace",
     ),
     code(
         "MESH102",

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, io, os::fd::AsFd, path::Path};
 
 use mesh_common::{
-    AffinityKey, AffinityValue, Backend, COUNTERS, Counter, FrontendKey, FrontendValue, MAPS,
-    MapShape, Peer, Plain, ServiceWord, SetWord, SocketKey, SocketValue, SourceRangeKey,
-    from_bytes,
+    AffinityKey, AffinityValue, Backend, COUNTERS, ClientAddresses, Counter, FrontendKey,
+    FrontendValue, Interface, MAPS, MapShape, Peer, Plain, ServiceWord, SetWord, SocketKey,
+    SocketValue, SourceRangeKey, from_bytes,
 };
 
 use super::{
@@ -171,6 +171,22 @@ impl Reader {
     /// As above.
     pub fn affinity(&self) -> Result<Vec<(AffinityKey, AffinityValue)>, DatapathError> {
         self.entries("affinity")
+    }
+
+    /// Every entry of `interfaces`, by the interface's index.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn interfaces(&self) -> Result<BTreeMap<u32, Interface>, DatapathError> {
+        Ok(self.entries("interfaces")?.into_iter().collect())
+    }
+
+    /// Every entry of `clients`, by the cookie of the namespace.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn clients(&self) -> Result<BTreeMap<u64, ClientAddresses>, DatapathError> {
+        Ok(self.entries("clients")?.into_iter().collect())
     }
 
     /// Every entry of `sockets`.

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, io};
 
-use mesh_common::{Backend, SocketKey, bytes_of};
+use mesh_common::{Backend, ClientAddresses, Interface, SocketKey, bytes_of};
 
 use super::{
     DatapathError,
@@ -123,6 +123,38 @@ impl Maps {
         };
         self.count(map, Operation::Delete, result.is_ok());
         result.map_err(|source| WriteError::Io { map, source })
+    }
+
+    /// Writes an interface's addresses.
+    ///
+    /// # Errors
+    /// If the kernel refuses, as when the map is full.
+    pub fn put_interface(&mut self, index: u32, value: &Interface) -> Result<(), WriteError> {
+        self.put("interfaces", bytes_of(&index), bytes_of(value))
+    }
+
+    /// Forgets an interface.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn delete_interface(&mut self, index: u32) -> Result<(), WriteError> {
+        self.delete("interfaces", bytes_of(&index))
+    }
+
+    /// Writes the addresses of a network namespace.
+    ///
+    /// # Errors
+    /// If the kernel refuses, as when the map is full.
+    pub fn put_client(&mut self, cookie: u64, value: &ClientAddresses) -> Result<(), WriteError> {
+        self.put("clients", bytes_of(&cookie), bytes_of(value))
+    }
+
+    /// Forgets a network namespace.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn delete_client(&mut self, cookie: u64) -> Result<(), WriteError> {
+        self.delete("clients", bytes_of(&cookie))
     }
 
     /// Deletes entries of `sockets` that a sweep found dead.

@@ -33,6 +33,7 @@ use std::{
 };
 
 use mesh_common::MAPS;
+use mesh_ebpf::SnatPorts;
 
 pub use cleanup::cleanup;
 pub use dump::Reader;
@@ -59,6 +60,8 @@ pub struct Options {
     pub bpffs: PathBuf,
     /// Entries of the maps.
     pub sizes: Sizes,
+    /// The ports that may stand for clients.
+    pub ports: SnatPorts,
 }
 
 /// What a start found that people should know.
@@ -141,6 +144,15 @@ impl Datapath {
     /// If the directory cannot be trusted, or the kernel refuses the object.
     pub fn open(options: &Options) -> Result<Opened, DatapathError> {
         open::open(options)
+    }
+
+    /// What attaches the programs of packets to interfaces. They use the maps: `commit` comes first.
+    ///
+    /// # Errors
+    /// If the process has no descriptors left.
+    pub fn attacher(&self) -> std::io::Result<tc::Attacher> {
+        let (programs, stages) = self.packet.duplicate()?;
+        Ok(tc::Attacher::new(self.pins.clone(), programs, Some(stages)))
     }
 
     /// A reader of its own over the maps, for telemetry and the admin socket.

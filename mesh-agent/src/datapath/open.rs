@@ -45,7 +45,7 @@ pub(super) fn open(options: &Options) -> Result<Opened, DatapathError> {
     {
         findings.push(Finding::Memlock(error.to_string()));
     }
-    let loaded = load(&options.sizes, &taken, before.as_deref(), keeps_ids)?;
+    let loaded = load(options, &taken, before.as_deref(), keeps_ids)?;
     let mut datapath = Datapath {
         pins,
         cgroup,

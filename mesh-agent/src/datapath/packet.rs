@@ -3,7 +3,8 @@
 
 use std::{
     collections::BTreeMap,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    io,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
 };
 
 use aya::{
@@ -16,7 +17,7 @@ use mesh_ebpf::{PacketHook, PacketStage};
 use super::{
     DatapathError,
     load::{absent, failed},
-    pins::{self, Pins, temporary},
+    pins::{self, Pins},
     sys::{self, RawMap},
 };
 
@@ -33,23 +34,28 @@ const STAGES: [(&str, u32); 6] = [
     ("egress_icmp", PacketStage::Icmp as u32 + EGRESS),
 ];
 
-/// The pin of the program array, among the programs.
-const PIN: &str = "stages";
+/// The program array; its pins are `stages-ID` among those of programs.
+const ARRAY: &str = "stages";
 
 /// Loaded, and attached nowhere yet.
 #[derive(Debug)]
 pub(super) struct PacketPrograms {
     hooks: BTreeMap<PacketHook, OwnedFd>,
-    stages: OwnedFd,
+    stages: Stages,
 }
+
+/// The filled program array. The kernel empties it with its last descriptor or pin, however many programs that are
+/// attached need it.
+#[derive(Debug)]
+pub(super) struct Stages(OwnedFd);
 
 /// Loads the programs and fills the array.
 pub(super) fn load(object: &mut Ebpf) -> Result<PacketPrograms, DatapathError> {
-    let stages = match object.take_map(PIN) {
+    let stages = match object.take_map(ARRAY) {
         Some(Map::ProgramArray(data)) => data,
-        Some(_) | None => return Err(absent(format!("the map {PIN}"))),
+        Some(_) | None => return Err(absent(format!("the map {ARRAY}"))),
     };
-    let map = |error| DatapathError::map("open", PIN)(error);
+    let map = |error| DatapathError::map("open", ARRAY)(error);
     let stages = stages.fd().as_fd().try_clone_to_owned().map_err(map)?;
     let array = RawMap::open(stages.try_clone().map_err(map)?).map_err(map)?;
     for (name, place) in STAGES {
@@ -57,13 +63,16 @@ pub(super) fn load(object: &mut Ebpf) -> Result<PacketPrograms, DatapathError> {
         let number = program.as_raw_fd().to_ne_bytes();
         array
             .update(&place.to_ne_bytes(), &number, 0)
-            .map_err(DatapathError::map("fill", PIN))?;
+            .map_err(DatapathError::map("fill", ARRAY))?;
     }
     let mut hooks = BTreeMap::new();
     for hook in PacketHook::ALL {
         hooks.insert(hook, load_program(object, hook.name())?);
     }
-    Ok(PacketPrograms { hooks, stages })
+    Ok(PacketPrograms {
+        hooks,
+        stages: Stages(stages),
+    })
 }
 
 fn load_program(object: &mut Ebpf, name: &'static str) -> Result<OwnedFd, DatapathError> {
@@ -81,19 +90,43 @@ fn load_program(object: &mut Ebpf, name: &'static str) -> Result<OwnedFd, Datapa
 }
 
 impl PacketPrograms {
-    /// The program of a hook.
-    pub(super) fn hook(&self, hook: PacketHook) -> Option<BorrowedFd<'_>> {
-        self.hooks.get(&hook).map(AsFd::as_fd)
+    /// The programs and their array, to be attached by who owns them then.
+    pub(super) fn duplicate(&self) -> io::Result<(BTreeMap<PacketHook, OwnedFd>, Stages)> {
+        let programs = self.hooks.iter();
+        let programs = programs.map(|(hook, program)| Ok((*hook, program.try_clone()?)));
+        Ok((
+            programs.collect::<io::Result<_>>()?,
+            Stages(self.stages.0.try_clone()?),
+        ))
+    }
+}
+
+impl Stages {
+    fn pin_name(&self) -> io::Result<String> {
+        Ok(format!("{ARRAY}-{}", sys::map_info(self.0.as_fd())?.id))
     }
 
-    /// Keeps the array filled when this process ends: the kernel empties it with its last descriptor or pin. That of an
-    /// earlier run loses its pin here, so nothing may be attached any more that needs it.
+    /// Keeps the array filled when this process ends. Done before anything is attached that needs it; the array of an
+    /// earlier run keeps its own pin beside it.
     pub(super) fn pin(&self, pins: &Pins) -> Result<(), DatapathError> {
-        let pin = pins.programs().join(PIN);
-        let new = temporary(&pin);
-        pins::remove(&new)?;
-        sys::object_pin(self.stages.as_fd(), &new)
-            .map_err(DatapathError::path("cannot pin", &new))?;
-        pins::replace(&new, &pin)
+        let name = self.pin_name().map_err(DatapathError::map("pin", ARRAY))?;
+        let pin = pins.programs().join(name);
+        match sys::object_pin(self.0.as_fd(), &pin) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(DatapathError::path("cannot pin", &pin)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets go of the arrays of earlier runs. Nothing may be attached any more that needs them.
+    pub(super) fn unpin_others(&self, pins: &Pins) -> Result<(), DatapathError> {
+        let name = self.pin_name().map_err(DatapathError::map("pin", ARRAY))?;
+        for other in pins::list(&pins.programs())? {
+            if other.starts_with(ARRAY) && other != name {
+                pins::remove(&pins.programs().join(other))?;
+            }
+        }
+        Ok(())
     }
 }

@@ -11,65 +11,39 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-use super::{pins::Pins, sys};
+use mesh_ebpf::PacketHook;
+
+use super::{DatapathError, packet::Stages, pins::Pins, sys};
 use crate::interfaces::{Interfaces, Place};
 
-/// Which way packets go through an interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Direction {
-    Ingress,
-    Egress,
-}
-
-/// A program of the packet path and where it belongs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct TcHook {
-    /// The program's name, which its pins and filters share.
-    pub name: &'static str,
-    /// At which interfaces.
-    pub place: Place,
-    direction: Direction,
-}
-
-const fn hook(name: &'static str, place: Place, direction: Direction) -> TcHook {
-    TcHook {
-        name,
-        place,
-        direction,
-    }
-}
-
-/// Every hook at interfaces. Egress comes first: it gives replies the source that was asked for, so it has to be there
-/// when ingress translates the first destination.
-pub const TC_HOOKS: [TcHook; 4] = [
-    hook("to_pod", Place::Pod, Direction::Egress),
-    hook("to_device", Place::Device, Direction::Egress),
-    hook("from_pod", Place::Pod, Direction::Ingress),
-    hook("from_device", Place::Device, Direction::Ingress),
+/// Every hook. Egress comes first: it gives replies the source that was asked for, so it has to be there when ingress
+/// translates the first destination.
+const HOOKS: [PacketHook; 4] = [
+    PacketHook::ToPod,
+    PacketHook::ToDevice,
+    PacketHook::FromPod,
+    PacketHook::FromDevice,
 ];
 
-/// The loaded programs.
-#[derive(Debug)]
-pub struct TcPrograms {
-    /// For packets that a local pod sends.
-    pub from_pod: OwnedFd,
-    /// For packets that a local pod gets.
-    pub to_pod: OwnedFd,
-    /// For packets that come in by a device.
-    pub from_device: OwnedFd,
-    /// For packets that leave by a device.
-    pub to_device: OwnedFd,
+/// At which interfaces a hook is.
+const fn place(hook: PacketHook) -> Place {
+    match hook {
+        PacketHook::FromPod | PacketHook::ToPod => Place::Pod,
+        PacketHook::FromDevice | PacketHook::ToDevice => Place::Device,
+    }
 }
 
-impl TcPrograms {
-    fn of(&self, hook: &TcHook) -> BorrowedFd<'_> {
-        match (hook.place, hook.direction) {
-            (Place::Pod, Direction::Ingress) => self.from_pod.as_fd(),
-            (Place::Pod, Direction::Egress) => self.to_pod.as_fd(),
-            (Place::Device, Direction::Ingress) => self.from_device.as_fd(),
-            (Place::Device, Direction::Egress) => self.to_device.as_fd(),
-        }
-    }
+/// The hook of this name.
+fn named(name: &str) -> Option<PacketHook> {
+    HOOKS.into_iter().find(|hook| hook.name() == name)
+}
+
+/// The loaded programs.
+type Programs = BTreeMap<PacketHook, OwnedFd>;
+
+fn program(programs: &Programs, hook: PacketHook) -> io::Result<BorrowedFd<'_>> {
+    let program = programs.get(&hook).map(AsFd::as_fd);
+    program.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the program is not loaded"))
 }
 
 /// Interfaces that are to have programs, by index.
@@ -144,20 +118,23 @@ impl Way {
     }
 }
 
-/// The loaded programs and where their links are pinned.
+/// The loaded programs, to be attached by a thread of its own.
 #[derive(Debug)]
 pub struct Attacher {
     pins: Pins,
     way: Way,
-    programs: TcPrograms,
+    programs: Programs,
+    /// The program array that the programs go on through.
+    stages: Option<Stages>,
 }
 
 impl Attacher {
-    pub(super) fn new(pins: Pins, programs: TcPrograms) -> Self {
+    pub(super) fn new(pins: Pins, programs: Programs, stages: Option<Stages>) -> Self {
         Self {
             pins,
             way: Way::of_kernel(),
             programs,
+            stages,
         }
     }
 
@@ -169,12 +146,23 @@ impl Attacher {
 
     /// Makes what is attached what is wanted. An interface that had a program has one at every instant: what is wanted
     /// is attached before what is not is taken away.
-    #[must_use]
-    pub fn reconcile(&self, wanted: &Wanted) -> Vec<Outcome> {
-        match self.way {
+    ///
+    /// # Errors
+    /// If the program array cannot be pinned; then nothing was touched.
+    pub fn reconcile(&self, wanted: &Wanted) -> Result<Vec<Outcome>, DatapathError> {
+        if let Some(stages) = &self.stages {
+            stages.pin(&self.pins)?;
+        }
+        let outcomes = match self.way {
             Way::Tcx => tcx::reconcile(&self.pins, wanted, &self.programs),
             Way::Clsact => clsact::reconcile(wanted, &self.programs),
+        };
+        // A program of an earlier run that is still somewhere needs the array of that run.
+        let all_ours = outcomes.iter().all(|outcome| outcome.result.is_ok());
+        if let Some(stages) = self.stages.as_ref().filter(|_| all_ours) {
+            stages.unpin_others(&self.pins)?;
         }
+        Ok(outcomes)
     }
 }
 
@@ -190,7 +178,7 @@ pub fn remove_filters(dry_run: bool) -> io::Result<Vec<String>> {
 struct Target<'a> {
     index: u32,
     name: &'a str,
-    hook: &'static TcHook,
+    hook: PacketHook,
 }
 
 impl Target<'_> {
@@ -200,7 +188,7 @@ impl Target<'_> {
             Err((_, error)) if is_gone(&error) => return None,
             Err((what, source)) => Err(TcError {
                 what,
-                hook: self.hook.name.to_owned(),
+                hook: self.hook.name().to_owned(),
                 interface: self.name.to_owned(),
                 source,
             }),
@@ -208,7 +196,7 @@ impl Target<'_> {
         };
         Some(Outcome {
             index: self.index,
-            hook: self.hook.name,
+            hook: self.hook.name(),
             result,
         })
     }
@@ -220,8 +208,8 @@ fn is_gone(error: &io::Error) -> bool {
 
 /// Every hook of every interface that is wanted, hook by hook.
 fn targets(wanted: &Wanted) -> impl Iterator<Item = Target<'_>> {
-    TC_HOOKS.iter().flat_map(move |hook| {
-        let here = wanted.iter().filter(|(_, (_, place))| *place == hook.place);
+    HOOKS.into_iter().flat_map(move |hook| {
+        let here = wanted.iter().filter(move |(_, (_, it))| *it == place(hook));
         here.map(move |(&index, (name, _))| Target { index, name, hook })
     })
 }

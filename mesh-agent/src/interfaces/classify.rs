@@ -118,14 +118,14 @@ enum Part {
     None,
 }
 
-/// A veth into another namespace, or a virtual machine's tap. A veth that carries a global address while its peer, by
-/// what the kernel says, carries none is the node's own uplink: the node is a container itself.
+/// A veth into another namespace, or a virtual machine's tap. A veth that carries a global address and leads to a port of
+/// a bridge is the node's own uplink: the node is a container itself. (The host's side of a pod may carry the gateway's
+/// address, but leads to the pod's own interface.)
 fn is_pod(snapshot: &Snapshot, index: u32, link: &Link) -> bool {
     match (link.kind.as_str(), link.nsid) {
-        ("veth", Some(nsid)) => {
-            let is_uplink = global(&snapshot.addresses, index).next().is_some()
-                && peer_addresses(snapshot, link, nsid).is_some_and(|all| all.is_empty());
-            !is_uplink
+        ("veth", Some(_)) => {
+            let carries = global(&snapshot.addresses, index).next().is_some();
+            !(carries && link.peer_is_port)
         }
         ("tun", _) => link.hardware == ETHERNET,
         _ => false,

@@ -7,7 +7,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use super::snapshot::{Addresses, Carried, Link, Snapshot};
+use super::snapshot::{Addresses, Carried, Link, Snapshot, global};
 use crate::netlink::{Request, Socket, attributes, flag, kind, read_u16, read_u32};
 
 const AF_INET: u8 = 2;
@@ -23,6 +23,7 @@ mod ifla {
     pub(super) const INFO_KIND: u16 = 1;
     pub(super) const EXT_MASK: u16 = 29;
     pub(super) const LINK_NETNSID: u16 = 37;
+    pub(super) const TARGET_NETNSID: u16 = 46;
     /// RTEXT_FILTER_SKIP_STATS: counters are long and not wanted.
     pub(super) const SKIP_STATS: u32 = 1 << 3;
 }
@@ -48,6 +49,11 @@ pub(super) fn look(socket: &mut Socket) -> io::Result<Snapshot> {
         addresses: addresses(socket, None)?,
         ..Default::default()
     };
+    for (&index, link) in &mut snapshot.links {
+        if global(&snapshot.addresses, index).next().is_some() {
+            link.peer_is_port = peer_is_port(socket, link);
+        }
+    }
     let lead_to = snapshot.links.values().filter_map(|link| link.nsid);
     for nsid in lead_to.collect::<BTreeSet<_>>() {
         match addresses(socket, Some(nsid)) {
@@ -56,6 +62,21 @@ pub(super) fn look(socket: &mut Socket) -> io::Result<Snapshot> {
         }
     }
     Ok(snapshot)
+}
+
+/// Asks the peer's namespace. One that may not be asked, or is gone, says no.
+fn peer_is_port(socket: &mut Socket, link: &Link) -> bool {
+    let (Some(peer), Some(nsid)) = (link.peer, link.nsid) else {
+        return false;
+    };
+    let mut body = [0; LINK_BODY];
+    body[4..8].copy_from_slice(&peer.to_ne_bytes());
+    let request = Request::new(kind::GETLINK, flag::ACK, &body)
+        .with(ifla::TARGET_NETNSID, &nsid.to_ne_bytes())
+        .with(ifla::EXT_MASK, &ifla::SKIP_STATS.to_ne_bytes());
+    let answer = socket.ask(request).ok().flatten();
+    let peer = answer.and_then(|body| self::link(&body));
+    peer.is_some_and(|(_, peer)| peer.master.is_some())
 }
 
 fn link(body: &[u8]) -> Option<(u32, Link)> {
@@ -70,6 +91,7 @@ fn link(body: &[u8]) -> Option<(u32, Link)> {
         master: found.number(ifla::MASTER),
         peer: found.number(ifla::LINK),
         nsid: found.number(ifla::LINK_NETNSID).map(u32::cast_signed),
+        peer_is_port: false,
     };
     Some((index, link))
 }

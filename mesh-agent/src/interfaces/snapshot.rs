@@ -43,6 +43,8 @@ pub struct Link {
     pub peer: Option<u32>,
     /// The namespace of its peer, if that is another one than this.
     pub nsid: Option<i32>,
+    /// Whether its peer there is a port of a bridge. Asked only of links that carry a global address.
+    pub peer_is_port: bool,
 }
 
 /// An address on a link.

@@ -6,6 +6,7 @@ use std::{
     io,
     ops::ControlFlow,
     os::{fd::AsFd, unix::net::UnixStream},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -16,6 +17,7 @@ use nix::{
 
 use super::{
     classify::{Interfaces, Options, classify},
+    clients::{Clients, Namespaces},
     follow::{Difference, Follower},
     look::look,
 };
@@ -32,7 +34,9 @@ const AGAIN: Duration = Duration::from_millis(200);
 
 /// Why interfaces cannot be followed.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {what}: {source}; following interfaces takes a netlink socket and CAP_NET_ADMIN")]
+#[error(
+    "cannot {what}: {source}; following interfaces takes CAP_NET_ADMIN in the host's network namespace"
+)]
 pub struct WatchError {
     what: &'static str,
     source: io::Error,
@@ -51,6 +55,8 @@ pub struct Update {
     pub interfaces: Interfaces,
     /// What is not as it was in the update before; empty if the kernel is only to be compared with what should be there.
     pub differences: Vec<Difference>,
+    /// Who the clients at sockets are.
+    pub clients: Clients,
 }
 
 /// The interfaces as they are at this moment, without following them.
@@ -74,7 +80,8 @@ pub struct Watch {
     everywhere: Option<Subscription>,
     stop: UnixStream,
     follower: Follower,
-    sent: Option<Interfaces>,
+    namespaces: Namespaces,
+    sent: Option<(Interfaces, Clients)>,
 }
 
 /// Ends the watch that it came with, when it is told to or dropped.
@@ -102,11 +109,11 @@ struct Hints {
 }
 
 impl Watch {
-    /// Subscribes; nothing is asked yet.
+    /// Subscribes; nothing is asked yet. `netns` are the directories in which pods' namespaces are files.
     ///
     /// # Errors
     /// If the kernel gives no sockets.
-    pub fn open(options: Options) -> Result<(Self, Stop), WatchError> {
+    pub fn open(options: Options, netns: Vec<PathBuf>) -> Result<(Self, Stop), WatchError> {
         let here = Subscription::here().map_err(WatchError::of("subscribe to interfaces"))?;
         let everywhere = Subscription::everywhere().map_err(|error| {
             tracing::info!(
@@ -124,6 +131,7 @@ impl Watch {
             everywhere: everywhere.ok(),
             stop: ours,
             follower: Follower::default(),
+            namespaces: Namespaces::new(netns),
             sent: None,
         };
         Ok((watch, Stop(theirs)))
@@ -163,14 +171,18 @@ impl Watch {
     /// attached is looked at.
     fn update(&mut self, now: Interfaces, hints: &Hints) -> Option<Update> {
         let (interfaces, differences) = self.follower.follow(now, &hints.deleted);
-        let same = self.sent.as_ref() == Some(&interfaces) && differences.is_empty();
+        let clients = self.namespaces.clients(&mut self.socket, &interfaces);
+        let now = (interfaces, clients);
+        let same = self.sent.as_ref() == Some(&now) && differences.is_empty();
         if same && !hints.lost && hints.deleted.is_empty() {
             return None;
         }
-        self.sent = Some(interfaces.clone());
+        self.sent = Some(now.clone());
+        let (interfaces, clients) = now;
         Some(Update {
             interfaces,
             differences,
+            clients,
         })
     }
 

@@ -22,7 +22,6 @@ pub(crate) mod kind {
     pub(crate) const NEWTFILTER: u16 = 44;
     pub(crate) const DELTFILTER: u16 = 45;
     pub(crate) const GETTFILTER: u16 = 46;
-    pub(crate) const NEWNSID: u16 = 88;
     pub(crate) const GETNSID: u16 = 90;
 }
 

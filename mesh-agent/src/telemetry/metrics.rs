@@ -95,6 +95,7 @@ pub struct Metrics {
     problems: Gauge,
     problems_found: Counter,
     dirty: Gauge,
+    interfaces: Family<[(&'static str, &'static str); 1], Gauge>,
     write_failures: Family<[(&'static str, String); 1], Counter>,
     repairs: Family<[(&'static str, String); 1], Counter>,
     startup: Family<[(&'static str, &'static str); 1], Gauge<f64, AtomicU64>>,
@@ -117,6 +118,7 @@ impl Metrics {
             problems: Gauge::default(),
             problems_found: Counter::default(),
             dirty: Gauge::default(),
+            interfaces: Family::default(),
             write_failures: Family::default(),
             repairs: Family::default(),
             startup: Family::default(),
@@ -149,6 +151,11 @@ impl Metrics {
             "mesh_agent_dirty_objects",
             "Services whose state in the kernel is not yet what it should be",
             self.dirty.clone(),
+        );
+        registry.register(
+            "mesh_agent_interfaces",
+            "Interfaces that packets are served at: those of local pods and the node's devices",
+            self.interfaces.clone(),
         );
         registry.register(
             "mesh_agent_write_failures",
@@ -194,6 +201,14 @@ impl Metrics {
     /// So many Services wait to be written.
     pub fn set_dirty(&self, count: usize) {
         self.dirty.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Packets are served at so many interfaces of a kind: pod or device.
+    pub fn set_interfaces(&self, place: &'static str, count: usize) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.interfaces
+            .get_or_create(&[("place", place)])
+            .set(count);
     }
 
     /// A write to a map failed.

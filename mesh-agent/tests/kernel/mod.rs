@@ -69,6 +69,7 @@ impl Place {
             options: Options {
                 cgroup: mount.join(&unique),
                 bpffs: PathBuf::from("/sys/fs/bpf").join(&unique),
+                ports: mesh_ebpf::SnatPorts::default(),
                 sizes: Sizes {
                     services: 64,
                     backends: 64,

@@ -5,9 +5,10 @@ use std::{collections::BTreeMap, ffi::OsString, io, os::fd::AsRawFd};
 
 use nix::{errno::Errno, net::if_::if_nameindex};
 
-use super::{
-    Direction, Done, Outcome, TC_HOOKS, Target, TcError, TcHook, TcPrograms, Wanted, targets,
-};
+use mesh_common::Direction;
+use mesh_ebpf::PacketHook;
+
+use super::{Done, Outcome, Programs, Target, TcError, Wanted, named, place, program, targets};
 use crate::netlink::{Request, Socket, attributes, flag, kind, read_u32};
 
 /// Early, so that others' filters run after ours, which let every packet they accept go on.
@@ -31,17 +32,15 @@ const TCA_BPF_FLAGS: u16 = 8;
 /// TCA_BPF_FLAG_ACT_DIRECT: what the program returns is the verdict.
 const DIRECT: u32 = 1;
 
-impl Direction {
-    /// The class of clsact whose filters packets of this direction meet.
-    fn parent(self) -> u32 {
-        match self {
-            Self::Ingress => 0xffff_fff2,
-            Self::Egress => 0xffff_fff3,
-        }
+/// The class of clsact whose filters packets of this direction meet.
+fn parent(direction: Direction) -> u32 {
+    match direction {
+        Direction::Ingress => 0xffff_fff2,
+        Direction::Egress => 0xffff_fff3,
     }
 }
 
-pub(super) fn reconcile(wanted: &Wanted, programs: &TcPrograms) -> Vec<Outcome> {
+pub(super) fn reconcile(wanted: &Wanted, programs: &Programs) -> Vec<Outcome> {
     let mut socket = match Socket::open() {
         Ok(socket) => socket,
         Err(error) => {
@@ -54,7 +53,7 @@ pub(super) fn reconcile(wanted: &Wanted, programs: &TcPrograms) -> Vec<Outcome> 
         .collect();
     let is_wanted = |found: &Found| {
         let wanted = wanted.get(&found.index).map(|(_, place)| *place);
-        wanted == Some(found.hook.place)
+        wanted == Some(place(found.hook))
     };
     for found in ours(&mut socket).unwrap_or_default() {
         if !is_wanted(&found) {
@@ -72,7 +71,7 @@ pub(super) fn remove_all(dry_run: bool) -> io::Result<Vec<String>> {
             found.remove(&mut socket)?;
             remove_qdisc_if_unused(&mut socket, found.index)?;
         }
-        removed.push(format!("{} on {}", found.hook.name, found.interface));
+        removed.push(format!("{} on {}", found.hook.name(), found.interface));
     }
     Ok(removed)
 }
@@ -80,13 +79,14 @@ pub(super) fn remove_all(dry_run: bool) -> io::Result<Vec<String>> {
 fn attach(
     socket: &mut Socket,
     target: &Target<'_>,
-    programs: &TcPrograms,
+    programs: &Programs,
 ) -> Result<Done, (&'static str, io::Error)> {
-    let place = (target.index, target.hook.direction);
+    let place = (target.index, target.hook.direction());
     let before = filter_names(socket, place).map_err(|error| ("list filters for", error))?;
     make_qdisc(socket, target.index).map_err(|error| ("make a clsact qdisc for", error))?;
-    let name = format!("{NAME}{}\0", target.hook.name);
-    let fd = programs.of(target.hook).as_raw_fd().to_ne_bytes();
+    let name = format!("{NAME}{}\0", target.hook.name());
+    let program = program(programs, target.hook).map_err(|error| ("attach", error))?;
+    let fd = program.as_raw_fd().to_ne_bytes();
     let request = Request::new(
         kind::NEWTFILTER,
         flag::ACK | flag::CREATE | flag::REPLACE,
@@ -119,7 +119,7 @@ fn body(index: u32, handle: u32, parent: u32, info: u32) -> Vec<u8> {
 
 fn filter_body((index, direction): (u32, Direction)) -> Vec<u8> {
     let info = PRIORITY << 16 | u32::from(ETH_P_ALL.to_be());
-    body(index, HANDLE, direction.parent(), info)
+    body(index, HANDLE, parent(direction), info)
 }
 
 /// Makes the qdisc; that it is there is fine. An `ingress` qdisc in its place has no egress: the filter says so.
@@ -143,12 +143,12 @@ fn tolerate(error: io::Error, fine: &[Errno]) -> io::Result<()> {
 struct Found {
     index: u32,
     interface: String,
-    hook: &'static TcHook,
+    hook: PacketHook,
 }
 
 impl Found {
     fn remove(&self, socket: &mut Socket) -> io::Result<()> {
-        let body = filter_body((self.index, self.hook.direction));
+        let body = filter_body((self.index, self.hook.direction()));
         let request = Request::new(kind::DELTFILTER, flag::ACK, &body);
         let removed = socket.order(request.with(TCA_KIND, b"bpf\0"));
         removed.or_else(|error| tolerate(error, &[Errno::ENOENT, Errno::ENODEV]))
@@ -161,13 +161,13 @@ impl Found {
         }
         let result = removed.map(|()| Done::Removed).map_err(|source| TcError {
             what: "remove",
-            hook: self.hook.name.to_owned(),
+            hook: self.hook.name().to_owned(),
             interface: self.interface.clone(),
             source,
         });
         Outcome {
             index: self.index,
-            hook: self.hook.name,
+            hook: self.hook.name(),
             result,
         }
     }
@@ -181,7 +181,7 @@ fn ours(socket: &mut Socket) -> io::Result<Vec<Found>> {
         for direction in [Direction::Ingress, Direction::Egress] {
             for name in filter_names(socket, (index, direction))? {
                 let interface = names.get(&index).cloned().unwrap_or_default();
-                let hook = hook_of(&name).filter(|hook| hook.direction == direction);
+                let hook = hook_of(&name).filter(|hook| hook.direction() == direction);
                 found.extend(hook.map(|hook| Found {
                     index,
                     interface,
@@ -193,9 +193,8 @@ fn ours(socket: &mut Socket) -> io::Result<Vec<Found>> {
     Ok(found)
 }
 
-fn hook_of(filter: &str) -> Option<&'static TcHook> {
-    let name = filter.strip_prefix(NAME)?;
-    TC_HOOKS.iter().find(|hook| hook.name == name)
+fn hook_of(filter: &str) -> Option<PacketHook> {
+    named(filter.strip_prefix(NAME)?)
 }
 
 fn interface_names() -> io::Result<BTreeMap<u32, String>> {
@@ -222,7 +221,7 @@ fn filter_names(
     socket: &mut Socket,
     (index, direction): (u32, Direction),
 ) -> io::Result<Vec<String>> {
-    let body = body(index, 0, direction.parent(), 0);
+    let body = body(index, 0, parent(direction), 0);
     let all = socket.dump(
         &Request::new(kind::GETTFILTER, flag::DUMP, &body),
         kind::NEWTFILTER,

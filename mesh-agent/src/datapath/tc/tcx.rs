@@ -7,9 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    Direction, Done, Outcome, TC_HOOKS, Target, TcError, TcHook, TcPrograms, Wanted, targets,
-};
+use mesh_common::Direction;
+use mesh_ebpf::PacketHook;
+
+use super::{Done, Outcome, Programs, Target, TcError, Wanted, named, place, program, targets};
 use crate::datapath::{
     DatapathError,
     pins::{self, Pins},
@@ -19,28 +20,26 @@ use crate::datapath::{
 /// The kernel's number for tcx links.
 const BPF_LINK_TYPE_TCX: u32 = 11;
 
-impl Direction {
-    /// bpf_attach_type.
-    fn attach_type(self) -> u32 {
-        match self {
-            Self::Ingress => 46,
-            Self::Egress => 47,
-        }
+/// bpf_attach_type.
+fn attach_type(hook: PacketHook) -> u32 {
+    match hook.direction() {
+        Direction::Ingress => 46,
+        Direction::Egress => 47,
     }
 }
 
-pub(super) fn reconcile(pins: &Pins, wanted: &Wanted, programs: &TcPrograms) -> Vec<Outcome> {
+pub(super) fn reconcile(pins: &Pins, wanted: &Wanted, programs: &Programs) -> Vec<Outcome> {
     let mut outcomes: Vec<Outcome> = targets(wanted)
         .filter_map(|target| target.outcome(attach(pins, &target, programs)))
         .collect();
-    let is_wanted = |hook: &TcHook, index: u32| {
+    let is_wanted = |hook: PacketHook, index: u32| {
         let wanted = wanted.get(&index);
-        wanted.is_some_and(|(_, place)| *place == hook.place)
+        wanted.is_some_and(|(_, it)| *it == place(hook))
     };
     match pinned(pins) {
         Ok(all) => outcomes.extend(
             all.into_iter()
-                .filter(|(hook, index, _)| !is_wanted(hook, *index))
+                .filter(|(hook, index, _)| !is_wanted(*hook, *index))
                 .map(|(hook, index, pin)| remove(hook, index, &pin)),
         ),
         Err(error) => tracing::warn!(%error, "pins of links that are not wanted stay"),
@@ -51,16 +50,16 @@ pub(super) fn reconcile(pins: &Pins, wanted: &Wanted, programs: &TcPrograms) -> 
 fn attach(
     pins: &Pins,
     target: &Target<'_>,
-    programs: &TcPrograms,
+    programs: &Programs,
 ) -> Result<Done, (&'static str, io::Error)> {
-    let program = programs.of(target.hook);
+    let program = program(programs, target.hook).map_err(|error| ("attach", error))?;
     let pin = pins.links().join(pin_name(target.hook, target.index));
     if let Some(link) = live(&pin, target)
         && sys::link_update(link.as_fd(), program).is_ok()
     {
         return Ok(Done::Replaced);
     }
-    let attach_type = target.hook.direction.attach_type();
+    let attach_type = attach_type(target.hook);
     let link =
         sys::tcx_create(program, target.index, attach_type).map_err(|error| ("attach", error))?;
     let temporary = pins::temporary(&pin);
@@ -73,7 +72,7 @@ fn attach(
 fn live(pin: &Path, target: &Target<'_>) -> Option<OwnedFd> {
     let link = sys::object_get(pin).ok()?;
     let info = sys::tcx_info(link.as_fd()).ok()?;
-    let attach_type = target.hook.direction.attach_type();
+    let attach_type = attach_type(target.hook);
     if info.kind != BPF_LINK_TYPE_TCX
         || info.interface != target.index
         || info.attach_type != attach_type
@@ -85,29 +84,29 @@ fn live(pin: &Path, target: &Target<'_>) -> Option<OwnedFd> {
 }
 
 /// Pins of links at interfaces.
-fn pinned(pins: &Pins) -> Result<Vec<(&'static TcHook, u32, PathBuf)>, DatapathError> {
+fn pinned(pins: &Pins) -> Result<Vec<(PacketHook, u32, PathBuf)>, DatapathError> {
     let directory = pins.links();
     let names = pins::list(&directory)?;
     let parse = |name: &String| {
         let (hook, index) = name.rsplit_once('-')?;
-        let hook = TC_HOOKS.iter().find(|it| it.name == hook)?;
+        let hook = named(hook)?;
         Some((hook, index.parse().ok()?, directory.join(name)))
     };
     Ok(names.iter().filter_map(parse).collect())
 }
 
-fn pin_name(hook: &TcHook, index: u32) -> String {
-    format!("{}-{index}", hook.name)
+fn pin_name(hook: PacketHook, index: u32) -> String {
+    format!("{}-{index}", hook.name())
 }
 
-fn remove(hook: &'static TcHook, index: u32, pin: &Path) -> Outcome {
+fn remove(hook: PacketHook, index: u32, pin: &Path) -> Outcome {
     if let Err(error) = sys::object_get(pin).and_then(|link| sys::link_detach(link.as_fd())) {
         tracing::debug!(%error, pin = ?pin, "detached when it is unpinned");
     }
     let result = match std::fs::remove_file(pin) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => Err(TcError {
             what: "remove",
-            hook: hook.name.to_owned(),
+            hook: hook.name().to_owned(),
             interface: format!("interface {index}"),
             source,
         }),
@@ -115,7 +114,7 @@ fn remove(hook: &'static TcHook, index: u32, pin: &Path) -> Outcome {
     };
     Outcome {
         index,
-        hook: hook.name,
+        hook: hook.name(),
         result,
     }
 }

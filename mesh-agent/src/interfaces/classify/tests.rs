@@ -139,17 +139,15 @@ fn named_devices_are_the_only_ones_whatever_they_are() {
 #[test]
 fn a_container_node_reaches_the_world_by_a_veth() {
     let mut node = node();
-    let uplink = veth("eth0", 3, 44);
+    let mut uplink = veth("eth0", 3, 44);
+    uplink.peer_is_port = true;
     node.links.insert(2, uplink);
-    node.peers.insert(3, [(9, carried(&["172.18.0.1"]))].into());
-    assert!(
-        classify(&node, &Options::default())
-            .devices
-            .contains_key(&2)
-    );
-    // A namespace that cannot be asked proves nothing.
-    node.peers.remove(&3);
-    assert!(classify(&node, &Options::default()).pods.contains_key(&2));
+    let found = classify(&node, &Options::default());
+    assert!(found.devices.contains_key(&2));
+    // A bridge in a pod does not make its veth an uplink.
+    node.addresses.remove(&2);
+    let found = classify(&node, &Options::default());
+    assert!(found.pods.contains_key(&2));
 }
 
 #[test]
