@@ -1,14 +1,14 @@
 //! What the engine itself costs: 10,000 Services of 10 endpoints over a writer that does nothing, then single endpoint
 //! changes. Prints times, writes and resident memory.
 
-use std::{net::Ipv4Addr, sync::Arc, time::Instant};
+use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc, time::Instant};
 
 use mesh_agent::{
     apply::{Clock, MapWriter, WriteError},
     engine::{Engine, SplitMix},
     model::{
         Change, Endpoint, EndpointSlice, Kind, Object, ObjectName, Protocol, Service, ServicePort,
-        ServiceType, SlicePort, TargetPort,
+        ServiceType, SlicePort, TargetPort, TrafficPolicy,
     },
     plan::{Applied, Capacities, Time, Write},
     store::Store,
@@ -44,11 +44,17 @@ fn service(n: u32) -> Service {
         created: Some(i64::from(n)),
         service_type: ServiceType::ClusterIp,
         cluster_ips: vec![Ipv4Addr::from_bits(0x0a60_0000 + n).into()],
+        external_ips: Vec::new(),
+        load_balancer_ips: Vec::new(),
+        source_ranges: BTreeSet::new(),
+        external_policy: TrafficPolicy::Cluster,
+        internal_policy: TrafficPolicy::Cluster,
         ports: vec![ServicePort {
             name: "http".into(),
             protocol: Protocol::Tcp,
             port: 80,
             target: TargetPort::Number(8080),
+            node_port: None,
         }],
         selector: [(Arc::from("app"), format!("service-{n}").into())].into(),
         affinity_seconds: None,
@@ -95,6 +101,7 @@ fn main() {
         sets: 131_072,
         slots: 1_048_576,
         backends: 262_144,
+        ranges: 16_384,
     };
     let applied = Applied::new(capacities);
     let clock = Since(Instant::now());
@@ -108,6 +115,7 @@ fn main() {
         engine.submit(objects.map(Change::Put));
     }
     engine.submit(Kind::ALL.map(Change::Synced));
+    engine.submit([Change::NodeAddresses(BTreeSet::new())]);
     let stored = started.elapsed();
     let report = engine.step();
     println!(

@@ -22,6 +22,7 @@ use std::{
     time::Instant,
 };
 
+use mesh_ebpf::SnatPorts;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
@@ -68,6 +69,12 @@ pub enum AgentError {
     /// See the type.
     #[error("MESH061 {0}")]
     Interfaces(#[from] WatchError),
+    /// --device names what is not there.
+    #[error(
+        "MESH062 --device {0}: there is no such interface; give names that `ip link` shows, or leave the flag out for \
+         those that carry the node's addresses"
+    )]
+    NoDevice(String),
     /// The operating system gives no thread or no signals.
     #[error("MESH060 {what}: {source}; look at the limits on processes and open files")]
     System {
@@ -96,6 +103,13 @@ pub fn run(
             "another agent runs here: waiting for it to go, then taking over"
         );
     })?;
+    let followed = interfaces::Options {
+        devices: config.devices.clone(),
+    };
+    let seen = interfaces::look_once(&followed)?;
+    if let Some(name) = seen.unknown_devices.into_iter().next() {
+        return Err(AgentError::NoDevice(name));
+    }
     let (source, stop, mut herald) = open(config)?;
     let sizes = Sizes::from(&config.capacities);
     let began = Instant::now();
@@ -104,6 +118,7 @@ pub fn run(
         bpffs,
         cgroup,
         sizes,
+        ports: ports(config),
     };
     let opened = Datapath::open(&options)?;
     for finding in &opened.findings {
@@ -124,11 +139,8 @@ pub fn run(
         .another_reader()
         .map(Collector::start)?
         .map_err(no_thread)?;
-    let options = interfaces::Options {
-        devices: config.devices.clone(),
-    };
     let directories = NETNS_DIRECTORIES.map(PathBuf::from).to_vec();
-    let (watch, unwatch) = Watch::open(options, directories)?;
+    let (watch, unwatch) = Watch::open(followed, directories)?;
     let programmer = Programmer::new(Arc::clone(&shared), metrics, herald, config.housekeeping)?;
     let threads = start(source, watch, (stop, unwatch), programmer)?;
     let stopped = until_signal();
@@ -177,6 +189,16 @@ fn open(config: &RunConfig) -> Result<(Source, Stop, Herald), AgentError> {
         decode,
     })?;
     Ok((Source::Kube(Box::new(source)), Stop::Kube(stop), herald))
+}
+
+/// What stands for clients: every port of --snat-ports that is no node port.
+fn ports(config: &RunConfig) -> SnatPorts {
+    SnatPorts {
+        first: config.snat_ports.first,
+        last: config.snat_ports.last,
+        hole_first: config.node_ports.first,
+        hole_last: config.node_ports.last,
+    }
 }
 
 /// The threads of what comes in, and the engine's.

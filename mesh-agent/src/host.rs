@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use mesh_ebpf::SnatPorts;
+
 use crate::{
     admin::run_dir,
     agent,
@@ -120,5 +122,6 @@ fn options(directories: &Directories, cgroup: Option<&Path>, sizes: Sizes) -> Op
         cgroup: cgroup.map_or_else(mount, Path::to_owned),
         bpffs: directories.bpffs.clone(),
         sizes,
+        ports: SnatPorts::default(),
     }
 }

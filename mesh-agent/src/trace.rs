@@ -85,6 +85,7 @@ pub fn sim(
             .enumerate()
             .map(|(id, backend)| (index(id), *backend))
             .collect(),
+        source_ranges: tables.ranges.iter().copied().collect(),
         affinity: affinity
             .into_iter()
             .collect::<std::collections::BTreeMap<_, _>>()
@@ -246,6 +247,7 @@ mod tests {
                 Backend::new(backend_ip, BackendWord::from_word(0)),
                 Backend::new(backend_ip, word),
             ],
+            ranges: Vec::new(),
         }
     }
 

@@ -14,6 +14,8 @@ mod refuse;
 mod rewrite;
 mod source;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use checksum::Difference;
 pub use source::SnatPorts;
@@ -49,11 +51,11 @@ pub fn run_packet<E: Env, P: Packet>(
 pub fn hot<E: Env, P: Packet>(env: &E, packet: &mut P, state: &mut PacketState) -> PacketStep {
     match parse::stage(env, packet, state) {
         PacketStep::Next(PacketStage::Conntrack) => {}
-        other => return other,
+        step @ (PacketStep::Next(_) | PacketStep::Done(_)) => return step,
     }
     match conntrack::stage(env, state) {
         PacketStep::Next(PacketStage::Rewrite) => rewrite::stage(env, packet, state),
-        other => other,
+        step @ (PacketStep::Next(_) | PacketStep::Done(_)) => step,
     }
 }
 
@@ -67,7 +69,7 @@ pub fn cold<E: Env, P: Packet>(
 ) -> PacketStep {
     match run_packet(stage, env, packet, state) {
         PacketStep::Next(PacketStage::Rewrite) => rewrite::stage(env, packet, state),
-        other => other,
+        step @ (PacketStep::Next(_) | PacketStep::Done(_)) => step,
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod packet;
+pub mod wire;
 
 pub use packet::{SimPacket, TracedPacket, trace_packet};
 
@@ -87,12 +88,7 @@ impl Default for Sim {
             clients: BTreeMap::new(),
             source_ranges: BTreeSet::new(),
             interfaces: BTreeMap::new(),
-            snat_ports: SnatPorts {
-                first: 1024,
-                last: 65_535,
-                hole_first: 30_000,
-                hole_last: 32_767,
-            },
+            snat_ports: SnatPorts::default(),
             opening: RefCell::default(),
             flows: RefCell::default(),
             flows_capacity: usize::MAX,

@@ -21,7 +21,7 @@ const SERVICE_PORT: u16 = 80;
 const SECOND: u64 = 1_000_000_000;
 
 /// An address, or its v6 sibling.
-fn address(v6: bool, net: u8, host: u32) -> Address {
+pub(crate) fn address(v6: bool, net: u8, host: u32) -> Address {
     let [a, b, c, d] = host.to_be_bytes();
     if v6 {
         return core::net::Ipv6Addr::from([0xfd, net, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d])

@@ -1,5 +1,7 @@
 //! `service list|get|explain`: Services, and what the kernel holds for them.
 
+use std::net::IpAddr;
+
 use super::{
     CliError, Verdict,
     args::{ServiceArgs, ServiceCommand},
@@ -48,17 +50,13 @@ pub(super) fn list(services: &Items<ServiceView>, _: &Paint) -> String {
         "NAME",
         "TYPE",
         "CLUSTER-IPS",
+        "EXTERNAL-IPS",
         "PORTS",
         "READY",
         "BACKENDS",
         "PROBLEMS",
     ]);
     for service in &services.items {
-        let addresses: Vec<_> = service
-            .cluster_ips
-            .iter()
-            .map(ToString::to_string)
-            .collect();
         let backends = || service.ports.iter().flat_map(|port| &port.backends);
         let ready = backends()
             .filter(|backend| backend.state == "ready")
@@ -67,7 +65,8 @@ pub(super) fn list(services: &Items<ServiceView>, _: &Paint) -> String {
             service.namespace.clone(),
             service.name.clone(),
             service.service_type.clone(),
-            addresses.join(","),
+            joined(&service.cluster_ips, ","),
+            joined(&external(service), ","),
             ports(service).join(","),
             ready.to_string(),
             backends().count().to_string(),
@@ -77,11 +76,27 @@ pub(super) fn list(services: &Items<ServiceView>, _: &Paint) -> String {
     table.render()
 }
 
-/// `80/TCP`, each once although each family has its own.
+/// External IPs and the load balancer's, each once.
+fn external(service: &ServiceView) -> Vec<IpAddr> {
+    let mut addresses = service.external_ips.clone();
+    let more = service.load_balancer_ips.iter();
+    addresses.extend(more.filter(|it| !service.external_ips.contains(it)));
+    addresses
+}
+
+fn joined(addresses: &[IpAddr], between: &str) -> String {
+    let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    texts.join(between)
+}
+
+/// `80/TCP`, or `80:30080/TCP` with a node port, each once although each family has its own.
 fn ports(service: &ServiceView) -> Vec<String> {
     let mut ports = Vec::new();
     for port in &service.ports {
-        let text = format!("{}/{}", port.port, port.protocol);
+        let node_port = port
+            .node_port
+            .map_or_else(String::new, |it| format!(":{it}"));
+        let text = format!("{}{node_port}/{}", port.port, port.protocol);
         if !ports.contains(&text) {
             ports.push(text);
         }
@@ -90,18 +105,21 @@ fn ports(service: &ServiceView) -> Vec<String> {
 }
 
 pub(super) fn get(service: &ServiceView, _: &Paint) -> String {
-    let addresses: Vec<_> = service
-        .cluster_ips
-        .iter()
-        .map(ToString::to_string)
-        .collect();
     let mut text = format!(
         "{}/{}  {}  {}\n",
         escape(&service.namespace),
         escape(&service.name),
         escape(&service.service_type),
-        addresses.join(" "),
+        joined(&service.cluster_ips, " "),
     );
+    for (what, addresses) in [
+        ("external IPs", &service.external_ips),
+        ("load balancer", &service.load_balancer_ips),
+    ] {
+        if !addresses.is_empty() {
+            text.push_str(&format!("{what}: {}\n", joined(addresses, " ")));
+        }
+    }
     for port in &service.ports {
         text.push_str(&port_text(port));
     }
@@ -122,8 +140,15 @@ fn port_text(port: &ServicePortView) -> String {
         0 => String::new(),
         seconds => format!(", session affinity {seconds} s"),
     };
+    let node_port = port
+        .node_port
+        .map_or_else(String::new, |number| format!(", node port {number}"));
+    let ranges = match port.source_ranges.as_slice() {
+        [] => String::new(),
+        ranges => format!("  load balancer open to {}\n", escape(&ranges.join(", "))),
+    };
     format!(
-        "\n{}/{}{name} {}: {place}{affinity}\n  at {}\n{}",
+        "\n{}/{}{name} {}: {place}{affinity}{node_port}\n  at {}\n{ranges}{}",
         port.port,
         escape(&port.protocol),
         escape(&port.family),

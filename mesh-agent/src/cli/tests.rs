@@ -80,6 +80,7 @@ fn live() -> Live {
             sets: vec![SetWord::EMPTY, SetWord::new(0, 1)],
             slots: vec![1],
             backends: vec![none, Backend::new(Ipv4Addr::new(10, 0, 0, 9).into(), ready)],
+            ranges: Vec::new(),
         },
         ..Live::default()
     }
@@ -228,6 +229,7 @@ fn everything_that_lists_is_json_too() {
         ("slots", "SlotList"),
         ("backends", "BackendList"),
         ("affinity", "AffinityList"),
+        ("source-ranges", "SourceRangeList"),
         ("sockets", "SocketList"),
         ("counters", "CounterList"),
     ] {
@@ -403,6 +405,8 @@ fn hostile() -> crate::telemetry::view::ServiceView {
         name: "web\u{1b}[2J".to_owned(),
         service_type: "ClusterIP".to_owned(),
         cluster_ips: vec![Ipv4Addr::new(10, 96, 0, 10).into()],
+        external_ips: Vec::new(),
+        load_balancer_ips: Vec::new(),
         ports: vec![ServicePortView {
             name: "\u{1b}[31m".to_owned(),
             protocol: "TCP".to_owned(),

@@ -47,10 +47,36 @@ fn defaults_are_those_of_the_design() {
         backends: 262_144,
         flows: 262_144,
         affinity: 65_536,
+        source_ranges: 16_384,
     };
     assert_eq!(config.capacities, capacities);
     assert_eq!(config.logging.format, Format::Text);
     assert!(!config.force);
+    assert_eq!(config.node_ports.to_string(), "30000-32767");
+    assert_eq!(config.snat_ports.to_string(), "1024-65535");
+    assert_eq!(config.node_port_addresses, NodePortAddresses::All);
+    assert_eq!(config.devices, None);
+}
+
+#[test]
+fn devices_are_named_one_by_one_or_together() {
+    let config = with_source(&["--device", "eth0,eth1", "--device", "wg0"]).unwrap();
+    let devices = ["eth0", "eth1", "wg0"].map(str::to_owned);
+    assert_eq!(config.devices, Some(devices.to_vec()));
+}
+
+#[test]
+fn what_does_not_parse_says_how_it_is_written() {
+    for (flag, value, how) in [
+        ("--nodeport-addresses", "everywhere", "ADDRESS/BITS"),
+        ("--nodeport-range", "32767-30000", "FIRST-LAST"),
+        ("--snat-ports", "1024", "FIRST-LAST"),
+        ("--device", "a/b", "ip link"),
+    ] {
+        let wrong = Cli::try_parse_from(["mesh-agent", "run", flag, value]).unwrap_err();
+        let text = wrong.to_string();
+        assert!(text.contains(flag) && text.contains(how), "{text}");
+    }
 }
 
 #[test]
@@ -96,6 +122,11 @@ fn each_wrong_setting_names_its_flag_and_a_code() {
             ],
             "MESH106",
             "--metrics-bind-address",
+        ),
+        (
+            vec!["--source", "dir:/m", "--snat-ports", "30000-31000"],
+            "MESH109",
+            "--snat-ports",
         ),
     ] {
         let error = config(&flags).unwrap_err().to_string();

@@ -9,13 +9,16 @@ use super::{
     DatapathError, Reader, Sizes,
     maps::Maps,
     pins::Pins,
-    shape::{Fit, RANGES, fit},
+    shape::{Fit, fit},
     sys::{self, RawMap},
 };
 use crate::{
     apply::MapWriter,
     plan::{TableDump, Write},
 };
+
+/// The table that may be missing.
+const RANGES: &str = "source_ranges";
 
 /// What the tables in force hold, if this binary can read all of them and the new ones have room for it. `in_force`
 /// are the maps of the program in force: pins that it does not use tell nothing.
@@ -24,8 +27,8 @@ pub(super) fn tables(pins: &Pins, in_force: &[u32], sizes: &Sizes) -> Option<Tab
     for spec in MAPS.iter().filter(|spec| spec.kind == MapKind::Derived) {
         match table(pins, spec, in_force) {
             Some(map) => maps.insert(spec.name, map),
-            // An earlier release had none, and the programs at sockets need not use it.
-            None if spec.name == RANGES => None,
+            // The first release had none.
+            None if spec.name == RANGES && pins.versions(RANGES).ok()?.is_empty() => None,
             None => return None,
         };
     }

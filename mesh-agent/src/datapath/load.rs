@@ -15,7 +15,7 @@ use aya::{
 use mesh_common::{BEFORE, MAPS};
 
 use super::{
-    DatapathError, Sizes,
+    DatapathError, Options, Sizes,
     hooks::HOOKS,
     object,
     packet::{self, PacketPrograms},
@@ -37,11 +37,12 @@ pub(super) struct Loaded {
 /// Loads the object. `taken` are pins that have been found to fit, `before` the one of a flow map's version before;
 /// every other map is made anew.
 pub(super) fn load(
-    sizes: &Sizes,
+    options: &Options,
     taken: &BTreeMap<&'static str, PathBuf>,
     before: Option<&Path>,
     keeps_ids: bool,
 ) -> Result<Loaded, DatapathError> {
+    let sizes = &options.sizes;
     let has_set_retval = u32::from(probe::has_set_retval());
     let mut loader = EbpfLoader::new();
     loader.override_global("HAS_SET_RETVAL", &has_set_retval, true);
@@ -58,6 +59,15 @@ pub(super) fn load(
     }
     let seed = host_number();
     loader.override_global("SEED", &seed, true);
+    let ports = [
+        ("SNAT_FIRST", u32::from(options.ports.first)),
+        ("SNAT_LAST", u32::from(options.ports.last)),
+        ("NODEPORT_FIRST", u32::from(options.ports.hole_first)),
+        ("NODEPORT_LAST", u32::from(options.ports.hole_last)),
+    ];
+    for (name, port) in &ports {
+        loader.override_global(name, port, true);
+    }
     let mut object = loader
         .load(object::BYTES)
         .map_err(failed("the eBPF object"))?;

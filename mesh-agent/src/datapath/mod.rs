@@ -33,6 +33,7 @@ use std::{
 };
 
 use mesh_common::MAPS;
+use mesh_ebpf::SnatPorts;
 
 pub use cleanup::cleanup;
 pub use dump::Reader;
@@ -59,6 +60,8 @@ pub struct Options {
     pub bpffs: PathBuf,
     /// Entries of the maps.
     pub sizes: Sizes,
+    /// The ports that may stand for clients.
+    pub ports: SnatPorts,
 }
 
 /// What a start found that people should know.

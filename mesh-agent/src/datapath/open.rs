@@ -18,7 +18,7 @@ use super::{
     maps::Maps,
     pins::Pins,
     probe,
-    shape::{Fit, RANGES, fit, wanted},
+    shape::{Fit, fit, wanted},
     sys,
 };
 
@@ -45,7 +45,7 @@ pub(super) fn open(options: &Options) -> Result<Opened, DatapathError> {
     {
         findings.push(Finding::Memlock(error.to_string()));
     }
-    let loaded = load(&options.sizes, &taken, before.as_deref(), keeps_ids)?;
+    let loaded = load(options, &taken, before.as_deref(), keeps_ids)?;
     let mut datapath = Datapath {
         pins,
         cgroup,
@@ -135,8 +135,7 @@ fn choose(
     let mut tables_fit = true;
     for spec in &MAPS {
         let fits = take(pins, spec, options, findings)?;
-        let used = |id| spec.name == RANGES || in_force.is_none_or(|maps| maps.contains(&id));
-        let used = fits.is_some_and(used);
+        let used = fits.is_some_and(|id| in_force.is_none_or(|maps| maps.contains(&id)));
         match (spec.kind, fits, used) {
             // The tables are of use together alone: ids in one point into the next.
             (MapKind::Derived, _, false) => tables_fit = false,

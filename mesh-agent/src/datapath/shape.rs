@@ -90,10 +90,6 @@ impl Sizes {
     }
 }
 
-/// The table that the program by which those in force are known need not use. Its pin is not older than theirs: it is
-/// replaced before them.
-pub(super) const RANGES: &str = "source_ranges";
-
 /// What a pin is, measured against what is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fit {

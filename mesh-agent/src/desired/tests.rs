@@ -14,6 +14,10 @@ fn store(lines: &[&str]) -> Store {
     store
 }
 
+fn of(store: &Store, service: &str) -> (Desired, Vec<Finding>) {
+    desired(store, &ObjectId::service(&name(service)))
+}
+
 fn texts(targets: &BTreeSet<Target>) -> Vec<String> {
     let text = |target: &Target| format!("{}:{}", target.address, target.port);
     targets.iter().map(text).collect()
@@ -21,7 +25,7 @@ fn texts(targets: &BTreeSet<Target>) -> Vec<String> {
 
 /// (ready, draining) of the only port.
 fn endpoints(lines: &[&str]) -> (Vec<String>, Vec<String>) {
-    let (desired, _) = desired_service(&store(lines), &name("a/web"));
+    let (desired, _) = of(&store(lines), "a/web");
     let port = desired.ports.values().next().unwrap();
     (texts(&port.ready), texts(&port.draining))
 }
@@ -45,12 +49,12 @@ fn where_slices_disagree_ready_wins() {
     let one = "slice a/e of=web port=http/TCP/80 at=10.0.0.1,unready";
     let two = "slice a/f of=web port=http/TCP/80 at=10.0.0.1";
     assert_eq!(endpoints(&[WEB, one, two]).0, ["10.0.0.1:80"]);
-    let (_, findings) = desired_service(&store(&[WEB, one, two]), &name("a/web"));
+    let (_, findings) = of(&store(&[WEB, one, two]), "a/web");
     let texts: Vec<String> = findings.iter().map(Finding::to_string).collect();
     assert_eq!(texts.len(), 1, "{texts:?}");
     let starts = "EndpointSlice a/f: endpoints[0].conditions: 10.0.0.1 has other conditions";
     assert!(texts[0].starts_with(starts), "{texts:?}");
-    let (_, findings) = desired_service(&store(&[WEB, two]), &name("a/web"));
+    let (_, findings) = of(&store(&[WEB, two]), "a/web");
     assert_eq!(findings, []);
 }
 
@@ -91,8 +95,8 @@ fn headless_and_external_services_hold_nothing() {
         "service a/web port=http/TCP/80",
         "service a/web port=http/TCP/80 ip=10.96.0.1 external",
     ] {
-        let (desired, findings) = desired_service(&store(&[service]), &name("a/web"));
-        assert_eq!((desired, findings), (DesiredService::default(), Vec::new()));
+        let (desired, findings) = of(&store(&[service]), "a/web");
+        assert_eq!((desired, findings), (Desired::default(), Vec::new()));
     }
 }
 
@@ -103,24 +107,24 @@ fn the_older_service_keeps_its_address() {
         "service b/old ip=10.96.0.1 port=http/TCP/80 port=https/TCP/443 created=1",
         "service a/undated ip=10.96.0.1 port=http/TCP/80",
     ]);
-    let (old, findings) = desired_service(&store, &name("b/old"));
+    let (old, findings) = of(&store, "b/old");
     assert_eq!((old.ports.len(), old.addresses.len()), (2, 1));
     assert!(findings.is_empty());
-    let (new, findings) = desired_service(&store, &name("a/new"));
+    let (new, findings) = of(&store, "a/new");
     assert_eq!((new.ports.len(), new.addresses.len()), (1, 0));
     assert_eq!(
         findings[0].to_string(),
         "Service a/new: spec.clusterIPs: 10.96.0.1 port 80/TCP and 1 more belongs to Service b/old, which is older \
          or, of one age, first by name; give one of the two another ClusterIP, or delete it"
     );
-    let (_, findings) = desired_service(&store, &name("a/undated"));
+    let (_, findings) = of(&store, "a/undated");
     assert_eq!(findings.len(), 1);
 }
 
 #[test]
 fn a_selector_that_matches_nothing_is_noted_once_somebody_has_looked() {
     let noted = |lines: &[&str]| {
-        let (_, findings) = desired_service(&store(lines), &name("a/web"));
+        let (_, findings) = of(&store(lines), "a/web");
         findings
             .iter()
             .any(|finding| finding.field == "spec.selector" && finding.weight == Weight::Note)

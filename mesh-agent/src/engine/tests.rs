@@ -11,10 +11,10 @@ pub(crate) mod words;
 
 use std::collections::BTreeSet;
 
-use mesh_common::{BackendState, FrontendKey};
+use mesh_common::{BackendState, FrontendKey, SourceRangeKey};
 
 use super::*;
-use crate::plan::Capacities;
+use crate::{desired::PortId, plan::Capacities, store::StoreOptions};
 use kernel::{Kernel, TestClock};
 use reference::Reference;
 
@@ -24,7 +24,16 @@ pub(crate) const ROOMY: Capacities = Capacities {
     sets: 256,
     slots: 4096,
     backends: 1024,
+    ranges: 64,
 };
+
+/// Of a node `one`.
+pub(crate) fn store() -> Store {
+    Store::new(StoreOptions {
+        node: "one".to_owned(),
+        ..StoreOptions::default()
+    })
+}
 
 /// An engine, its kernel, and what the kernel should hold.
 pub(crate) struct World {
@@ -42,7 +51,7 @@ impl World {
         let applied = Applied::new(capacities);
         let mut world = Self {
             clock: clock.clone(),
-            engine: Engine::new(Store::default(), applied, kernel, clock, SplitMix(1)),
+            engine: Engine::new(store(), applied, kernel, clock, SplitMix(1)),
             reference: Reference::default(),
             watched: true,
         };
@@ -52,6 +61,7 @@ impl World {
 
     fn sync(&mut self) {
         self.engine.submit(Kind::ALL.map(Change::Synced));
+        self.engine.submit([self.reference.addresses()]);
     }
 
     pub(crate) fn change(&mut self, line: &str) {
@@ -65,8 +75,14 @@ impl World {
 
     pub(crate) fn step(&mut self) -> StepReport {
         if self.watched {
-            let after = self.reference.routes();
+            let mut after = self.reference.routes();
             let given_up = self.given_up();
+            // A frontend that its port gives up leads until then where the port's others lead.
+            for (key, port) in &given_up {
+                let targets = self.reference.targets_of(port);
+                after.entry(*key).or_default().extend(targets);
+            }
+            let given_up = given_up.into_keys().collect();
             self.engine.writer.begin_transition(after, given_up);
         }
         let report = self.engine.step();
@@ -77,13 +93,13 @@ impl World {
     }
 
     /// Frontends that lead to a port which should not have them any more.
-    fn given_up(&self) -> BTreeSet<FrontendKey> {
+    fn given_up(&self) -> BTreeMap<FrontendKey, PortId> {
         let records = self.engine.applied.records();
         records
             .filter_map(|record| Some((record.port.as_ref()?, &record.frontends)))
             .flat_map(|(port, keys)| keys.iter().map(move |key| (port, *key)))
-            .filter(|(port, key)| self.engine.store.winner(key) != Some(&port.service))
-            .map(|(_, key)| key)
+            .filter(|(port, key)| self.engine.store.winner(key) != Some(&port.owner))
+            .map(|(port, key)| (key, port.clone()))
             .collect()
     }
 
@@ -121,7 +137,7 @@ impl World {
         let applied = Applied::restore(&kernel.dump(), kernel.capacities, clock.now());
         let mut changes = self.reference.changes();
         order(&mut changes);
-        self.engine = Engine::new(Store::default(), applied, kernel, clock, SplitMix(1));
+        self.engine = Engine::new(store(), applied, kernel, clock, SplitMix(1));
         self.engine.submit(changes);
         let untouched = self.kernel().log.len();
         assert_eq!(self.engine.step().writes, 0, "nothing before the full list");
@@ -138,6 +154,30 @@ impl World {
             let word = kernel.services.get(&service);
             assert_eq!(word.map_or(0, |word| word.affinity_seconds()), seconds);
         }
+        for (key, wanted) in self.reference.accesses() {
+            let value = kernel.frontends[&key];
+            let held = (value.is_external(), value.has_source_ranges());
+            assert_eq!(
+                held,
+                (wanted.external, !wanted.ranges.is_empty()),
+                "{key:?}"
+            );
+            if held.1 {
+                let ranges = kernel.ranges_of(value.service());
+                let ranges: BTreeSet<_> =
+                    ranges.map(|it| (it.address(), it.address_bits())).collect();
+                assert_eq!(ranges, wanted.ranges, "{key:?}");
+            }
+        }
+        let ranged = kernel.frontends.values();
+        let ranged = ranged.filter(|value| value.has_source_ranges());
+        let ranged: BTreeSet<u32> = ranged.map(|value| value.service()).collect();
+        let open: BTreeSet<u32> = kernel
+            .ranges
+            .iter()
+            .map(|it: &SourceRangeKey| it.service())
+            .collect();
+        assert_eq!(open, ranged, "ranges that no frontend needs");
         let alive = self.reference.alive();
         let shown: BTreeSet<u32> = kernel
             .frontends
@@ -159,17 +199,16 @@ impl World {
 
     /// Each set and each service id is one port's.
     fn check_sharing(&self) {
+        let owners = self.reference.owners();
         let mut ports = BTreeMap::new();
         let mut members = BTreeSet::new();
         for (key, value) in &self.kernel().frontends {
             if key.is_whole_address() {
                 continue;
             }
-            let port = (key.port(), key.protocol(), key.address().is_v4());
-            let winner = self.engine.store.winner(key);
-            let owner = (winner, port);
+            let owner = (owners[key].clone(), key.address().is_v4());
             let ids = (value.service(), value.cluster());
-            if *ports.entry(ids).or_insert(owner) == owner {
+            if *ports.entry(ids).or_insert(owner.clone()) == owner {
                 continue;
             }
             panic!("{key:?} shares {ids:?} with another port");

@@ -7,7 +7,12 @@ fn touch(store: &mut Store, line: &str) -> (Vec<String>, Vec<String>) {
     let mut touched = Touched::default();
     store.apply(change(line), &mut touched);
     (
-        touched.services.iter().map(ToString::to_string).collect(),
+        touched
+            .owners
+            .iter()
+            .map(|owner| &owner.name)
+            .map(ToString::to_string)
+            .collect(),
         touched.died.iter().map(ToString::to_string).collect(),
     )
 }
@@ -82,4 +87,74 @@ fn services_of_one_address_touch_each_other() {
         services(&mut store, "remove service a/old"),
         ["a/new", "a/old"]
     );
+}
+
+/// (Services and Pods touched by a change of the node's addresses) of a store with one of each kind.
+#[test]
+fn the_nodes_addresses_touch_what_is_served_there() {
+    let mut store = crate::engine::tests::store();
+    assert!(!store.knows_addresses());
+    touch(&mut store, "addresses 192.0.2.1");
+    assert!(store.knows_addresses());
+    touch(&mut store, "service a/inside ip=10.96.0.1 port=http/TCP/80");
+    touch(
+        &mut store,
+        "service a/web ip=10.96.0.2 port=http/TCP/80@30080",
+    );
+    touch(
+        &mut store,
+        "pod a/here ip=10.0.0.1 port=http/TCP/80@80 node=one",
+    );
+    touch(
+        &mut store,
+        "pod a/there ip=10.0.0.2 port=http/TCP/80@80 node=two",
+    );
+    let touched = services(&mut store, "addresses 192.0.2.1 192.0.2.2");
+    assert_eq!(touched, ["a/here", "a/web"]);
+    let none: [&str; 0] = [];
+    assert_eq!(services(&mut store, "addresses 192.0.2.1 192.0.2.2"), none);
+    touch(&mut store, "service a/web ip=10.96.0.2 port=http/TCP/80");
+    assert_eq!(services(&mut store, "addresses 192.0.2.9"), ["a/here"]);
+}
+
+#[test]
+fn primary_follows_the_node_object() {
+    let mut store = Store::new(StoreOptions {
+        node: "one".to_owned(),
+        node_port_addresses: NodePortAddresses::Primary,
+        ..StoreOptions::default()
+    });
+    touch(&mut store, "addresses 192.0.2.1 192.0.2.2");
+    touch(
+        &mut store,
+        "service a/web ip=10.96.0.2 port=http/TCP/80@30080",
+    );
+    let none: [&str; 0] = [];
+    assert_eq!(services(&mut store, "node two ip=192.0.2.9"), none);
+    assert_eq!(services(&mut store, "node one ip=192.0.2.2"), ["a/web"]);
+    let address: IpAddr = "192.0.2.2".parse().unwrap();
+    let key = FrontendKey::new(address.into(), mesh_common::Port::new(30080), 6);
+    assert_eq!(store.winner(&key), Some(&ObjectId::service(&name("a/web"))));
+}
+
+/// With an API server only this node's Pods are known: they are no endpoints, but keep their addresses alive.
+#[test]
+fn where_slices_alone_count_pods_make_no_endpoints() {
+    let mut store = Store::new(StoreOptions {
+        slices_only: true,
+        ..StoreOptions::default()
+    });
+    touch(
+        &mut store,
+        "service a/web ip=10.96.0.1 port=http/TCP/80 select=app:web",
+    );
+    let none: [&str; 0] = [];
+    assert_eq!(
+        services(&mut store, "pod a/p ip=10.0.0.1 label=app:web"),
+        none
+    );
+    let service = store.service(&name("a/web")).unwrap();
+    assert_eq!(store.pods_of(service).count(), 0);
+    assert!(!store.has_pods());
+    assert!(store.is_alive(Address::from("10.0.0.1".parse::<IpAddr>().unwrap())));
 }

@@ -69,11 +69,13 @@ impl Place {
             options: Options {
                 cgroup: mount.join(&unique),
                 bpffs: PathBuf::from("/sys/fs/bpf").join(&unique),
+                ports: mesh_ebpf::SnatPorts::default(),
                 sizes: Sizes {
                     services: 64,
                     backends: 64,
                     sockets: 64,
                     affinity: 64,
+                    ranges: 64,
                 },
             },
             cgroup: mount.join(&unique),

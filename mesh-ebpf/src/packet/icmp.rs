@@ -2,7 +2,7 @@
 //! they are, outside and inside: outside its destination or source, inside the other end. Without it no path MTU would
 //! be found behind a Service.
 
-use mesh_common::{Address, Direction, Entry, FlowKey, Port, Protocol, Reason};
+use mesh_common::{Address, Direction, FlowKey, Port, Protocol, Reason};
 
 use super::{
     checksum::Difference,
@@ -42,7 +42,9 @@ pub(super) fn stage<E: Env, P: Packet>(
     };
     let value = found.value();
     let target = value.target();
-    if !value.belongs_to(&key) || target.1.to_be() == 0 || value.entry().is_none() {
+    // An error goes to whom the packet came from, or it is about nothing that was sent.
+    let is_answer = state.key.destination().0 == key.destination().0;
+    if !is_answer || !value.belongs_to(&key) || target.1.to_be() == 0 {
         return PASS;
     }
     state.target = target;
@@ -54,10 +56,6 @@ pub(super) fn stage<E: Env, P: Packet>(
         }
         Direction::Egress => None,
     };
-    // Returning packets find their client's error only at its own address.
-    if value.entry() == Some(Entry::Returning) && state.key.destination().0 != key.destination().0 {
-        return PASS;
-    }
     match write(packet, state, &inner, outer) {
         Ok(()) => PacketStep::Done(PacketVerdict::Forward),
         Err(Broken) => drop(Reason::Inconsistent),

@@ -1,7 +1,7 @@
 //! Stage Refuse: the packet becomes the answer that tells its sender that nobody is there: for TCP a reset (RFC 9293,
 //! 3.10.7.1), for UDP ICMP's port unreachable (RFC 792; RFC 4443, 3.1). It goes back by the interface it came from.
 
-use mesh_common::{Address, Port, Reason};
+use mesh_common::{Address, Port};
 
 use super::{
     checksum::Sum,
@@ -29,7 +29,8 @@ pub(super) fn stage<P: Packet>(packet: &mut P, state: &mut PacketState) -> Packe
     };
     match answered {
         Ok(()) => PacketStep::Done(PacketVerdict::Reflect(state.reason)),
-        Err(Broken) => drop(Reason::Inconsistent),
+        // There is no answer that fits, or no memory for one.
+        Err(Broken) => drop(state.reason),
     }
 }
 

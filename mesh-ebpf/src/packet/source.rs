@@ -26,6 +26,18 @@ pub struct SnatPorts {
     pub hole_last: u16,
 }
 
+impl Default for SnatPorts {
+    /// Those of --snat-ports and --nodeport-range when nothing is said.
+    fn default() -> Self {
+        Self {
+            first: 1024,
+            last: 65_535,
+            hole_first: 30_000,
+            hole_last: 32_767,
+        }
+    }
+}
+
 impl SnatPorts {
     #[inline(always)]
     const fn has(self, port: u16) -> bool {

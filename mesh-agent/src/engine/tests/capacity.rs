@@ -166,3 +166,24 @@ fn services_that_went_take_nothing_with_them() {
     let used: usize = world.engine.usage().iter().map(|usage| usage.entries).sum();
     assert_eq!(used, 0, "{:?}", world.engine.usage());
 }
+
+#[test]
+fn source_ranges_full() {
+    let mut world = World::new(Capacities { ranges: 2, ..ROOMY });
+    world.watched = false;
+    let service = |n: u32, ranges: &str| {
+        format!("service a/s{n} ip=10.96.0.{n} port=http/TCP/80 lb=203.0.113.{n} {ranges}")
+    };
+    world.does(&service(1, "range=198.51.100.0/25 range=198.51.100.128/25"));
+    world.does(&service(2, "range=198.51.100.0/24"));
+    let text = world.engine.findings()[0].to_string();
+    let starts = "Service a/s2: does not fit into the map `source_ranges`, which holds 2 entries";
+    assert!(text.starts_with(starts), "{text}");
+    assert!(text.contains("--max-source-ranges"), "{text}");
+    // What is not wanted any more makes room for what is; until then the address is open to nobody.
+    world.engine.writer.lenient = true;
+    world.does(&service(1, "range=198.51.100.0/24"));
+    world.settle();
+    assert_eq!(world.engine.findings(), []);
+    world.check();
+}

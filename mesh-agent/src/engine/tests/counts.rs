@@ -136,12 +136,14 @@ fn ten_thousand_services_and_one_endpoint() {
         sets: 131_072,
         slots: 1_048_576,
         backends: 262_144,
+        ranges: 16_384,
     };
     let clock = TestClock::default();
     let applied = Applied::new(capacities);
     let mut engine = Engine::new(Store::default(), applied, Counted, clock, SplitMix(1));
     engine.submit((0..10_000).flat_map(|n| objects(n, 0)));
     engine.submit(Kind::ALL.map(Change::Synced));
+    engine.submit([Change::NodeAddresses(BTreeSet::new())]);
     let report = engine.step();
     // Ten backends a Service, a frontend and a whole address; ten slots and a set.
     assert_eq!((report.map_ops, report.stores), (120_000, 110_000));

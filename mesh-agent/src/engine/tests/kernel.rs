@@ -9,6 +9,7 @@ use std::{
 
 use mesh_common::{
     Address, Backend, BackendState, BackendWord, FrontendKey, FrontendValue, ServiceWord, SetWord,
+    SourceRangeKey,
 };
 
 use crate::{
@@ -39,6 +40,7 @@ pub(crate) struct Kernel {
     pub(crate) sets: BTreeMap<u32, SetWord>,
     pub(crate) slots: BTreeMap<u32, u32>,
     pub(crate) backends: BTreeMap<u32, Backend>,
+    pub(crate) ranges: BTreeSet<SourceRangeKey>,
     /// When an id became free.
     gone: BTreeMap<u32, Time>,
     /// Slots that a set does not show any more: which set, since when.
@@ -78,6 +80,7 @@ impl Kernel {
             sets: BTreeMap::new(),
             slots: BTreeMap::new(),
             backends: BTreeMap::new(),
+            ranges: BTreeSet::new(),
             gone: BTreeMap::new(),
             left: BTreeMap::new(),
             frontend_freed: None,
@@ -109,6 +112,7 @@ impl Kernel {
             sets: array(&self.sets, capacities.sets, SetWord::EMPTY),
             slots: array(&self.slots, capacities.slots, 0),
             backends: array(&self.backends, capacities.backends, zero),
+            ranges: self.ranges.iter().copied().collect(),
         }
     }
 
@@ -126,6 +130,20 @@ impl Kernel {
         (word.base()..word.base() + word.count())
             .map(|slot| self.slots.get(&slot).copied().unwrap_or(0))
             .collect()
+    }
+
+    pub(crate) fn ranges_of(&self, service: u32) -> impl Iterator<Item = &SourceRangeKey> {
+        let ranges = self.ranges.iter();
+        ranges.filter(move |key| key.service() == service)
+    }
+
+    /// A frontend with ranges has some: none would be open to nobody, and its flag says that there are.
+    fn check_ranges(&self) {
+        for (key, value) in &self.frontends {
+            let is_open = !value.has_source_ranges();
+            let some = self.ranges_of(value.service()).next().is_some();
+            assert!(is_open || some || self.lenient, "{key:?} has no ranges");
+        }
     }
 
     fn state(&self, id: u32) -> BackendState {
@@ -257,23 +275,16 @@ impl Kernel {
                 self.frontend_changes(&key, false);
                 assert!(self.frontends.remove(&key).is_some());
             }
+            Write::PutRange(key) => {
+                assert!(self.ranges.insert(key), "{key:?} is there already");
+                assert!(self.ranges.len() <= self.capacities.ranges as usize);
+            }
+            Write::DeleteRange(key) => assert!(self.ranges.remove(&key), "{key:?} is not there"),
         }
     }
 
-    /// Each write until the next transition is held against what the routes are now and are to be. A frontend that its
-    /// port gives up, to another or to nobody, leads until then where the port's new frontends lead.
-    pub(crate) fn begin_transition(&mut self, mut after: Routes, given_up: BTreeSet<FrontendKey>) {
-        let mut extra = Routes::new();
-        for key in &given_up {
-            let like = |other: &&FrontendKey| {
-                (other.port(), other.protocol()) == (key.port(), key.protocol())
-            };
-            let likes = after.keys().filter(like).flat_map(|other| &after[other]);
-            extra.insert(*key, likes.copied().collect());
-        }
-        for (key, targets) in extra {
-            after.entry(key).or_default().extend(targets);
-        }
+    /// Each write until the next transition is held against what the routes are now and are to be.
+    pub(crate) fn begin_transition(&mut self, after: Routes, given_up: BTreeSet<FrontendKey>) {
         self.transition = Some((self.routes(), after));
         self.given_up = given_up;
     }
@@ -317,6 +328,7 @@ impl MapWriter for Kernel {
         self.apply(write);
         self.log.push(*write);
         self.check_transition();
+        self.check_ranges();
         Ok(())
     }
 

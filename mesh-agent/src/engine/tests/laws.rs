@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    desired::{Finding, desired_service},
+    desired::{Desired, Finding, desired},
     plan::{TableDump, Time},
 };
 
@@ -24,10 +24,21 @@ fn some_of(of: &'static [&'static str], most: usize) -> impl Strategy<Value = St
 
 const IPS: &[&str] = &["ip=10.96.0.1", "ip=10.96.0.2", "ip=fd00::1"];
 const PORTS: &[&str] = &[
-    "port=http/TCP/80/8080",
+    "port=http/TCP/80/8080@30080",
     "port=dns/UDP/53/dns",
-    "port=dns-tcp/TCP/53/dns",
+    "port=dns-tcp/TCP/53/dns@30053",
 ];
+const OUTSIDE: &[&str] = &[
+    "eip=192.0.2.80",
+    "eip=2001:db8::80",
+    "lb=192.0.2.80",
+    "lb=192.0.2.81",
+    "lb=2001:db8::81",
+    "range=198.51.100.0/24",
+    "range=203.0.113.9/32",
+    "range=2001:db8:1::/48",
+];
+const NODE_ADDRESSES: &[&str] = &["192.0.2.1", "192.0.2.80", "2001:db8::1", "127.0.0.1"];
 const EXTRAS: &[&str] = &[
     "affinity=60",
     "publish",
@@ -46,8 +57,18 @@ const ADDRESSES: &[&str] = &[
 ];
 const STATES: &[&str] = &["", "", "", ",unready", ",terminating", ",finished"];
 const LABELS: &[&str] = &["label=app:web", "label=tier:front", "label=x:y"];
-const POD_PORTS: &[&str] = &["port=dns/UDP/5353", "port=dns/TCP/5354"];
-const POD_EXTRAS: &[&str] = &["unready", "terminating", "phase=Succeeded"];
+const POD_PORTS: &[&str] = &[
+    "port=dns/UDP/5353",
+    "port=dns/TCP/5354@80",
+    "port=web/TCP/8080@30080@192.0.2.1",
+];
+const POD_EXTRAS: &[&str] = &[
+    "unready",
+    "terminating",
+    "phase=Succeeded",
+    "hostnetwork",
+    "created=1",
+];
 
 fn service() -> impl Strategy<Value = String> {
     let parts = (
@@ -55,10 +76,11 @@ fn service() -> impl Strategy<Value = String> {
         some_of(IPS, 3),
         some_of(PORTS, 3),
         some_of(EXTRAS, 2),
+        some_of(OUTSIDE, 5),
         some_of(SELECTORS, 2),
     );
-    parts.prop_map(|(n, ips, ports, extras, selector)| {
-        format!("service a/s{n} {ips} {ports} {extras} {selector}")
+    parts.prop_map(|(n, ips, ports, extras, outside, selector)| {
+        format!("service a/s{n} {ips} {ports} {extras} {outside} {selector}")
     })
 }
 
@@ -82,8 +104,8 @@ fn pod() -> impl Strategy<Value = String> {
         1..4u32,
         any::<bool>(),
         some_of(LABELS, 3),
-        some_of(POD_PORTS, 2),
-        some_of(POD_EXTRAS, 1),
+        some_of(POD_PORTS, 3),
+        some_of(POD_EXTRAS, 2),
     );
     parts.prop_map(|(n, host, dual, labels, ports, extras)| {
         let second = if dual {
@@ -91,7 +113,7 @@ fn pod() -> impl Strategy<Value = String> {
         } else {
             String::new()
         };
-        format!("pod a/p{n} ip=10.0.0.{host} {second} {labels} {ports} {extras}")
+        format!("pod a/p{n} ip=10.0.0.{host} {second} {labels} {ports} {extras} node=one")
     })
 }
 
@@ -100,8 +122,12 @@ fn removal() -> impl Strategy<Value = String> {
     (kinds, 0..5u32).prop_map(|(kind, n)| format!("remove {kind}{n}"))
 }
 
+fn addresses() -> impl Strategy<Value = String> {
+    some_of(NODE_ADDRESSES, 4).prop_map(|addresses| format!("addresses {addresses}"))
+}
+
 fn change_line() -> impl Strategy<Value = String> {
-    prop_oneof![4 => service(), 6 => slice(), 2 => pod(), 2 => removal()]
+    prop_oneof![4 => service(), 6 => slice(), 2 => pod(), 2 => removal(), 1 => addresses()]
 }
 
 fn history() -> impl Strategy<Value = Vec<Op>> {
@@ -151,13 +177,12 @@ impl kernel::Failure for OneInTen {
     }
 }
 
-fn desired_of_all(store: &Store) -> Vec<(DesiredService, Vec<Finding>)> {
-    let names = store.services().map(|service| service.name.clone());
-    names.map(|name| desired_service(store, &name)).collect()
+fn desired_of_all(store: &Store) -> Vec<(Desired, Vec<Finding>)> {
+    store.owners().map(|owner| desired(store, &owner)).collect()
 }
 
 fn filled(changes: impl IntoIterator<Item = Change>) -> Store {
-    let mut store = Store::default();
+    let mut store = super::store();
     for change in changes {
         store.apply(change, &mut Touched::default());
     }
@@ -177,6 +202,7 @@ proptest! {
             reference.apply(change);
         }
         let mut shuffled = reference.changes();
+        shuffled.push(reference.addresses());
         shuffle(&mut shuffled, seed);
         let by_history = desired_of_all(&filled(changes));
         let anew = desired_of_all(&filled(shuffled));
@@ -239,6 +265,7 @@ const SMALL: Capacities = Capacities {
     sets: 48,
     slots: 512,
     backends: 160,
+    ranges: 32,
 };
 
 fn take_over(kernel: &mut Kernel, dump: &TableDump) {
@@ -250,19 +277,35 @@ fn take_over(kernel: &mut Kernel, dump: &TableDump) {
     kernel.sets = array(&dump.sets);
     kernel.slots = array(&dump.slots);
     kernel.backends = array(&dump.backends);
+    kernel.ranges = dump.ranges.iter().copied().collect();
 }
 
 /// Tables of keys that Services want, and of numbers that mean nothing.
 fn nonsense() -> impl Strategy<Value = TableDump> {
-    let address = prop::sample::select(&["10.96.0.1", "10.96.0.2", "fd00::1", "10.9.9.9"][..])
-        .prop_map(|text| Address::from(text.parse::<std::net::IpAddr>().unwrap()));
+    let address = prop::sample::select(
+        &[
+            "10.96.0.1",
+            "10.96.0.2",
+            "fd00::1",
+            "10.9.9.9",
+            "192.0.2.80",
+            "192.0.2.81",
+        ][..],
+    )
+    .prop_map(|text| Address::from(text.parse::<std::net::IpAddr>().unwrap()));
     let port = prop::sample::select(&[(0, 0), (80, 6), (53, 17), (53, 6), (1, 6)][..]);
-    let value = (0..4u32, 0..4u32, prop::bool::weighted(0.1)).prop_map(|(service, set, refuse)| {
-        if refuse {
-            FrontendValue::refuse()
-        } else {
-            FrontendValue::new(service, set, 0)
+    let value = (0..4u32, 0..4u32, 0..8u8).prop_map(|(service, set, flags)| {
+        let value = FrontendValue::new(service, set, 0);
+        match flags {
+            0 => FrontendValue::refuse(),
+            1 | 2 => value.external(),
+            3 | 4 => value.external().with_source_ranges(),
+            _ => value,
         }
+    });
+    let range = (0..4u32, 96..=128u32).prop_map(|(service, bits)| {
+        let address = std::net::Ipv4Addr::new(198, 51, 100, 0);
+        SourceRangeKey::new(service, address.into(), bits)
     });
     let frontend = (address, port, value).prop_map(|(address, (port, protocol), value)| {
         (FrontendKey::new(address, Port::new(port), protocol), value)
@@ -288,15 +331,17 @@ fn nonsense() -> impl Strategy<Value = TableDump> {
         prop::collection::vec(set, 0..5),
         prop::collection::vec(0..10u32, 0..24),
         prop::collection::vec(backend, 0..10),
+        prop::collection::btree_set(range, 0..6),
     );
     let none = Backend::new(Address::UNSPECIFIED, BackendWord::from_word(0));
     tables.prop_map(
-        move |(frontends, services, sets, slots, backends)| TableDump {
+        move |(frontends, services, sets, slots, backends, ranges)| TableDump {
             frontends: frontends.into_values().collect(),
             services,
             sets: [SetWord::EMPTY].into_iter().chain(sets).collect(),
             slots,
             backends: [none].into_iter().chain(backends).collect(),
+            ranges: ranges.into_iter().collect(),
         },
     )
 }

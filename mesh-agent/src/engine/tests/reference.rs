@@ -6,16 +6,31 @@ use mesh_common::{Address, FrontendKey, Port};
 
 use super::kernel::Routes;
 use crate::{
-    desired::Target,
+    desired::{Family, PortId, Target},
     model::{
-        Change, EndpointSlice, Object, ObjectId, Pod, PodPhase, Service, ServicePort, ServiceType,
-        TargetPort,
+        Change, ContainerPort, EndpointSlice, Kind, Object, ObjectId, Pod, PodPhase, Service,
+        ServicePort, ServiceType, TargetPort,
     },
 };
 
-/// The objects by identity.
+/// The objects by identity, and the node's addresses.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Reference(BTreeMap<ObjectId, Object>);
+pub(crate) struct Reference(BTreeMap<ObjectId, Object>, BTreeSet<std::net::IpAddr>);
+
+/// Who has a frontend.
+#[derive(Clone, Copy, Debug)]
+enum Holder<'a> {
+    Service(&'a Service, Option<&'a ServicePort>),
+    Pod(&'a Pod, &'a ContainerPort),
+}
+
+/// Whom a frontend is for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Access {
+    pub(crate) external: bool,
+    /// Empty for all.
+    pub(crate) ranges: BTreeSet<(Address, u32)>,
+}
 
 impl Reference {
     pub(crate) fn apply(&mut self, change: &Change) {
@@ -26,6 +41,7 @@ impl Reference {
             Change::Remove(id) => {
                 self.0.remove(id);
             }
+            Change::NodeAddresses(addresses) => self.1.clone_from(addresses),
             Change::Synced(_) | Change::Incomplete(_) => {}
         }
     }
@@ -68,45 +84,95 @@ impl Reference {
             .collect()
     }
 
-    /// Every frontend with its Service and port, winners only; no port for a whole address.
-    fn frontends(&self) -> BTreeMap<FrontendKey, (&Service, Option<&ServicePort>)> {
-        let mut services: Vec<&Service> = self.services().collect();
-        services.sort_by_key(|service| {
-            let created = service.created.unwrap_or(i64::MAX);
-            (created, service.name.clone())
-        });
+    pub(crate) fn addresses(&self) -> Change {
+        Change::NodeAddresses(self.1.clone())
+    }
+
+    /// Every frontend with whose it is and whom it is for, winners only; no port for a whole address.
+    fn frontends(&self) -> BTreeMap<FrontendKey, (Holder<'_>, Access)> {
+        let mut wishes = Vec::new();
+        for service in self.services() {
+            let age = service.created.unwrap_or(i64::MAX);
+            let rank = (age, Kind::Service, service.name.clone());
+            wishes.extend(wishes_of(service, &self.1).map(|wish| (rank.clone(), wish)));
+        }
+        for pod in self.pods() {
+            let age = pod.created.unwrap_or(i64::MAX);
+            let rank = (age, Kind::Pod, pod.name.clone());
+            wishes.extend(host_ports_of(pod, &self.1).map(|wish| (rank.clone(), wish)));
+        }
+        wishes.sort_by(|(one, _), (other, _)| one.cmp(other));
         let mut won = BTreeMap::new();
-        for service in services {
-            for address in &service.cluster_ips {
-                let address = Address::from(*address);
-                let whole = FrontendKey::whole_address(address);
-                won.entry(whole).or_insert((service, None));
-                for port in &service.ports {
-                    let number = port.protocol.number();
-                    let key = FrontendKey::new(address, Port::new(port.port), number);
-                    won.entry(key).or_insert((service, Some(port)));
-                }
-            }
+        for (_, (key, holder, access)) in wishes {
+            won.entry(key).or_insert((holder, access));
         }
         won
     }
 
+    /// Whose each frontend is: object, protocol and port.
+    pub(crate) fn owners(&self) -> BTreeMap<FrontendKey, (ObjectId, u8, u16)> {
+        let owner = |(key, (holder, _)): (FrontendKey, (Holder<'_>, Access))| {
+            let owner = match holder {
+                Holder::Service(service, port) => {
+                    let number = port.map_or((0, 0), |port| (port.protocol.number(), port.port));
+                    (ObjectId::service(&service.name), number.0, number.1)
+                }
+                Holder::Pod(pod, port) => {
+                    (ObjectId::pod(&pod.name), port.protocol.number(), port.port)
+                }
+            };
+            (key, owner)
+        };
+        self.frontends().into_iter().map(owner).collect()
+    }
+
+    pub(crate) fn accesses(&self) -> BTreeMap<FrontendKey, Access> {
+        let frontends = self.frontends().into_iter();
+        frontends.map(|(key, (_, access))| (key, access)).collect()
+    }
+
     pub(crate) fn affinities(&self) -> BTreeMap<FrontendKey, u32> {
+        let seconds = |holder: &Holder<'_>| match holder {
+            Holder::Service(service, Some(_)) => Some(service.affinity_seconds.unwrap_or(0)),
+            Holder::Service(_, None) => None,
+            Holder::Pod(..) => Some(0),
+        };
         self.frontends()
             .into_iter()
-            .filter(|(_, (_, port))| port.is_some())
-            .map(|(key, (service, _))| (key, service.affinity_seconds.unwrap_or(0)))
+            .filter_map(|(key, (holder, _))| Some((key, seconds(&holder)?)))
             .collect()
     }
 
     pub(crate) fn routes(&self) -> Routes {
+        let targets = |key: &FrontendKey, holder: &Holder<'_>| match holder {
+            Holder::Service(_, None) => BTreeSet::new(),
+            Holder::Service(service, Some(port)) => {
+                self.targets(service, port, key.address().is_v4())
+            }
+            Holder::Pod(pod, port) => own_target(pod, port, key.address().is_v4()),
+        };
         self.frontends()
             .into_iter()
-            .map(|(key, (service, port))| {
-                let targets = port.map(|port| self.targets(service, port, key.address().is_v4()));
-                (key, targets.unwrap_or_default())
-            })
+            .map(|(key, (holder, _))| (key, targets(&key, &holder)))
             .collect()
+    }
+
+    /// Where a service port leads, whatever frontends it has.
+    pub(crate) fn targets_of(&self, id: &PortId) -> BTreeSet<Target> {
+        let v4 = id.family == Family::V4;
+        match self.0.get(&id.owner) {
+            Some(Object::Service(service)) => {
+                let mut ports = service.ports.iter();
+                let port = ports.find(|it| (it.protocol, it.port) == (id.protocol, id.port));
+                port.map_or_else(BTreeSet::new, |port| self.targets(service, port, v4))
+            }
+            Some(Object::Pod(pod)) => {
+                let mut ports = pod.ports.iter();
+                let port = ports.find(|it| (it.protocol, it.port) == (id.protocol, id.port));
+                port.map_or_else(BTreeSet::new, |port| own_target(pod, port, v4))
+            }
+            _ => BTreeSet::new(),
+        }
     }
 
     fn targets(&self, service: &Service, port: &ServicePort, v4: bool) -> BTreeSet<Target> {
@@ -201,4 +267,99 @@ impl Reference {
     pub(crate) fn changes(&self) -> Vec<Change> {
         self.0.values().cloned().map(Change::Put).collect()
     }
+}
+
+type Wish<'a> = (FrontendKey, Holder<'a>, Access);
+
+/// In the order in which a Service's own wishes count.
+fn wishes_of<'a>(
+    service: &'a Service,
+    node: &BTreeSet<std::net::IpAddr>,
+) -> impl Iterator<Item = Wish<'a>> + use<'a> {
+    let mut wishes = Vec::new();
+    let external = Access {
+        external: true,
+        ..Access::default()
+    };
+    for port in &service.ports {
+        let mut add = |address: Address, number: u16, access: &Access| {
+            let served = service.cluster_ips.iter();
+            let mut served = served.map(|it| Address::from(*it).is_v4());
+            if served.any(|v4| v4 == address.is_v4()) {
+                let key = FrontendKey::new(address, Port::new(number), port.protocol.number());
+                wishes.push((key, Holder::Service(service, Some(port)), access.clone()));
+            }
+        };
+        for ip in &service.load_balancer_ips {
+            let ranges = service.source_ranges.iter();
+            let ranges = ranges.filter(|range| range.addr().is_ipv4() == ip.is_ipv4());
+            let bits = |range: &ipnet::IpNet| {
+                let v4 = if range.addr().is_ipv4() { 96 } else { 0 };
+                (range.network().into(), v4 + u32::from(range.prefix_len()))
+            };
+            let access = Access {
+                external: true,
+                ranges: ranges.map(bits).collect(),
+            };
+            add((*ip).into(), port.port, &access);
+        }
+        for ip in &service.external_ips {
+            add((*ip).into(), port.port, &external);
+        }
+        for ip in node.iter().filter(|ip| !ip.is_loopback()) {
+            if let Some(number) = port.node_port {
+                add((*ip).into(), number, &external);
+            }
+        }
+        for ip in &service.cluster_ips {
+            add((*ip).into(), port.port, &Access::default());
+        }
+    }
+    for ip in &service.cluster_ips {
+        let key = FrontendKey::whole_address((*ip).into());
+        wishes.push((key, Holder::Service(service, None), Access::default()));
+    }
+    wishes.into_iter()
+}
+
+fn host_ports_of<'a>(
+    pod: &'a Pod,
+    node: &BTreeSet<std::net::IpAddr>,
+) -> impl Iterator<Item = Wish<'a>> + use<'a> {
+    let mut wishes = Vec::new();
+    let here = pod.node.as_deref() == Some("one") && !pod.host_network;
+    for port in pod.ports.iter().filter(|_| here) {
+        let Some(host) = port.host else {
+            continue;
+        };
+        for ip in node.iter().filter(|ip| !ip.is_loopback()) {
+            let wanted = host.address.is_none_or(|wanted| {
+                wanted == *ip || wanted.is_unspecified() && wanted.is_ipv4() == ip.is_ipv4()
+            });
+            let has_family = pod
+                .addresses
+                .iter()
+                .any(|own| own.is_ipv4() == ip.is_ipv4());
+            if wanted && has_family {
+                let number = port.protocol.number();
+                let key = FrontendKey::new((*ip).into(), Port::new(host.port), number);
+                let access = Access {
+                    external: true,
+                    ..Access::default()
+                };
+                wishes.push((key, Holder::Pod(pod, port), access));
+            }
+        }
+    }
+    wishes.into_iter()
+}
+
+fn own_target(pod: &Pod, port: &ContainerPort, v4: bool) -> BTreeSet<Target> {
+    let mut addresses = pod.addresses.iter().map(|it| Address::from(*it));
+    let address = addresses.find(|address| address.is_v4() == v4);
+    let target = address.map(|address| Target {
+        address,
+        port: Port::new(port.port),
+    });
+    target.into_iter().collect()
 }

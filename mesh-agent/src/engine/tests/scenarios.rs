@@ -6,7 +6,8 @@
 //!     restart              a new agent takes over
 //!     = LINE               all lines of the tables as they are now, in order; `= nothing` for none
 //!
-//! Frontends are `10.96.0.1:80/TCP -> TARGETS`, with `affinity N` if there is one; whole addresses `10.96.0.1 refused`;
+//! Frontends are `10.96.0.1:80/TCP -> TARGETS`, with `affinity N` if there is one, `external` for one that is for clients
+//! from anywhere and `from RANGES` for one with ranges; whole addresses `10.96.0.1 refused`;
 //! then `draining TARGET`, and what users are told as `! TEXT`. Each scenario is also run with its batches' changes in
 //! reverse order.
 
@@ -130,6 +131,16 @@ fn tables(world: &World) -> String {
         }
         if affinities[&key] > 0 {
             write!(text, " affinity {}", affinities[&key]).unwrap();
+        }
+        let value = kernel.frontends[&key];
+        let mut ranges = kernel.ranges_of(value.service()).peekable();
+        match (value.is_external(), value.has_source_ranges()) {
+            (false, _) => {}
+            (true, false) => text.push_str(" external"),
+            (true, true) => text.push_str(" from"),
+        }
+        while let Some(range) = ranges.next_if(|_| value.has_source_ranges()) {
+            write!(text, " {}", crate::telemetry::dump::range(*range)).unwrap();
         }
         text.push('\n');
     }

@@ -59,7 +59,10 @@ fn what_may_be_in_an_unread_file_stays_until_that_is_read() {
     world.restart(|changes| {
         changes.retain(|change| match change {
             Change::Put(object) => &*object.id().name.name == "web",
-            Change::Remove(_) | Change::Synced(_) | Change::Incomplete(_) => true,
+            Change::Remove(_)
+            | Change::Synced(_)
+            | Change::Incomplete(_)
+            | Change::NodeAddresses(_) => true,
         });
         changes.push(Change::Incomplete(true));
     });
@@ -93,7 +96,10 @@ fn endpoints_that_no_object_has_named_since_keep_their_places() {
     world.restart(|changes| {
         changes.retain(|change| match change {
             Change::Put(object) => &*object.id().name.name != "web-2",
-            Change::Remove(_) | Change::Synced(_) | Change::Incomplete(_) => true,
+            Change::Remove(_)
+            | Change::Synced(_)
+            | Change::Incomplete(_)
+            | Change::NodeAddresses(_) => true,
         });
         changes.push(Change::Incomplete(true));
     });

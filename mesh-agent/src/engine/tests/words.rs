@@ -1,15 +1,20 @@
 //! The small language of scenarios and tests: one object or event a line.
 //!
-//!     service NS/NAME ip=A.. port=NAME/PROTOCOL/PORT[/TARGET].. created=N affinity=N select=K:V.. publish external
+//!     service NS/NAME ip=A.. port=NAME/PROTOCOL/PORT[/TARGET][@NODEPORT].. created=N affinity=N select=K:V.. publish
+//!         external eip=A.. lb=A.. range=CIDR..          (eip: external IPs; lb: load balancer's; external: ExternalName)
 //!     slice NS/NAME of=SERVICE port=NAME/PROTOCOL/PORT.. at=A[,unready|,terminating|,finished]..
-//!     pod NS/NAME ip=A.. label=K:V.. port=NAME/PROTOCOL/PORT.. phase=PHASE unready terminating
+//!     pod NS/NAME ip=A.. label=K:V.. port=NAME/PROTOCOL/PORT[@HOSTPORT[@HOSTIP]].. phase=PHASE unready terminating
+//!         node=NAME created=N hostnetwork               (this node is `one`)
+//!     node NAME ip=A..                                  (internal addresses)
+//!     addresses A..                                     (those of this node's devices)
 //!     remove KIND NS/NAME
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::model::{
-    Change, ContainerPort, Endpoint, EndpointSlice, Kind, Object, ObjectId, ObjectName, Pod,
-    PodPhase, Protocol, Service, ServicePort, ServiceType, SlicePort, TargetPort,
+    Change, ContainerPort, Endpoint, EndpointSlice, HostPort, Kind, Node, Object, ObjectId,
+    ObjectName, Pod, PodPhase, Protocol, Service, ServicePort, ServiceType, SlicePort, TargetPort,
+    TrafficPolicy,
 };
 
 struct Words<'a>(Vec<&'a str>);
@@ -35,11 +40,16 @@ impl<'a> Words<'a> {
 
 pub(crate) fn change(line: &str) -> Change {
     let words: Vec<&str> = line.split_whitespace().collect();
+    if words[0] == "addresses" {
+        let addresses = words[1..].iter().map(|word| word.parse().unwrap());
+        return Change::NodeAddresses(addresses.collect());
+    }
     let rest = Words(words[2..].to_vec());
     match words[0] {
         "service" => Change::Put(Object::Service(service(name(words[1]), &rest))),
         "slice" => Change::Put(Object::EndpointSlice(slice(name(words[1]), &rest))),
         "pod" => Change::Put(Object::Pod(pod(name(words[1]), &rest))),
+        "node" => Change::Put(Object::Node(node(words[1], &rest))),
         "remove" => Change::Remove(ObjectId {
             kind: match words[1] {
                 "service" => Kind::Service,
@@ -68,6 +78,10 @@ fn protocol(text: &str) -> Protocol {
 
 fn service(name: ObjectName, words: &Words<'_>) -> Service {
     let port = |text: &str| {
+        let (text, node_port) = match text.split_once('@') {
+            Some((text, number)) => (text, Some(number.parse().unwrap())),
+            None => (text, None),
+        };
         let parts: Vec<&str> = text.split('/').collect();
         let target = parts.get(3).unwrap_or(&parts[2]);
         ServicePort {
@@ -78,6 +92,7 @@ fn service(name: ObjectName, words: &Words<'_>) -> Service {
                 Ok(number) => TargetPort::Number(number),
                 Err(_) => TargetPort::Name((*target).into()),
             },
+            node_port,
         }
     };
     Service {
@@ -89,6 +104,11 @@ fn service(name: ObjectName, words: &Words<'_>) -> Service {
             ServiceType::ClusterIp
         },
         cluster_ips: words.all("ip").map(|ip| ip.parse().unwrap()).collect(),
+        external_ips: words.all("eip").map(|ip| ip.parse().unwrap()).collect(),
+        load_balancer_ips: words.all("lb").map(|ip| ip.parse().unwrap()).collect(),
+        source_ranges: words.all("range").map(|it| it.parse().unwrap()).collect(),
+        external_policy: TrafficPolicy::Cluster,
+        internal_policy: TrafficPolicy::Cluster,
         ports: words.all("port").map(port).collect(),
         selector: words.pairs("select"),
         affinity_seconds: words.all("affinity").next().map(|n| n.parse().unwrap()),
@@ -131,17 +151,33 @@ fn slice(name: ObjectName, words: &Words<'_>) -> EndpointSlice {
     }
 }
 
+fn node(name: &str, words: &Words<'_>) -> Node {
+    Node {
+        name: ObjectName::new("", name),
+        addresses: Vec::new(),
+        internal: words.all("ip").map(|ip| ip.parse().unwrap()).collect(),
+        leaving: false,
+        zone: None,
+    }
+}
+
 fn pod(name: ObjectName, words: &Words<'_>) -> Pod {
     let port = |text: &str| {
-        let parts: Vec<&str> = text.split('/').collect();
+        let mut at = text.split('@');
+        let parts: Vec<&str> = at.next().unwrap().split('/').collect();
         ContainerPort {
             name: parts[0].into(),
             protocol: protocol(parts[1]),
             port: parts[2].parse().unwrap(),
+            host: at.next().map(|number| HostPort {
+                port: number.parse().unwrap(),
+                address: at.next().map(|ip| ip.parse().unwrap()),
+            }),
         }
     };
     Pod {
         name,
+        created: words.all("created").next().map(|n| n.parse().unwrap()),
         labels: words.pairs("label"),
         addresses: words.all("ip").map(|ip| ip.parse().unwrap()).collect(),
         phase: match words.all("phase").next() {
@@ -153,7 +189,8 @@ fn pod(name: ObjectName, words: &Words<'_>) -> Pod {
         },
         ready: !words.has("unready"),
         terminating: words.has("terminating"),
-        node: None,
+        node: words.all("node").next().map(Into::into),
+        host_network: words.has("hostnetwork"),
         ports: words.all("port").map(port).collect(),
     }
 }

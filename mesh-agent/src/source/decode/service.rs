@@ -134,6 +134,7 @@ fn ports(
         return Err(Rejected::new("spec.ports", reason, "split the Service"));
     }
     let (mut names, mut numbers) = (BTreeSet::new(), BTreeSet::new());
+    let mut node_ports = BTreeSet::new();
     let mut ports = Vec::with_capacity(manifests.len());
     for (index, manifest) in manifests.iter().enumerate() {
         let field = || format!("spec.ports[{index}].name");
@@ -154,13 +155,20 @@ fn ports(
             continue;
         };
         port.node_port = node_port(index, manifest, service_type, notes)?;
-        if !numbers.insert((port.protocol, port.port)) {
-            let reason = format!("{} {} is there twice", port.protocol.name(), port.port);
-            return Err(Rejected::new(
-                format!("spec.ports[{index}].port"),
-                reason,
+        let twice = |field: &str, number: u16| {
+            Rejected::new(
+                format!("spec.ports[{index}].{field}"),
+                format!("{} {number} is there twice", port.protocol.name()),
                 "give each port its own number",
-            ));
+            )
+        };
+        if !numbers.insert((port.protocol, port.port)) {
+            return Err(twice("port", port.port));
+        }
+        if let Some(number) = port.node_port
+            && !node_ports.insert((port.protocol, number))
+        {
+            return Err(twice("nodePort", number));
         }
         ports.push(port);
     }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Kind, TargetPort};
+use crate::model::{HostPort, Kind, TargetPort, TrafficPolicy};
 
 fn yaml(text: &str) -> Decoded {
     decode(
@@ -52,6 +52,9 @@ fn each_mistake_is_one_line_that_names_it() {
         ("kind: List\nitems: 7\n".to_owned(), "a.yaml:1: object without a name: items: it is no array; give an array of objects".to_owned()),
         ("apiVersion: v1\nkind: Node\nmetadata: {name: 7}\n".to_owned(), "a.yaml:1: Node without a name: metadata.name: invalid type: integer `7`, expected a string; give the type that the API has".to_owned()),
         ("apiVersion: v1\nkind: Node\nmetadata: {name: a..b}\n".to_owned(), "a.yaml:1: Node a..b: metadata.name: \"a..b\" is no name; give lower case letters, digits, '-' and '.'".to_owned()),
+        (service("{type: NodePort, ports: [{port: 80, nodePort: 99999}]}"), format!("{at}spec.ports[0].nodePort: 99999 is no port; give 1 to 65535")),
+        (service("{type: NodePort, ports: [{name: a, port: 80, nodePort: 30080}, {name: b, port: 81, nodePort: 30080}]}"), format!("{at}spec.ports[1].nodePort: TCP 30080 is there twice; give each port its own number")),
+        (service("{externalTrafficPolicy: Near}"), format!("{at}spec.externalTrafficPolicy: \"Near\" is no traffic policy; give Cluster or Local")),
         (service("{ports: [{port: 65536}]}"), format!("{at}spec.ports[0].port: 65536 is no port; give 1 to 65535")),
         (service("{ports: [{name: 'A_', port: 1}]}"), format!("{at}spec.ports[0].name: \"A_\" is no name of a port; give lower case letters, digits and '-', 63 at most")),
         (service("{ports: [{port: 1, protocol: tcp}]}"), format!("{at}spec.ports[0].protocol: \"tcp\" is no protocol; give TCP or UDP")),
@@ -393,4 +396,91 @@ fn the_examples_are_good() {
         let decoded = decode(name, &bytes, &Options::default(), &mut Interner::default());
         assert!(!decoded.objects.is_empty() && decoded.problems.is_empty());
     }
+}
+
+/// Everything that clients outside the cluster ask for; what cannot be used is told, and the rest is served.
+#[test]
+fn what_is_for_clients_outside_is_read_part_by_part() {
+    let spec = "{type: LoadBalancer, clusterIP: 10.96.0.1, externalIPs: [203.0.113.7, 203.0.113.7, 127.0.0.1], \
+                loadBalancerSourceRanges: ['198.51.100.7/24 ', nowhere], externalTrafficPolicy: Local, \
+                ports: [{port: 80, nodePort: 30080}]}";
+    let status = "status: {loadBalancer: {ingress: [{ip: 203.0.113.8}, {ip: 203.0.113.9, ipMode: Proxy}, \
+                  {hostname: lb.example}, {ip: 203.0.113.10, ipMode: VIP}, {ip: 203.0.113.11, ipMode: Other}]}}\n";
+    let decoded = yaml(&(service(spec) + status));
+    let Object::Service(service) = &decoded.objects[0] else {
+        panic!("no Service")
+    };
+    let texts = |addresses: &[std::net::IpAddr]| -> Vec<String> {
+        addresses.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(texts(&service.external_ips), ["203.0.113.7"]);
+    let balanced = texts(&service.load_balancer_ips);
+    assert_eq!(balanced, ["203.0.113.8", "203.0.113.10"]);
+    let ranges: Vec<String> = service
+        .source_ranges
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(ranges, ["198.51.100.0/24"]);
+    assert_eq!(service.external_policy, TrafficPolicy::Local);
+    assert_eq!(service.internal_policy, TrafficPolicy::Cluster);
+    assert_eq!(service.ports[0].node_port, Some(30080));
+    let told: Vec<String> = decoded.problems.iter().map(ToString::to_string).collect();
+    let at = "a.yaml:1: Service default/web: ";
+    assert_eq!(
+        told,
+        [
+            format!(
+                "{at}spec.externalIPs[2]: 127.0.0.1 means another place on each node; give an address that no host has"
+            ),
+            format!(
+                "{at}status.loadBalancer.ingress[4].ipMode: \"Other\" is no mode, so 203.0.113.11 is not served; give VIP or Proxy"
+            ),
+            format!(
+                "{at}spec.loadBalancerSourceRanges[1]: \"nowhere\" is no range of addresses; the others count; give ADDRESS/BITS, for example 192.0.2.0/24"
+            ),
+        ]
+    );
+}
+
+#[test]
+fn a_node_port_needs_a_type_that_has_some() {
+    let decoded = yaml(&service(
+        "{clusterIP: 10.96.0.1, ports: [{port: 80, nodePort: 30080}]}",
+    ));
+    let Object::Service(service) = &decoded.objects[0] else {
+        panic!("no Service")
+    };
+    assert_eq!(service.ports[0].node_port, None);
+    let told = decoded.problems[0].to_string();
+    assert!(
+        told.contains("spec.ports[0].nodePort: 30080 is not served: the type is ClusterIP"),
+        "{told}"
+    );
+}
+
+#[test]
+fn host_ports_are_read() {
+    let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, creationTimestamp: '2026-01-01T00:00:00Z'}\nspec: {nodeName: one, \
+                containers: [{name: a, ports: [{containerPort: 80, hostPort: 8080}, {containerPort: 81, hostPort: 8081, hostIP: 192.0.2.1}, \
+                {containerPort: 82}, {containerPort: 83, hostPort: 8083, hostIP: 127.0.0.1}]}]}\n";
+    let decoded = yaml(text);
+    let Object::Pod(pod) = &decoded.objects[0] else {
+        panic!("no Pod")
+    };
+    let hosts: Vec<_> = pod.ports.iter().map(|port| port.host).collect();
+    let host = |port, address: Option<&str>| {
+        let address = address.map(|address| address.parse().unwrap());
+        Some(HostPort { port, address })
+    };
+    assert_eq!(
+        hosts,
+        [host(8080, None), host(8081, Some("192.0.2.1")), None, None]
+    );
+    assert!(pod.created.is_some() && !pod.host_network);
+    let told = decoded.problems[0].to_string();
+    assert!(
+        told.contains("ports[3].hostIP: a host port is not served on loopback"),
+        "{told}"
+    );
 }

@@ -113,6 +113,7 @@ impl Reader {
                 }
                 Change::Synced(_) => self.synced += 1,
                 Change::Incomplete(incomplete) => self.incomplete = incomplete,
+                Change::NodeAddresses(_) => panic!("a directory knows no interfaces"),
             }
         }
         if let Some(problems) = batch.problems {

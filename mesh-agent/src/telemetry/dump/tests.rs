@@ -35,6 +35,7 @@ fn live() -> Live {
             ],
             slots: vec![0, 0, 1, 1],
             backends: vec![free, Backend::new(address(9), ready)],
+            ranges: Vec::new(),
         },
         now: 5_000_000_000,
         ..Live::default()

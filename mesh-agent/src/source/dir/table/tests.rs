@@ -10,6 +10,7 @@ fn node(name: &str, address: u8) -> Object {
     Object::Node(Node {
         leaving: false,
         name: ObjectName::new("", name),
+        internal: Vec::new(),
         addresses,
         zone: None,
     })
@@ -147,7 +148,9 @@ proptest! {
                 match change {
                     Change::Put(object) => drop(seen.insert(object.id(), object)),
                     Change::Remove(id) => prop_assert!(seen.remove(&id).is_some()),
-                    Change::Synced(_) | Change::Incomplete(_) => prop_assert!(false),
+                    Change::Synced(_) | Change::Incomplete(_) | Change::NodeAddresses(_) => {
+                        prop_assert!(false);
+                    }
                 }
             }
         }

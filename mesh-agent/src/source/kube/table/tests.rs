@@ -33,6 +33,7 @@ fn words(changes: &[Change]) -> Vec<String> {
         Change::Remove(id) => format!("remove {}", id.name),
         Change::Synced(kind) => format!("synced {kind}"),
         Change::Incomplete(it) => format!("incomplete {it}"),
+        Change::NodeAddresses(it) => format!("addresses {it:?}"),
     };
     changes.iter().map(word).collect()
 }

@@ -1,0 +1,9 @@
+//! The packet path over memory: whole ways of flows through the hooks, and laws as properties over random ways.
+
+mod errors;
+mod fragments;
+mod laws;
+mod refusals;
+mod scenarios;
+mod source;
+mod world;

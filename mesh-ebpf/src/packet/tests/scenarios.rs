@@ -1,0 +1,249 @@
+//! One flow through all hooks, step by step as one would write it down.
+
+use mesh_common::{Address, BackendState, Counter, Direction, FlowKey, Port, Protocol, Reason};
+
+use super::world::{DEVICE, End, Route, SECOND, World, plain};
+use crate::{
+    PacketHook, PacketVerdict,
+    packet::open::forget,
+    sim::wire::{self, Datagram, tcp},
+    tests::address,
+};
+
+fn ends(frame: &[u8]) -> (End, End) {
+    let seen = wire::parse(frame).unwrap();
+    (seen.source, seen.destination)
+}
+
+#[test]
+fn node_port_to_a_remote_pod_and_back() {
+    let world = World::new(Route::DeviceToRemote, Protocol::Tcp, false, 1);
+    let end = |text: &str, port| {
+        let address: core::net::Ipv4Addr = text.parse().unwrap();
+        (Address::from(address), Port::new(port))
+    };
+    let (client, frontend) = (end("198.0.0.7", 40_000), end("96.0.0.5", 80));
+    let (backend, source) = (end("10.0.1.1", 8080), end("172.0.0.2", 40_000));
+    assert_eq!((world.client(), world.frontend()), (client, frontend));
+
+    let frame = Datagram::tcp(client, frontend, tcp::SYN).frame();
+    let (verdict, frame) = world.hook((PacketHook::FromDevice, DEVICE), &frame);
+    assert_eq!(
+        (verdict, ends(&frame)),
+        (PacketVerdict::Forward, (client, backend))
+    );
+    let (verdict, frame) = world.hook((PacketHook::ToDevice, DEVICE), &frame);
+    assert_eq!(
+        (verdict, ends(&frame)),
+        (PacketVerdict::Forward, (source, backend))
+    );
+
+    let frame = Datagram::tcp(backend, source, tcp::SYN | tcp::ACK).frame();
+    let (verdict, frame) = world.hook((PacketHook::FromDevice, DEVICE), &frame);
+    assert_eq!(
+        (verdict, ends(&frame)),
+        (PacketVerdict::Forward, (backend, client))
+    );
+    let (verdict, frame) = world.hook((PacketHook::ToDevice, DEVICE), &frame);
+    assert_eq!(
+        (verdict, ends(&frame)),
+        (PacketVerdict::Forward, (frontend, client))
+    );
+
+    assert_eq!(world.flows(), (4, 0), "half-open");
+    let frame = Datagram::tcp(client, frontend, tcp::ACK).frame();
+    let (verdict, frame) = world.hook((PacketHook::FromDevice, DEVICE), &frame);
+    assert_eq!(
+        (verdict, ends(&frame)),
+        (PacketVerdict::Forward, (client, backend))
+    );
+    assert_eq!(
+        world.flows(),
+        (0, 4),
+        "confirmed by the packet after the answer"
+    );
+    let (verdict, frame) = world.hook((PacketHook::ToDevice, DEVICE), &frame);
+    assert_eq!(
+        (verdict, ends(&frame)),
+        (PacketVerdict::Forward, (source, backend))
+    );
+    assert_eq!(world.sim.counted(Counter::FlowOpened), 1);
+}
+
+/// What each route leaves in the tables, and what the backend sees.
+#[test]
+fn every_route() {
+    for route in Route::ALL {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            for v6 in [false, true] {
+                let world = World::new(route, protocol, v6, 3);
+                let looks = plain();
+                let ends = world.request(tcp::SYN, &looks);
+                let client = if route.has_source() {
+                    (world.source(), world.client().1)
+                } else {
+                    world.client()
+                };
+                assert_eq!(ends.0, client, "{route:?}");
+                let entries = match route {
+                    Route::PodToLocal | Route::PodToRemote => 2,
+                    Route::DeviceToLocal => 3,
+                    Route::DeviceToRemote | Route::Hairpin => 4,
+                };
+                assert_eq!(world.flows(), (entries, 0), "{route:?}");
+                world.reply(ends, tcp::SYN | tcp::ACK, &looks);
+                assert_eq!(world.flows(), (entries, 0), "{route:?}");
+                assert_eq!(world.request(tcp::ACK, &looks), ends);
+                assert_eq!(world.flows(), (0, entries), "{route:?}");
+                world.reply(ends, tcp::ACK, &looks);
+            }
+        }
+    }
+}
+
+/// After both have closed, the same ports are a new connection; the table does not grow.
+#[test]
+fn a_port_is_used_again() {
+    for route in Route::ALL {
+        let world = World::new(route, Protocol::Tcp, false, 1);
+        for _ in 0..3 {
+            let ends = world.request(tcp::SYN, &plain());
+            world.reply(ends, tcp::SYN | tcp::ACK, &plain());
+            world.request(tcp::ACK, &plain());
+            world.request(tcp::FIN | tcp::ACK, &plain());
+            world.reply(ends, tcp::FIN | tcp::ACK, &plain());
+            world.request(tcp::ACK, &plain());
+        }
+        assert_eq!(world.sim.counted(Counter::FlowOpened), 3, "{route:?}");
+        let (opening, flows) = world.flows();
+        assert!(opening + flows <= 4, "{route:?}: {opening} and {flows}");
+    }
+}
+
+#[test]
+fn a_reset_ends_a_flow_and_a_stranger_s_does_not() {
+    let world = World::new(Route::DeviceToRemote, Protocol::Tcp, false, 1);
+    let ends = world.request(tcp::SYN, &plain());
+    world.reply(ends, tcp::SYN | tcp::ACK, &plain());
+    world.request(tcp::ACK, &plain());
+    world.request(tcp::RST, &plain());
+    // The backend did not believe it: the connection goes on.
+    world.reply(ends, tcp::ACK, &plain());
+    world.request(tcp::ACK, &plain());
+    world.request(tcp::SYN, &plain());
+    assert_eq!(world.sim.counted(Counter::FlowOpened), 1);
+    world.reply(ends, tcp::RST, &plain());
+    world.request(tcp::SYN, &plain());
+    assert_eq!(world.sim.counted(Counter::FlowOpened), 2);
+}
+
+/// A backend that is gone: TCP is told, datagrams find another.
+#[test]
+fn the_backend_goes_away() {
+    for v6 in [false, true] {
+        let mut world = World::new(Route::PodToLocal, Protocol::Tcp, v6, 1);
+        let ends = world.request(tcp::SYN, &plain());
+        world.reply(ends, tcp::SYN | tcp::ACK, &plain());
+        world.put_backend(1, BackendState::Draining);
+        world.request(tcp::ACK, &plain());
+        world.put_backend(1, BackendState::Gone);
+        let frame = Datagram::tcp(world.client(), world.frontend(), tcp::ACK).frame();
+        let (verdict, _) = world.hook(world.route.there()[0], &frame);
+        assert_eq!(verdict, PacketVerdict::Reflect(Reason::BackendGone));
+
+        let mut world = World::new(Route::PodToLocal, Protocol::Udp, v6, 1);
+        let ends = world.request(0, &plain());
+        world.reply(ends, 0, &plain());
+        assert_eq!(world.request(0, &plain()), ends);
+        world.publish(&[2]);
+        assert_eq!(
+            world.request(0, &plain()),
+            ends,
+            "draining keeps what it has"
+        );
+        world.put_backend(1, BackendState::Gone);
+        assert_eq!(world.request(0, &plain()).1, world.backend(2));
+        assert_eq!(world.flows(), (2, 0));
+    }
+}
+
+/// Silence ends what a datagram began.
+#[test]
+fn a_silent_datagram_flow_chooses_anew() {
+    let mut world = World::new(Route::PodToRemote, Protocol::Udp, false, 1);
+    let (_, first) = world.request(0, &plain());
+    world.publish(&[2]);
+    world.sim.clock.set(world.sim.clock.get() + 179 * SECOND);
+    assert_eq!(world.request(0, &plain()).1, first);
+    world.sim.clock.set(world.sim.clock.get() + 180 * SECOND);
+    assert_eq!(world.request(0, &plain()).1, world.backend(2));
+}
+
+/// Where `flows` is full, a flow that needs no source goes on half-open; one that does is refused.
+#[test]
+fn flows_are_full() {
+    for route in Route::ALL {
+        for room in 0..4 {
+            let mut world = World::new(route, Protocol::Tcp, false, 1);
+            world.sim.flows_capacity = room;
+            let ends = world.request(tcp::SYN, &plain());
+            world.reply(ends, tcp::SYN | tcp::ACK, &plain());
+            let frame = Datagram::tcp(world.client(), world.frontend(), tcp::ACK).frame();
+            let (verdict, _) = world.hook(route.there()[0], &frame);
+            let entries = world.flows();
+            let needed = match route {
+                Route::PodToLocal | Route::PodToRemote => 2,
+                Route::DeviceToLocal => 3,
+                Route::DeviceToRemote | Route::Hairpin => 4,
+            };
+            if room >= needed {
+                assert_eq!(verdict, PacketVerdict::Forward);
+            } else if route.has_source() {
+                assert_eq!(verdict, PacketVerdict::Reflect(Reason::FlowsFull));
+                assert_eq!(entries, (0, 0), "{route:?} with room for {room}");
+            } else {
+                assert_eq!(verdict, PacketVerdict::Forward);
+                world.reply(ends, tcp::ACK, &plain());
+                assert_eq!(world.request(tcp::ACK, &plain()), ends);
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_is_left_of_a_forgotten_flow() {
+    for route in Route::ALL {
+        for is_confirmed in [false, true] {
+            let world = World::new(route, Protocol::Tcp, true, 2);
+            let ends = world.request(tcp::SYN, &plain());
+            if is_confirmed {
+                world.reply(ends, tcp::SYN | tcp::ACK, &plain());
+                world.request(tcp::ACK, &plain());
+            }
+            let (client, frontend) = (world.client(), world.frontend());
+            let request = FlowKey::new(Direction::Ingress, Protocol::Tcp, client, frontend);
+            let value =
+                crate::FlowEntry::value(&crate::Tables::flow(&world.sim, &request).unwrap());
+            forget(&world.sim, &request, &value);
+            assert_eq!(world.flows(), (0, 0), "{route:?}");
+        }
+    }
+}
+
+/// One client port talks to one backend by two frontends: the replies could not be told apart.
+#[test]
+fn two_frontends_and_one_backend() {
+    let mut world = World::new(Route::PodToLocal, Protocol::Udp, false, 1);
+    let other = (address(false, 96, 6), Port::new(80));
+    let key = |address| mesh_common::FrontendKey::new(address, Port::new(80), 17);
+    let value = world.sim.frontends[&key(world.frontend().0)];
+    world.sim.frontends.insert(key(other.0), value);
+    let (_, first) = world.request(0, &plain());
+    let frame = Datagram::udp(world.client(), other).frame();
+    let (verdict, _) = world.hook(world.route.there()[0], &frame);
+    assert_eq!(verdict, PacketVerdict::Reflect(Reason::TupleInUse));
+    world.publish(&[1, 2]);
+    let (verdict, frame) = world.hook(world.route.there()[0], &frame);
+    assert_eq!(verdict, PacketVerdict::Forward);
+    assert_ne!(ends(&frame).1, first);
+}

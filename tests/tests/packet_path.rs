@@ -1,0 +1,126 @@
+//! What passes no socket hook: pods in another cgroup root, and clients outside the cluster. Packets are translated at
+//! the interfaces.
+
+use std::net::SocketAddr;
+
+use anyhow::{Result, ensure};
+use mesh_lab::{
+    Call, Endpoint, Families, Needs, Place, Port, Scene, Service, Slice, assert_uniform,
+    ensure_clean, settle, test, traffic::Failure,
+};
+use serde_json::json;
+
+/// The client's pod, but where no hook of the agent sees its sockets.
+fn bare(scene: &Scene) -> Result<Place> {
+    scene.client.bare_place()
+}
+
+#[test]
+fn a_pod_of_another_cgroup_reaches_a_cluster_ip() -> Result<()> {
+    test("packet-pod", Needs::Agent, |lab| {
+        let scene = Scene::new(lab, Families::Dual)?;
+        let client = bare(&scene)?;
+        for to in scene.all("http") {
+            settle(&client, to, &scene.web.ready())?;
+            let report = client.call(&Call::connect(to).count(1000))?;
+            ensure_clean(&report)?;
+            assert_uniform(&report.backends, &scene.web.ready())?;
+            ensure_clean(&client.call(&Call::crr(to).count(200).expect("web-"))?)?;
+            ensure_clean(&client.call(&Call::rr(to).count(200))?)?;
+            let stream = Call::stream(to).option("--size", 65536);
+            let stream = client.call(&stream.option("--duration", 0.5))?;
+            ensure_clean(&stream)?;
+            ensure!(stream.bytes > 0, "{stream:?}");
+        }
+        for to in scene.all("dns") {
+            for call in [Call::connect(to).udp(), Call::connect(to).unconnected()] {
+                let report = client.call(&call.count(200))?;
+                ensure_clean(&report)?;
+                ensure!(report.backends.len() == 4, "{report:?}");
+            }
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn what_nobody_serves_is_refused_at_once() -> Result<()> {
+    test("packet-refused", Needs::Agent, |lab| {
+        let scene = Scene::new(lab, Families::Dual)?;
+        let client = bare(&scene)?;
+        for to in scene.all("http") {
+            settle(&client, to, &scene.web.ready())?;
+            let nobody = SocketAddr::new(to.ip(), 81);
+            for call in [Call::connect(nobody), Call::connect(nobody).udp()] {
+                let report = client.call(&call.count(20).option("--timeout", 2000))?;
+                ensure!(report.failed(Failure::Refused) == 20, "{report:?}");
+            }
+        }
+        let drops = scene.agent.metrics()?;
+        let refused = drops.sum("mesh_agent_drops_total", &[("reason", "no_such_port")]);
+        ensure!(refused >= 80.0, "{refused}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_pod_reaches_itself_through_its_service() -> Result<()> {
+    test("packet-hairpin", Needs::Agent, |lab| {
+        let node = lab.node("one", Families::Dual)?;
+        let pod = node.pod("self")?;
+        let ports = [Port::tcp("http", 80, 8080), Port::udp("dns", 80, 8080)];
+        let endpoints: Vec<Endpoint> = pod.address().all().map(Endpoint::ready).collect();
+        let addresses = ["10.96.0.7".parse()?, "fd00:10:96::7".parse()?];
+        let service = Service::new("self", &addresses, &ports);
+        let mut objects = vec![service.json()];
+        objects.extend(
+            Slice::by_family("self", &ports, &endpoints)
+                .iter()
+                .map(Slice::json),
+        );
+        lab.source().write("self.json", &objects)?;
+        let _server = pod.place().serve("self", &[8080])?;
+        let _agent = node.agent()?;
+        let client = pod.bare_place()?;
+        for address in addresses {
+            let to = SocketAddr::new(address, 80);
+            settle(&client, to, &["self".to_owned()])?;
+            ensure_clean(&client.call(&Call::rr(to).count(100))?)?;
+            let datagrams = client.call(&Call::connect(to).udp().count(50))?;
+            ensure!(datagrams.by("self") == 50, "{datagrams:?}");
+        }
+        Ok(())
+    })
+}
+
+/// A node port of `web`, from a host that is no node of the cluster, at both nodes; backends on both.
+#[test]
+fn a_node_port_is_served_to_a_client_outside() -> Result<()> {
+    test("packet-nodeport", Needs::Agent, |lab| {
+        let scene = Scene::new(lab, Families::Dual)?;
+        let outside = lab.node("outside", Families::Dual)?;
+        let _far = scene.two.agent()?;
+        let mut objects = scene.web.objects();
+        let spec = &mut objects[0]["spec"];
+        spec["type"] = json!("NodePort");
+        for (port, number) in [(0, 30_080), (1, 30_080), (2, 30_443)] {
+            spec["ports"][port]["nodePort"] = json!(number);
+        }
+        scene.source.write("web.json", &objects)?;
+        let client = outside.host();
+        for node in [&scene.one, &scene.two] {
+            for address in node.address().all() {
+                let to = SocketAddr::new(address, 30_080);
+                settle(&client, to, &scene.web.ready())?;
+                ensure_clean(&client.call(&Call::connect(to).count(200))?)?;
+                ensure_clean(&client.call(&Call::rr(to).count(200))?)?;
+                let stream = Call::stream(to).option("--size", 65536);
+                ensure_clean(&client.call(&stream.option("--duration", 0.5))?)?;
+                let datagrams = client.call(&Call::connect(to).udp().count(200))?;
+                ensure_clean(&datagrams)?;
+                ensure!(datagrams.backends.len() == 4, "{datagrams:?}");
+            }
+        }
+        Ok(())
+    })
+}
