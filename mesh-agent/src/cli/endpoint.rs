@@ -29,7 +29,9 @@ pub(super) fn list(endpoints: &Items<EndpointView>, _: &Paint) -> String {
     let mut table = Table::new(&["INTERFACE", "INDEX", "NSID", "ADDRESSES", "FIRST-SEEN"]);
     for endpoint in &endpoints.items {
         let addresses: Vec<_> = endpoint.addresses.iter().map(ToString::to_string).collect();
-        let nsid = endpoint.nsid.map_or_else(|| "-".to_owned(), |nsid| nsid.to_string());
+        let nsid = endpoint
+            .nsid
+            .map_or_else(|| "-".to_owned(), |nsid| nsid.to_string());
         table.row([
             endpoint.interface.clone(),
             endpoint.index.to_string(),
