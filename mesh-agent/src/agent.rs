@@ -1,6 +1,8 @@
-//! Who owns what and which thread runs what. Five threads: the source reads files or watches; `interfaces` follows those of the node; the engine, which owns store, mirror
-//! and maps, turns their changes into writes; the collector takes flows that are over out of their table; the main thread serves health, metrics and the commands and waits for the
-//! signal to stop. Stopping leaves the datapath in force.
+//! Who owns what and which thread runs what. The source's thread reads files or watches and programs what it brings; that
+//! of `interfaces` follows the node's and has programs attached; the engine's programs what falls due without a change,
+//! and keeps house; store, mirror and maps are the engine's, under one lock. The collector takes flows that are over out
+//! of their table. The main thread waits for the signal to stop; health, metrics and the commands have threads of their
+//! own. Stopping leaves the datapath in force.
 
 mod attach;
 mod collector;
@@ -9,18 +11,10 @@ mod housekeeping;
 mod passes;
 mod programmer;
 mod shared;
+mod turns;
 mod views;
 
-use std::{
-    ops::ControlFlow,
-    path::PathBuf,
-    sync::{
-        Arc,
-        mpsc::{self, SyncSender},
-    },
-    thread::JoinHandle,
-    time::Instant,
-};
+use std::{ops::ControlFlow, path::PathBuf, sync::Arc, thread::JoinHandle, time::Instant};
 
 use mesh_ebpf::SnatPorts;
 use tokio::signal::unix::{SignalKind, signal};
@@ -45,8 +39,10 @@ use crate::{
     },
 };
 use collector::Collector;
-use programmer::{Input, Programmer};
+use housekeeping::Housekeeping;
+use programmer::Programmer;
 use shared::Shared;
+use turns::Turns;
 
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -84,9 +80,6 @@ pub enum AgentError {
         source: std::io::Error,
     },
 }
-
-/// Batches that wait for the engine. The source reads no further than that ahead.
-const WAITING_BATCHES: usize = 4;
 
 /// Runs until SIGTERM or SIGINT.
 ///
@@ -141,8 +134,10 @@ pub fn run(
         .map_err(no_thread)?;
     let directories = NETNS_DIRECTORIES.map(PathBuf::from).to_vec();
     let (watch, unwatch) = Watch::open(followed, directories)?;
-    let programmer = Programmer::new(Arc::clone(&shared), metrics, herald, config.housekeeping)?;
-    let threads = start(source, watch, (stop, unwatch), programmer)?;
+    let programmer = Programmer::new(Arc::clone(&shared), metrics.clone(), herald)?;
+    let housekeeping = Housekeeping::new(shared, metrics, config.housekeeping);
+    let turns = Turns::new(programmer);
+    let threads = start((source, stop), (watch, unwatch), turns, housekeeping)?;
     let stopped = until_signal();
     threads.stop();
     collector.stop();
@@ -218,19 +213,26 @@ fn no_thread(source: std::io::Error) -> AgentError {
 }
 
 fn start(
-    source: Source,
-    watch: Watch,
-    (stop, unwatch): (Stop, interfaces::Stop),
-    programmer: Programmer,
+    (source, stop): (Source, Stop),
+    (watch, unwatch): (Watch, interfaces::Stop),
+    turns: Turns,
+    housekeeping: Housekeeping,
 ) -> Result<Threads, AgentError> {
-    let (sender, receiver) = mpsc::sync_channel::<Input>(WAITING_BATCHES);
-    let engine = spawn("engine", move || programmer.run(&receiver))?;
-    let seen = sender.clone();
+    let turns = Arc::new(turns);
+    let (objects, updates) = (Arc::clone(&turns), Arc::clone(&turns));
+    let engine = spawn("engine", move || turns.run(housekeeping))?;
     let interfaces = spawn("interfaces", move || {
-        watch.run(|update| pass_on(&seen, Input::Interfaces(Box::new(update))));
+        watch.run(|update| {
+            updates.follow(update);
+            ControlFlow::Continue(())
+        });
     })?;
     let source = spawn("source", move || {
-        source.run(|batch| pass_on(&sender, Input::Objects(batch)));
+        source.run(|batch| {
+            objects.take(batch);
+            ControlFlow::Continue(())
+        });
+        objects.end();
     })?;
     Ok(Threads {
         stop,
@@ -246,15 +248,8 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
     thread.spawn(work).map_err(no_thread)
 }
 
-fn pass_on(sender: &SyncSender<Input>, input: Input) -> ControlFlow<()> {
-    match sender.send(input) {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(_) => ControlFlow::Break(()),
-    }
-}
-
 impl Threads {
-    /// What comes in ends first; the engine writes what it was given and ends when no more can come.
+    /// What comes in ends first, with all that it brought written or waiting for a retry; then the engine.
     fn stop(mut self) {
         self.stop.stop();
         self.unwatch.stop();

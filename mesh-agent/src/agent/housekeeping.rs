@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -10,8 +11,9 @@ use mesh_common::SocketKey;
 use super::shared::Shared;
 use crate::{config::Intervals, sweep::sweep, telemetry::metrics::Metrics};
 
-#[derive(Debug)]
 pub(super) struct Housekeeping {
+    shared: Arc<Shared>,
+    metrics: Metrics,
     intervals: Intervals,
     next_sweep: Instant,
     next_audit: Instant,
@@ -19,8 +21,11 @@ pub(super) struct Housekeeping {
 }
 
 impl Housekeeping {
-    pub(super) fn new(now: Instant, intervals: Intervals) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, metrics: Metrics, intervals: Intervals) -> Self {
+        let now = Instant::now();
         Self {
+            shared,
+            metrics,
             intervals,
             next_sweep: now + intervals.sweep,
             next_audit: now + intervals.audit,
@@ -28,16 +33,16 @@ impl Housekeeping {
         }
     }
 
-    /// Does what is due. Gives how long the engine may wait for its next step: not at all if there is something to
+    /// Does what is due. Gives how long it may be until it is asked again: not at all if the engine has something to
     /// repair.
-    pub(super) fn run(&mut self, shared: &Shared, metrics: &Metrics, now: Instant) -> Duration {
+    pub(super) fn run(&mut self, now: Instant) -> Duration {
         if now >= self.next_sweep {
             self.next_sweep = now + self.intervals.sweep;
-            self.sweep(shared);
+            self.sweep();
         }
         if now >= self.next_audit {
             self.next_audit = now + self.intervals.audit;
-            if audit(shared, metrics) {
+            if audit(&self.shared, &self.metrics) {
                 return Duration::ZERO;
             }
         }
@@ -45,8 +50,8 @@ impl Housekeeping {
         next.saturating_duration_since(Instant::now())
     }
 
-    fn sweep(&mut self, shared: &Shared) {
-        let found = match shared.reader().sockets() {
+    fn sweep(&mut self) {
+        let found = match self.shared.reader().sockets() {
             Ok(dump) => sweep(&dump, &self.suspects),
             Err(error) => {
                 tracing::warn!("{error}; sweeping again later");
@@ -54,7 +59,13 @@ impl Housekeeping {
             }
         };
         self.suspects = found.suspects;
-        if let Err(error) = shared.engine().writer().maps.delete_sockets(&found.dead) {
+        if let Err(error) = self
+            .shared
+            .engine()
+            .writer()
+            .maps
+            .delete_sockets(&found.dead)
+        {
             tracing::warn!("{error}; sweeping again later");
         }
     }

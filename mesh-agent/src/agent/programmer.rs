@@ -1,24 +1,20 @@
-//! The engine's thread: batches in, writes out; programs are put in force once the first full state is in the maps.
+//! Batches in, writes out; programs are put in force once the first full state is in the maps. Knows no threads: `turns`
+//! says which of them programs when.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{
-        Arc,
-        mpsc::{Receiver, RecvTimeoutError},
-    },
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use super::{
     AgentError,
     attach::Attachments,
-    housekeeping::Housekeeping,
     passes::Passes,
     shared::{KernelEngine, Monotonic, Shared},
 };
 use crate::{
     apply::Clock,
-    config::Intervals,
     datapath,
     desired::{Finding, Weight},
     engine::StepReport,
@@ -34,27 +30,18 @@ use crate::{
     },
 };
 
-/// Without anything to do the thread still wakes up this often.
-const IDLE: Duration = Duration::from_secs(30);
+/// Without anything to do the engine still looks this often.
+pub(super) const IDLE: Duration = Duration::from_secs(30);
 /// How often putting programs in force is tried again.
 const COMMIT_AGAIN: Duration = Duration::from_secs(2);
 
-/// What the thread is given.
-pub(super) enum Input {
-    /// Objects changed.
-    Objects(Batch),
-    /// Interfaces changed.
-    Interfaces(Box<Update>),
-}
-
-/// The engine's thread.
+/// See the module.
 pub(super) struct Programmer {
     attachments: Attachments,
     shared: Arc<Shared>,
     metrics: Metrics,
     /// Who is told what owners of objects should see.
     herald: Herald,
-    intervals: Intervals,
     findings: BTreeSet<Finding>,
     /// The engine's revision of them.
     revision: u64,
@@ -75,7 +62,6 @@ impl Programmer {
         shared: Arc<Shared>,
         metrics: Metrics,
         herald: Herald,
-        intervals: Intervals,
     ) -> Result<Self, AgentError> {
         let attacher = shared
             .engine()
@@ -88,7 +74,6 @@ impl Programmer {
             shared,
             metrics,
             herald,
-            intervals,
             findings: BTreeSet::new(),
             revision: 0,
             source_problems: 0,
@@ -100,25 +85,13 @@ impl Programmer {
         })
     }
 
-    /// Runs until no batch can come any more.
-    pub(super) fn run(mut self, inputs: &Receiver<Input>) {
-        let mut housekeeping = Housekeeping::new(Instant::now(), self.intervals);
-        let mut pause = IDLE;
-        loop {
-            match inputs.recv_timeout(pause) {
-                Ok(Input::Objects(batch)) => pause = self.take(batch),
-                Ok(Input::Interfaces(update)) => pause = self.follow(*update),
-                Err(RecvTimeoutError::Timeout) => pause = self.step(None),
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
-            if self.committed {
-                let due = housekeeping.run(&self.shared, &self.metrics, Instant::now());
-                pause = pause.min(due);
-            }
-        }
+    /// Whether the programs are in force.
+    pub(super) const fn is_committed(&self) -> bool {
+        self.committed
     }
 
-    fn take(&mut self, batch: Batch) -> Duration {
+    /// Takes a batch in and writes what is due; how long until the next step at the latest.
+    pub(super) fn take(&mut self, batch: Batch) -> Duration {
         if let Some(problems) = batch.problems {
             self.source_problems = problems.len();
             for problem in self.shared.set_problems(problems) {
@@ -145,7 +118,7 @@ impl Programmer {
     }
 
     /// Interfaces changed, and with them the node's addresses.
-    fn follow(&mut self, update: Update) -> Duration {
+    pub(super) fn follow(&mut self, update: Update) -> Duration {
         self.attachments.take(&update);
         let addresses = update.interfaces.node_addresses();
         let mut engine = self.shared.engine();
@@ -161,8 +134,8 @@ impl Programmer {
         self.step(None)
     }
 
-    /// Writes what is due; how long to wait for the next batch.
-    fn step(&mut self, received: Option<Instant>) -> Duration {
+    /// Writes what is due; how long until the next step at the latest.
+    pub(super) fn step(&mut self, received: Option<Instant>) -> Duration {
         let began = Instant::now();
         let mut engine = self.shared.engine();
         let report = engine.step();
