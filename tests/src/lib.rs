@@ -18,6 +18,7 @@ mod lab;
 mod manifest;
 mod many;
 mod model;
+pub mod packet;
 mod pinned;
 mod place;
 mod process;
