@@ -19,6 +19,7 @@ mod lab;
 mod manifest;
 mod many;
 mod model;
+pub mod packet;
 mod pinned;
 mod place;
 mod process;
