@@ -38,6 +38,7 @@ use crate::{
         metrics::{Metrics, StartupStage},
     },
 };
+use attach::Attachments;
 use collector::Collector;
 use housekeeping::Housekeeping;
 use programmer::Programmer;
@@ -134,10 +135,26 @@ pub fn run(
         .map_err(no_thread)?;
     let directories = NETNS_DIRECTORIES.map(PathBuf::from).to_vec();
     let (watch, unwatch) = Watch::open(followed, directories)?;
-    let programmer = Programmer::new(Arc::clone(&shared), metrics.clone(), herald)?;
+    let attacher = shared
+        .engine()
+        .writer()
+        .attacher()
+        .map_err(no_descriptors)?;
+    let attachments = Arc::new(Attachments::new(Arc::clone(&shared), attacher));
+    let programmer = Programmer::new(
+        Arc::clone(&shared),
+        metrics.clone(),
+        herald,
+        Arc::clone(&attachments),
+    );
     let housekeeping = Housekeeping::new(shared, metrics, config.housekeeping);
     let turns = Turns::new(programmer);
-    let threads = start((source, stop), (watch, unwatch), turns, housekeeping)?;
+    let threads = start(
+        (source, stop),
+        (watch, unwatch, attachments),
+        turns,
+        housekeeping,
+    )?;
     let stopped = until_signal();
     threads.stop();
     collector.stop();
@@ -212,9 +229,16 @@ fn no_thread(source: std::io::Error) -> AgentError {
     }
 }
 
+fn no_descriptors(source: std::io::Error) -> AgentError {
+    AgentError::System {
+        what: "no descriptors for programs",
+        source,
+    }
+}
+
 fn start(
     (source, stop): (Source, Stop),
-    (watch, unwatch): (Watch, interfaces::Stop),
+    (watch, unwatch, attachments): (Watch, interfaces::Stop, Arc<Attachments>),
     turns: Turns,
     housekeeping: Housekeeping,
 ) -> Result<Threads, AgentError> {
@@ -223,6 +247,7 @@ fn start(
     let engine = spawn("engine", move || turns.run(housekeeping))?;
     let interfaces = spawn("interfaces", move || {
         watch.run(|update| {
+            attachments.follow(&update);
             updates.follow(update);
             ControlFlow::Continue(())
         });

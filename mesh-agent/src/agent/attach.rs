@@ -1,7 +1,13 @@
 //! The packet path follows the interfaces: the maps `interfaces` and `clients` and the programs at each interface are
-//! made what the last look at them asks for. Runs on the engine's thread; what failed is tried again.
+//! made what the last look at them asks for; what failed is tried again. Runs on the thread that follows the interfaces,
+//! and not in anybody's turn to program: the kernel waits for a grace period with each program that it attaches anew (10 ms
+//! and more), and changes of Services must not.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use mesh_common::{Address, ClientAddresses, Interface};
 
@@ -24,8 +30,13 @@ struct Target {
 }
 
 /// See the module.
-pub(super) struct Attachments {
+pub(super) struct Attachments(Mutex<State>);
+
+struct State {
+    shared: Arc<Shared>,
     attacher: Attacher,
+    /// The maps are in force, and programs may use them.
+    begun: bool,
     /// None until the first look.
     target: Option<Target>,
     /// What the two maps hold; None before the first write, when they hold what an earlier run left.
@@ -51,17 +62,19 @@ enum AttachError {
 }
 
 impl Attachments {
-    pub(super) fn new(attacher: Attacher) -> Self {
-        Self {
+    pub(super) fn new(shared: Arc<Shared>, attacher: Attacher) -> Self {
+        Self(Mutex::new(State {
+            shared,
             attacher,
+            begun: false,
             target: None,
             written: None,
             is_due: false,
-        }
+        }))
     }
 
-    /// Takes in what was seen last.
-    pub(super) fn take(&mut self, update: &Update) {
+    /// Takes in what was seen last, and puts it in force once that has begun.
+    pub(super) fn follow(&self, update: &Update) {
         for difference in &update.differences {
             if difference.is_alarm() {
                 tracing::warn!("{difference}");
@@ -69,16 +82,38 @@ impl Attachments {
                 tracing::debug!("{difference}");
             }
         }
-        self.target = Some(target(update));
-        self.is_due = true;
+        let mut state = self.state();
+        state.target = Some(target(update));
+        state.is_due = true;
+        state.put_in_force();
     }
 
-    /// Puts it in force; whether all of it is.
-    pub(super) fn put_in_force(&mut self, shared: &Shared) -> bool {
-        let Some(target) = self.target.as_ref().filter(|_| self.is_due) else {
+    /// The maps are in force: from now on programs are attached.
+    pub(super) fn begin(&self) {
+        let mut state = self.state();
+        state.begun = true;
+        state.put_in_force();
+    }
+
+    /// Tries again what failed, unless somebody is at it; whether everything is in force or soon will be.
+    pub(super) fn retry(&self) -> bool {
+        match self.0.try_lock() {
+            Ok(mut state) => state.put_in_force(),
+            Err(_) => true,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn put_in_force(&mut self) -> bool {
+        let Some(target) = self.target.as_ref().filter(|_| self.is_due && self.begun) else {
             return true;
         };
-        self.is_due = match apply(&self.attacher, &mut self.written, target, shared) {
+        self.is_due = match apply(&self.attacher, &mut self.written, target, &self.shared) {
             Ok(outcomes) => told(&outcomes),
             Err(error) => {
                 tracing::error!("{error}; trying again");
