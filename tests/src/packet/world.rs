@@ -9,7 +9,7 @@ use mesh_common::{
 use mesh_ebpf::sim::Sim;
 
 /// An address and a port.
-pub type End = (Address, Port);
+pub(super) type End = (Address, Port);
 
 /// Packets are tried on the loopback interface.
 const LOOPBACK: u32 = 1;
