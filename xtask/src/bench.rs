@@ -1,9 +1,10 @@
 //! `bench`: what a connection costs with nothing in the way, with our hooks attached, and through a Service of ours, in
-//! the same namespaces with the same client, in turn; what a start costs; and all that beside the real kube-proxy. Prints
-//! what was measured; a dated file keeps it.
+//! the same namespaces with the same client, in turn; what a start costs; what a packet costs; and connections and starts
+//! beside the real kube-proxy. Prints what was measured; a dated file keeps it.
 
 mod connect;
 mod exchange;
+mod packets;
 mod programs;
 mod report;
 mod rival;
@@ -46,6 +47,8 @@ enum Name {
     Connect,
     /// A cold start with 10,000 Services stage by stage, one change, memory, and an idle agent
     Start,
+    /// What a packet costs at each hook, kind by kind, at 1 and at 10,000 Services
+    Packets,
     /// The agent and the real kube-proxy in turn: start, connections, one change, churn, memory
     KubeProxy,
 }
@@ -55,6 +58,7 @@ impl Name {
         match self {
             Self::Connect => "connect",
             Self::Start => "start",
+            Self::Packets => "packets",
             Self::KubeProxy => "kube-proxy",
         }
     }
@@ -92,6 +96,11 @@ fn measure(name: Name, arguments: &Arguments, agent: &Path) -> Result<()> {
     match name {
         Name::Connect => connect_bench(arguments, rounds, agent, &mut document)?,
         Name::Start => start::measure(agent, rounds, &mut document)?,
+        Name::Packets => {
+            let object = std::fs::read(build::object()?)?;
+            let rounds = arguments.rounds.unwrap_or(packets::ROUNDS);
+            packets::measure(&object, rounds, packets::CALLS, &mut document)?;
+        }
         Name::KubeProxy => {
             let plan = rival::Plan {
                 services: &arguments.services,

@@ -26,15 +26,6 @@ pub struct PacketWorld {
     pub sim: Sim,
 }
 
-/// A flow to a frontend of the world, for the bench.
-#[derive(Clone, Copy, Debug)]
-pub struct BenchFlow {
-    /// Where it begins.
-    pub client: End,
-    /// Where it goes.
-    pub frontend: End,
-}
-
 /// An address of a family: the network says what it is for.
 pub(super) fn address(v6: bool, net: u8, host: u32) -> Address {
     let [_, b, c, d] = host.to_be_bytes();
@@ -56,7 +47,7 @@ impl PacketWorld {
     /// Has one backend, which a test takes away.
     pub const BRIEF: u32 = 5;
 
-    /// With so many Services, at least five, in both families.
+    /// With so many Services in both families; the first five differ.
     #[must_use]
     pub fn new(services: u32) -> Self {
         let mut sim = Sim::default();
@@ -66,7 +57,7 @@ impl PacketWorld {
         sim.interfaces.insert(LOOPBACK, addresses);
         let mut world = Self { sim };
         for v6 in [false, true] {
-            for service in 1..=services.max(5) {
+            for service in 1..=services {
                 world.add(v6, service);
             }
             world.open(v6);
