@@ -11,7 +11,7 @@ mod rival;
 mod start;
 mod world;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
@@ -34,6 +34,9 @@ pub(crate) struct Arguments {
     /// Connections of each kind in a round
     #[arg(long, default_value_t = 2000)]
     count: u64,
+    /// Of `packets`: an eBPF object instead of mesh-agent's
+    #[arg(long)]
+    object: Option<PathBuf>,
     /// Write the result to docs/benchmarks too
     #[arg(long)]
     save: bool,
@@ -81,12 +84,34 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
     if names.contains(&Name::KubeProxy) {
         rival::find_control_plane()?;
     }
+    // Packets need the programs alone.
+    if names.contains(&Name::Packets) {
+        measure_packets(arguments)?;
+    }
+    let others = names.into_iter().filter(|name| *name != Name::Packets);
+    let others: Vec<Name> = others.collect();
+    if others.is_empty() {
+        return Ok(());
+    }
     let agent = build::agent()?;
     mesh_lab::choose_traffic_binary(build::release_traffic()?);
-    for name in names {
+    for name in others {
         measure(name, arguments, &agent)?;
     }
     Ok(())
+}
+
+fn measure_packets(arguments: &Arguments) -> Result<()> {
+    let object = match &arguments.object {
+        Some(object) => object.clone(),
+        None => build::object()?,
+    };
+    let object =
+        std::fs::read(&object).with_context(|| format!("cannot read {}", object.display()))?;
+    let mut document = Document::new(Name::Packets.title())?;
+    let rounds = arguments.rounds.unwrap_or(packets::ROUNDS);
+    packets::measure(&object, rounds, packets::CALLS, &mut document)?;
+    finish(arguments, &document)
 }
 
 fn measure(name: Name, arguments: &Arguments, agent: &Path) -> Result<()> {
@@ -96,11 +121,7 @@ fn measure(name: Name, arguments: &Arguments, agent: &Path) -> Result<()> {
     match name {
         Name::Connect => connect_bench(arguments, rounds, agent, &mut document)?,
         Name::Start => start::measure(agent, rounds, &mut document)?,
-        Name::Packets => {
-            let object = std::fs::read(build::object()?)?;
-            let rounds = arguments.rounds.unwrap_or(packets::ROUNDS);
-            packets::measure(&object, rounds, packets::CALLS, &mut document)?;
-        }
+        Name::Packets => {}
         Name::KubeProxy => {
             let plan = rival::Plan {
                 services: &arguments.services,
@@ -112,9 +133,13 @@ fn measure(name: Name, arguments: &Arguments, agent: &Path) -> Result<()> {
             rival::measure(agent, &plan, &mut document)?;
         }
     }
+    finish(arguments, &document)
+}
+
+fn finish(arguments: &Arguments, document: &Document) -> Result<()> {
     print!("{}", document.text());
     if arguments.save {
-        let path = document.save(&directory)?;
+        let path = document.save(&place::root().join("docs/benchmarks"))?;
         run::say(&format!("saved as {}", path.display()));
     }
     Ok(())

@@ -50,8 +50,10 @@ impl PacketWorld {
     /// With so many Services in both families; the first five differ.
     #[must_use]
     pub fn new(services: u32) -> Self {
-        let mut sim = Sim::default();
-        sim.host = SEED;
+        let mut sim = Sim {
+            host: SEED,
+            ..Sim::default()
+        };
         let node = |v6| Self::node(v6);
         let addresses = Interface::new(node(false), node(true));
         sim.interfaces.insert(LOOPBACK, addresses);
