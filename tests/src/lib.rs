@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod attached;
 mod call;
 mod cluster;
 mod control_plane;
@@ -18,6 +19,7 @@ mod lab;
 mod manifest;
 mod many;
 mod model;
+mod outside;
 mod pinned;
 mod place;
 mod process;
@@ -26,6 +28,7 @@ mod statistics;
 pub mod traffic;
 
 pub use agent::{Agent, AgentOptions, CliOutput, Metrics, Response, agent_binary};
+pub use attached::{Attached, link_ids, pinned_links};
 pub use call::{Call, Load};
 pub use cluster::{Cluster, ClusterLoad, ClusterNode};
 pub use control_plane::{Client, ControlPlane, ControlPlaneOptions, control_plane_binary};
@@ -39,6 +42,7 @@ pub use lab::{Address, Families, Lab, Node, Pod, remove_run, sweep};
 pub use manifest::{Endpoint, PodManifest, Port, Protocol, Service, Slice, Source, node};
 pub use many::{Format, Many};
 pub use model::{Behind, Tables};
+pub use outside::{Outside, node_port};
 pub use pinned::{PinnedMaps, frontend_key};
 pub use place::{Place, choose_traffic_binary, traffic_binary};
 pub use process::Process;
