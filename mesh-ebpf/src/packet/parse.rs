@@ -143,15 +143,10 @@ fn transport<E: Env, P: Packet>(
     if offset + least > end || end > packet.length() {
         return broken(env, state, headers.destination, Reason::Malformed);
     }
-    let Some(ports) = packet.load::<4>(offset) else {
+    let Some((ports, flags)) = first_bytes(packet, offset, protocol) else {
         return broken(env, state, headers.destination, Reason::Malformed);
     };
-    if protocol == Protocol::Tcp {
-        match packet.load::<2>(offset + 12) {
-            Some([length, flags]) if length >> 4 >= 5 => state.tcp_flags = flags,
-            _ => return broken(env, state, headers.destination, Reason::Malformed),
-        }
-    }
+    state.tcp_flags = flags;
     let source = Port::from_be(u16::from_ne_bytes([ports[0], ports[1]]));
     let destination = Port::from_be(u16::from_ne_bytes([ports[2], ports[3]]));
     state.key = FlowKey::new(
@@ -161,6 +156,19 @@ fn transport<E: Env, P: Packet>(
         (headers.destination, destination),
     );
     PacketStep::Next(PacketStage::Conntrack)
+}
+
+/// The ports, and TCP's flags; in one read, since each is the call of a helper. None if they contradict themselves.
+#[inline(always)]
+fn first_bytes<P: Packet>(packet: &P, offset: u32, protocol: Protocol) -> Option<([u8; 4], u8)> {
+    match protocol {
+        Protocol::Udp => Some((packet.load::<4>(offset)?, 0)),
+        Protocol::Tcp => {
+            let header = packet.load::<14>(offset)?;
+            let [a, b, c, d, .., length, flags] = header;
+            (length >> 4 >= 5).then_some(([a, b, c, d], flags))
+        }
+    }
 }
 
 /// A part of a packet goes where its first part went.

@@ -80,9 +80,16 @@ pub(super) fn write_address<P: Packet>(
     match state.family {
         Family::V4 => {
             let checksum = difference.apply(state.checksum).to_ne_bytes();
-            packet.store(network + 10, &checksum)?;
-            let at = if side == Side::Source { 12 } else { 16 };
-            packet.store(network + at, &state.target.0.v4_word().to_ne_bytes())
+            let (mut source, mut destination) = (state.key.source().0, state.key.destination().0);
+            match side {
+                Side::Source => source = state.target.0,
+                Side::Destination => destination = state.target.0,
+            }
+            let [a, b, c, d] = source.v4_word().to_ne_bytes();
+            let [e, f, g, h] = destination.v4_word().to_ne_bytes();
+            // Checksum and both addresses lie side by side: one call of a helper instead of two.
+            let bytes = [checksum[0], checksum[1], a, b, c, d, e, f, g, h];
+            packet.store(network + 10, &bytes)
         }
         Family::V6 => {
             let at = if side == Side::Source { 8 } else { 24 };
