@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod attached;
 mod call;
 mod cluster;
 mod control_plane;
@@ -18,6 +19,7 @@ mod lab;
 mod manifest;
 mod many;
 mod model;
+pub mod packet;
 mod pinned;
 mod place;
 mod process;
@@ -26,6 +28,7 @@ mod statistics;
 pub mod traffic;
 
 pub use agent::{Agent, AgentOptions, CliOutput, Metrics, Response, agent_binary};
+pub use attached::{Attached, link_ids, pinned_links};
 pub use call::{Call, Load};
 pub use cluster::{Cluster, ClusterLoad, ClusterNode};
 pub use control_plane::{Client, ControlPlane, ControlPlaneOptions, control_plane_binary};

@@ -29,12 +29,17 @@ pub(super) struct Attachments {
     /// None until the first look.
     target: Option<Target>,
     /// What the two maps hold; None before the first write, when they hold what an earlier run left.
-    written: Option<(Keys<u32, Interface>, Keys<u64, ClientAddresses>)>,
+    written: Option<Written>,
     /// The target is not, or not all, in force.
     is_due: bool,
 }
 
-type Keys<K, V> = BTreeMap<K, V>;
+/// Entries of the maps.
+#[derive(Debug)]
+struct Written {
+    interfaces: BTreeMap<u32, Interface>,
+    clients: BTreeMap<u64, ClientAddresses>,
+}
 
 /// Why not everything is as wanted.
 #[derive(Debug, thiserror::Error)]
@@ -104,16 +109,19 @@ fn told(outcomes: &[Outcome]) -> bool {
 /// Addresses are there before the programs that look for them, and go after them.
 fn apply(
     attacher: &Attacher,
-    written: &mut Option<(Keys<u32, Interface>, Keys<u64, ClientAddresses>)>,
+    written: &mut Option<Written>,
     target: &Target,
     shared: &Shared,
 ) -> Result<Vec<Outcome>, AttachError> {
-    let (interfaces, clients) = match written {
+    let Written {
+        interfaces,
+        clients,
+    } = match written {
         Some(written) => written,
-        None => {
-            let reader = shared.reader();
-            written.insert((reader.interfaces()?, reader.clients()?))
-        }
+        None => written.insert(Written {
+            interfaces: shared.reader().interfaces()?,
+            clients: shared.reader().clients()?,
+        }),
     };
     for (&index, value) in &target.interfaces {
         if interfaces.get(&index) != Some(value) {
@@ -141,7 +149,7 @@ fn apply(
     Ok(outcomes)
 }
 
-fn superfluous<K: Ord + Copy, V>(has: &Keys<K, V>, wanted: &Keys<K, V>) -> Vec<K> {
+fn superfluous<K: Ord + Copy, V>(has: &BTreeMap<K, V>, wanted: &BTreeMap<K, V>) -> Vec<K> {
     let has = has.keys().copied();
     has.filter(|key| !wanted.contains_key(key)).collect()
 }

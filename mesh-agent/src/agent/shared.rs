@@ -30,7 +30,7 @@ use crate::{
         Health, Introspect,
         log::{Level, LogError, LogHandle},
         metrics::{Operations, Readings},
-        view::{ExplainView, MapView, ServiceView, StatusView},
+        view::{EndpointView, ExplainView, MapView, ServiceView, StatusView},
     },
 };
 
@@ -299,6 +299,10 @@ impl Introspect for Shared {
         let engine = self.engine();
         let view = engine.service_view(&ObjectName::new(namespace, name))?;
         Some(views::service(&view))
+    }
+
+    fn endpoints(&self) -> Vec<EndpointView> {
+        views::endpoints(&self.interfaces())
     }
 
     fn explain(&self, namespace: &str, name: &str) -> Option<ExplainView> {

@@ -66,6 +66,9 @@ pub enum Command {
     /// Show Services and what the kernel holds for them
     #[command(subcommand)]
     Service(ServiceCommand),
+    /// Show local pods as the agent finds them
+    #[command(subcommand)]
+    Endpoint(EndpointCommand),
     /// Dump one map, from its pin
     Bpf(BpfArgs),
     /// Say what would happen to a call, step by step, from the live maps
@@ -236,6 +239,13 @@ pub enum ServiceCommand {
     Get(ServiceArgs),
     /// Say how a Service came to what the kernel holds for it, and why endpoints are left out
     Explain(ServiceArgs),
+}
+
+/// `endpoint`'s own commands.
+#[derive(Debug, Subcommand)]
+pub enum EndpointCommand {
+    /// List the local pods: their interfaces on the host and their addresses
+    List(OutputArgs),
 }
 
 /// Which Service.

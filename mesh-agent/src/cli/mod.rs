@@ -6,6 +6,7 @@ mod bpf;
 mod check;
 pub mod codes;
 mod duration;
+mod endpoint;
 mod host;
 mod reference;
 mod service;
@@ -153,6 +154,7 @@ fn execute(cli: Cli, host: &dyn Host, terminal: &mut Terminal<'_>) -> Result<Ver
         Command::Check(args) => checked(&directories.checked()?, &args, host, terminal),
         Command::Status(args) => status::run(&client, &args, terminal),
         Command::Service(command) => service::run(&client, &command, terminal),
+        Command::Endpoint(command) => endpoint::run(&client, &command, terminal),
         Command::Bpf(args) => {
             let live = host.live(&directories.checked()?)?;
             bpf::show(&live, args.map, args.output.output, terminal)?;

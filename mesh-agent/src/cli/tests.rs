@@ -215,6 +215,7 @@ fn everything_that_lists_is_json_too() {
             vec!["service", "explain", "default/web"],
             "ServiceExplanation",
         ),
+        (vec!["endpoint", "list"], "EndpointList"),
         (vec!["cleanup", "--dry-run"], "Cleanup"),
         (vec!["version"], "Version"),
         (

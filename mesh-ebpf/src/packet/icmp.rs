@@ -125,7 +125,7 @@ fn v6<P: Packet>(packet: &P, network: u32) -> Option<(Address, Address, Upper, u
         protocol: header[6],
         offset: network + 40,
     };
-    let walked = extension::walk(packet, first)?;
+    let walked = extension::walk::<{ extension::MOST_INNER }, P>(packet, first)?;
     if walked.fragment == Fragment::Later {
         return None;
     }

@@ -1,0 +1,95 @@
+//! Which programs the kernel runs at the interfaces of a node, asked of the kernel itself.
+
+use std::{collections::BTreeMap, fs, process::Command};
+
+use anyhow::{Context, Result};
+use aya::programs::{SchedClassifier, TcAttachType};
+use nix::net::if_::if_nameindex;
+use serde_json::Value;
+
+use crate::{
+    lab::{Node, netns},
+    place::Place,
+};
+
+/// Programs at one interface: their names in the order in which they run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attached {
+    /// For packets that come in by it.
+    pub ingress: Vec<String>,
+    /// For packets that leave by it.
+    pub egress: Vec<String>,
+}
+
+impl Attached {
+    /// What the agent attaches to a local pod's interface.
+    #[must_use]
+    pub fn pod() -> Self {
+        Self {
+            ingress: vec!["from_pod".to_owned()],
+            egress: vec!["to_pod".to_owned()],
+        }
+    }
+
+    /// What the agent attaches to a device.
+    #[must_use]
+    pub fn device() -> Self {
+        Self {
+            ingress: vec!["from_device".to_owned()],
+            egress: vec!["to_device".to_owned()],
+        }
+    }
+
+    /// At every interface of a place that has any, by name.
+    pub fn all(place: &Place) -> Result<BTreeMap<String, Self>> {
+        netns::within(place.netns(), || {
+            let mut all = BTreeMap::new();
+            for interface in &if_nameindex()? {
+                let name = interface.name().to_string_lossy().into_owned();
+                // One may go while it is asked about.
+                let found = Self {
+                    ingress: programs(&name, TcAttachType::Ingress).unwrap_or_default(),
+                    egress: programs(&name, TcAttachType::Egress).unwrap_or_default(),
+                };
+                if found != Self::default() {
+                    all.insert(name, found);
+                }
+            }
+            Ok(all)
+        })
+    }
+}
+
+fn programs(interface: &str, direction: TcAttachType) -> Result<Vec<String>> {
+    let (_, programs) = SchedClassifier::query_tcx(interface, direction)?;
+    let names = programs
+        .iter()
+        .map(|it| it.name_as_str().map(str::to_owned));
+    Ok(names.flatten().collect())
+}
+
+/// The names of the links at interfaces that an agent on a node has pinned.
+pub fn pinned_links(node: &Node) -> Result<Vec<String>> {
+    let names = fs::read_dir(node.bpffs().join("links"))?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    let mut names = names.collect::<Result<Vec<_>>>()?;
+    names.retain(|name| name.contains('-'));
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// The kernel's numbers of these links, by their names; bpftool says so.
+pub fn link_ids(node: &Node) -> Result<BTreeMap<String, u64>> {
+    let mut ids = BTreeMap::new();
+    for name in pinned_links(node)? {
+        let pin = node.bpffs().join("links").join(&name);
+        let mut bpftool = Command::new("bpftool");
+        bpftool.args(["-j", "link", "show", "pinned"]).arg(pin);
+        let output = bpftool.output().context("bpftool is not installed")?;
+        let link: Value = serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("bpftool of {name}: {output:?}"))?;
+        let id = link["id"].as_u64();
+        ids.insert(name, id.with_context(|| link.to_string())?);
+    }
+    Ok(ids)
+}
