@@ -15,6 +15,7 @@ use std::{
 
 use mesh_common::{Address, FrontendKey};
 
+use crate::config::PortRange;
 use crate::model::{
     Change, EndpointSlice, Kind, Node, NodePortAddresses, Object, ObjectId, ObjectName, Pod,
     PodPhase, Service,
@@ -42,6 +43,8 @@ pub struct StoreOptions {
     pub node: String,
     /// --nodeport-addresses
     pub node_port_addresses: NodePortAddresses,
+    /// --nodeport-range; None where any will do.
+    pub node_ports: Option<PortRange>,
     /// Endpoints come from EndpointSlices alone: of Pods only this node's are known.
     pub slices_only: bool,
 }

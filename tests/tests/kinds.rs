@@ -268,3 +268,42 @@ fn node_ports_outlive_the_agent() -> Result<()> {
         Ok(())
     })
 }
+
+/// Only who is in a range of its family reaches the load balancer's address; ClusterIP and external IP are for all.
+#[test]
+fn source_ranges_close_the_load_balancers_address() -> Result<()> {
+    test("ranges", Needs::Agent, |lab| {
+        let scene = Scene::with(lab, Families::Dual, 2, &AgentOptions::default())?;
+        let stranger = scene.one.pod("stranger")?;
+        let own = scene.client.address();
+        let v4 = own.v4.map(|it| format!("{it}/32"));
+        let v6 = own.v6.map(|it| format!("{it}/128"));
+        let mut objects = front(&scene, "out", 30)?;
+        objects[0]["spec"]["type"] = json!("LoadBalancer");
+        objects[0]["spec"]["allocateLoadBalancerNodePorts"] = json!(false);
+        objects[0]["spec"]["externalIPs"] = json!(OUTSIDE);
+        objects[0]["spec"]["loadBalancerSourceRanges"] = json!([v4, v6]);
+        let ingress = BALANCED.map(|ip| json!({"ip": ip}));
+        objects[0]["status"] = json!({"loadBalancer": {"ingress": ingress}});
+        publish(&scene, &objects)?;
+        for address in BALANCED {
+            let to = SocketAddr::new(address.parse()?, 80);
+            settle(&scene.client.place(), to, &scene.web.ready())?;
+            let call = Call::connect(to).count(20).option("--timeout", 500);
+            let report = stranger.place().call(&call)?;
+            ensure!(report.answered == 0 && !report.is_clean(), "{report:?}");
+        }
+        for address in OUTSIDE {
+            let to = SocketAddr::new(address.parse()?, 80);
+            settle(&stranger.place(), to, &scene.web.ready())?;
+        }
+        // Ranges of one family alone leave the other open to all.
+        objects[0]["spec"]["loadBalancerSourceRanges"] = json!([v4]);
+        publish(&scene, &objects)?;
+        let to = SocketAddr::new(BALANCED[1].parse()?, 80);
+        settle(&stranger.place(), to, &scene.web.ready())?;
+        let ranges = scene.agent.cli(&["bpf", "source-ranges"])?.ok()?.stdout;
+        ensure!(ranges.contains(&v4.unwrap_or_default()), "{ranges}");
+        Ok(())
+    })
+}

@@ -237,6 +237,7 @@ fn store_options(config: &RunConfig) -> StoreOptions {
     StoreOptions {
         node: config.node_name.clone(),
         node_port_addresses: config.node_port_addresses.clone(),
+        node_ports: Some(config.node_ports),
         slices_only: match config.source {
             SourceConfig::Kube { .. } => true,
             SourceConfig::Dir(_) => false,
