@@ -183,6 +183,17 @@ fn cleanup_takes_the_programs_off() -> Result<()> {
     })
 }
 
+/// How many network namespaces the agent has told the datapath of.
+fn clients(node: &Node) -> Result<usize> {
+    let mut bpftool = std::process::Command::new("bpftool");
+    bpftool
+        .args(["-j", "map", "dump", "pinned"])
+        .arg(node.bpffs().join("clients_v1"));
+    let output = bpftool.output().context("bpftool is not installed")?;
+    let entries: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout)?;
+    Ok(entries.len())
+}
+
 #[test]
 fn local_pods_are_listed_with_their_addresses() -> Result<()> {
     test("if-list", Needs::Agent, |lab| {
@@ -201,6 +212,11 @@ fn local_pods_are_listed_with_their_addresses() -> Result<()> {
         ensure!(client["interface"] == "veth2", "{client}");
         let table = scene.agent.cli(&["endpoint", "list"])?.ok()?.stdout;
         ensure!(table.contains("veth2"), "{table}");
+        eventually("both pods and the node are known at sockets", || {
+            let clients = clients(&scene.one)?;
+            ensure!(clients == 3, "{clients} are known");
+            Ok(())
+        })?;
         let checks = scene.agent.json(&["check"])?;
         let line = |code: &str| {
             let mut lines = checks["items"].as_array().into_iter().flatten();
