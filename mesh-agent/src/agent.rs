@@ -14,7 +14,7 @@ mod shared;
 mod turns;
 mod views;
 
-use std::{ops::ControlFlow, path::PathBuf, sync::Arc, thread::JoinHandle, time::Instant};
+use std::{ops::ControlFlow, sync::Arc, thread::JoinHandle, time::Instant};
 
 use mesh_ebpf::SnatPorts;
 use tokio::signal::unix::{SignalKind, signal};
@@ -26,7 +26,7 @@ use crate::{
     },
     config::{RunConfig, SourceConfig},
     datapath::{Datapath, DatapathError, Options, Sizes},
-    interfaces::{self, NETNS_DIRECTORIES, Watch, WatchError},
+    interfaces::{self, Watch, WatchError},
     source::{
         Source, Stop, decode,
         dir::{DirSource, SourceError},
@@ -133,8 +133,7 @@ pub fn run(
         .another_reader()
         .map(Collector::start)?
         .map_err(no_thread)?;
-    let directories = NETNS_DIRECTORIES.map(PathBuf::from).to_vec();
-    let (watch, unwatch) = Watch::open(followed, directories)?;
+    let (watch, unwatch) = Watch::open(followed, config.netns_directories.clone())?;
     let attacher = shared
         .engine()
         .writer()

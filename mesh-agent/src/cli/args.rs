@@ -9,6 +9,7 @@ use mesh_ebpf::PacketHook;
 use super::duration;
 use crate::{
     config::{Bind, Directories, PortRange, Source},
+    interfaces::NETNS_DIRECTORIES,
     model::NodePortAddresses,
     telemetry::log::{Format, Level},
 };
@@ -140,6 +141,9 @@ pub struct RunArgs {
     /// The node's devices, by name; may be given several times [default: those that carry the node's addresses]
     #[arg(long = "device", value_name = "NAME", value_delimiter = ',', value_parser = device())]
     pub devices: Vec<String>,
+    /// Directories in which network namespaces of pods are files; may be given several times
+    #[arg(long, value_name = "PATH", value_delimiter = ',', default_values = NETNS_DIRECTORIES)]
+    pub netns_dir: Vec<PathBuf>,
     /// Sizes of the maps.
     #[command(flatten)]
     pub capacities: CapacityArgs,
