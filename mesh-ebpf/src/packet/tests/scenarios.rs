@@ -203,6 +203,7 @@ fn flows_are_full() {
                 assert_eq!(entries, (0, 0), "{route:?} with room for {room}");
             } else {
                 assert_eq!(verdict, PacketVerdict::Forward);
+                assert_eq!(entries, (needed, 0), "{route:?} with room for {room}");
                 world.reply(ends, tcp::ACK, &plain());
                 assert_eq!(world.request(tcp::ACK, &plain()), ends);
             }
