@@ -29,11 +29,13 @@ impl Traffic {
 
     /// Ends it: nothing failed, and nobody but those who had a connection answered on it.
     fn stop_clean(self) -> Result<()> {
+        let mut answered = 0;
         for (title, load) in self.0 {
             let report = load.stop().with_context(|| title.clone())?;
             ensure_clean(&report).with_context(|| title.clone())?;
-            eprintln!("{title}: {} answered, 0 failed", report.answered);
+            answered += report.answered;
         }
+        eprintln!("{answered} connections, datagrams and exchanges, 0 failed");
         Ok(())
     }
 }
