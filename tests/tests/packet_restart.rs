@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
 use mesh_lab::{
-    Agent, AgentOptions, Attached, Call, Load, Needs, Node, Outside, Place, ensure_clean,
+    Agent, AgentOptions, Attached, Call, Load, Many, Needs, Node, Outside, Place, ensure_clean,
     eventually, test,
 };
 
@@ -114,6 +114,15 @@ fn agents_are_stopped_and_started() -> Result<()> {
 fn a_new_layout_and_back() -> Result<()> {
     test("packet-upgrade", Needs::NextAgent, |lab| {
         let mut outside = Outside::settled(lab, 4)?;
+        // They came later than the one that is called, but a layout that gives out its numbers anew meets them first.
+        for number in 0..3 {
+            let others = Many {
+                services: 3,
+                endpoints: 4,
+            };
+            let file = format!("other-{number}.json");
+            outside.scene.source.write(&file, &others.objects(number))?;
+        }
         let traffic = Traffic::start(&outside)?;
         for _ in 0..2 {
             for options in [AgentOptions::second_build()?, AgentOptions::default()] {
