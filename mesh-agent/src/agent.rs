@@ -158,6 +158,7 @@ fn open(config: &RunConfig) -> Result<(Source, Stop, Herald), AgentError> {
 /// The source's and the engine's threads.
 struct Threads {
     stop: Stop,
+    turns: Arc<Turns>,
     source: std::thread::JoinHandle<()>,
     engine: std::thread::JoinHandle<()>,
 }
@@ -173,21 +174,21 @@ fn start(
         source,
     };
     let turns = Arc::new(turns);
-    let others = Arc::clone(&turns);
+    let (brought, due) = (Arc::clone(&turns), Arc::clone(&turns));
     let engine = std::thread::Builder::new().name("engine".to_owned());
     let engine = engine
-        .spawn(move || others.run(housekeeping))
+        .spawn(move || due.run(housekeeping))
         .map_err(failed)?;
     let reader = std::thread::Builder::new().name("source".to_owned());
     let reader = reader.spawn(move || {
         source.run(|batch| {
-            turns.take(batch);
+            brought.take(batch);
             ControlFlow::Continue(())
         });
-        turns.end();
     });
     Ok(Threads {
         stop,
+        turns,
         source: reader.map_err(failed)?,
         engine,
     })
@@ -197,11 +198,15 @@ impl Threads {
     /// The source ends first, with all that it brought written or waiting for a retry; then the engine.
     fn stop(mut self) {
         self.stop.stop();
-        for thread in [self.source, self.engine] {
-            if thread.join().is_err() {
-                tracing::error!("a thread broke down: a defect, please report it");
-            }
-        }
+        join(self.source);
+        self.turns.end();
+        join(self.engine);
+    }
+}
+
+fn join(thread: std::thread::JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("a thread broke down: a defect, please report it");
     }
 }
 
