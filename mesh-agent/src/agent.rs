@@ -215,6 +215,7 @@ fn ports(config: &RunConfig) -> SnatPorts {
 /// The threads of what comes in, and the engine's.
 struct Threads {
     stop: Stop,
+    turns: Arc<Turns>,
     unwatch: interfaces::Stop,
     source: JoinHandle<()>,
     interfaces: JoinHandle<()>,
@@ -243,7 +244,8 @@ fn start(
 ) -> Result<Threads, AgentError> {
     let turns = Arc::new(turns);
     let (objects, updates) = (Arc::clone(&turns), Arc::clone(&turns));
-    let engine = spawn("engine", move || turns.run(housekeeping))?;
+    let due = Arc::clone(&turns);
+    let engine = spawn("engine", move || due.run(housekeeping))?;
     let interfaces = spawn("interfaces", move || {
         watch.run(|update| {
             attachments.follow(&update);
@@ -256,10 +258,10 @@ fn start(
             objects.take(batch);
             ControlFlow::Continue(())
         });
-        objects.end();
     })?;
     Ok(Threads {
         stop,
+        turns,
         unwatch,
         source,
         interfaces,
@@ -277,11 +279,16 @@ impl Threads {
     fn stop(mut self) {
         self.stop.stop();
         self.unwatch.stop();
-        for thread in [self.source, self.interfaces, self.engine] {
-            if thread.join().is_err() {
-                tracing::error!("a thread broke down: a defect, please report it");
-            }
-        }
+        join(self.source);
+        join(self.interfaces);
+        self.turns.end();
+        join(self.engine);
+    }
+}
+
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("a thread broke down: a defect, please report it");
     }
 }
 
