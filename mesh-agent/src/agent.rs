@@ -14,7 +14,7 @@ mod shared;
 mod turns;
 mod views;
 
-use std::{ops::ControlFlow, path::PathBuf, sync::Arc, thread::JoinHandle, time::Instant};
+use std::{ops::ControlFlow, sync::Arc, thread::JoinHandle, time::Instant};
 
 use mesh_ebpf::SnatPorts;
 use tokio::signal::unix::{SignalKind, signal};
@@ -26,7 +26,7 @@ use crate::{
     },
     config::{RunConfig, SourceConfig},
     datapath::{Datapath, DatapathError, Options, Sizes},
-    interfaces::{self, NETNS_DIRECTORIES, Watch, WatchError},
+    interfaces::{self, Watch, WatchError},
     source::{
         Source, Stop, decode,
         dir::{DirSource, SourceError},
@@ -38,6 +38,7 @@ use crate::{
         metrics::{Metrics, StartupStage},
     },
 };
+use attach::Attachments;
 use collector::Collector;
 use housekeeping::Housekeeping;
 use programmer::Programmer;
@@ -132,12 +133,27 @@ pub fn run(
         .another_reader()
         .map(Collector::start)?
         .map_err(no_thread)?;
-    let directories = NETNS_DIRECTORIES.map(PathBuf::from).to_vec();
-    let (watch, unwatch) = Watch::open(followed, directories)?;
-    let programmer = Programmer::new(Arc::clone(&shared), metrics.clone(), herald)?;
+    let (watch, unwatch) = Watch::open(followed, config.netns_directories.clone())?;
+    let attacher = shared
+        .engine()
+        .writer()
+        .attacher()
+        .map_err(no_descriptors)?;
+    let attachments = Arc::new(Attachments::new(Arc::clone(&shared), attacher));
+    let programmer = Programmer::new(
+        Arc::clone(&shared),
+        metrics.clone(),
+        herald,
+        Arc::clone(&attachments),
+    );
     let housekeeping = Housekeeping::new(shared, metrics, config.housekeeping);
     let turns = Turns::new(programmer);
-    let threads = start((source, stop), (watch, unwatch), turns, housekeeping)?;
+    let threads = start(
+        (source, stop),
+        (watch, unwatch, attachments),
+        turns,
+        housekeeping,
+    )?;
     let stopped = until_signal();
     threads.stop();
     collector.stop();
@@ -212,9 +228,16 @@ fn no_thread(source: std::io::Error) -> AgentError {
     }
 }
 
+fn no_descriptors(source: std::io::Error) -> AgentError {
+    AgentError::System {
+        what: "no descriptors for programs",
+        source,
+    }
+}
+
 fn start(
     (source, stop): (Source, Stop),
-    (watch, unwatch): (Watch, interfaces::Stop),
+    (watch, unwatch, attachments): (Watch, interfaces::Stop, Arc<Attachments>),
     turns: Turns,
     housekeeping: Housekeeping,
 ) -> Result<Threads, AgentError> {
@@ -223,6 +246,7 @@ fn start(
     let engine = spawn("engine", move || turns.run(housekeeping))?;
     let interfaces = spawn("interfaces", move || {
         watch.run(|update| {
+            attachments.follow(&update);
             updates.follow(update);
             ControlFlow::Continue(())
         });

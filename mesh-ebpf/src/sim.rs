@@ -56,6 +56,8 @@ pub struct Sim {
     pub snat_ports: SnatPorts,
     /// `opening`; nothing is pushed out of it.
     pub opening: RefCell<BTreeMap<FlowKey, FlowValue>>,
+    /// Most entries of `opening`, after which there are no more.
+    pub opening_capacity: usize,
     /// `flows`
     pub flows: RefCell<BTreeMap<FlowKey, FlowValue>>,
     /// Most entries of `flows`.
@@ -90,6 +92,7 @@ impl Default for Sim {
             interfaces: BTreeMap::new(),
             snat_ports: SnatPorts::default(),
             opening: RefCell::default(),
+            opening_capacity: usize::MAX,
             flows: RefCell::default(),
             flows_capacity: usize::MAX,
             fragments: RefCell::default(),
@@ -215,7 +218,7 @@ impl Tables for Sim {
 
     fn add_flow(&self, place: Place, key: &FlowKey, value: &FlowValue) -> Result<(), NotAdded> {
         let (mut table, capacity) = match place {
-            Place::Opening => (self.opening.borrow_mut(), usize::MAX),
+            Place::Opening => (self.opening.borrow_mut(), self.opening_capacity),
             Place::Confirmed => (self.flows.borrow_mut(), self.flows_capacity),
         };
         if table.contains_key(key) {

@@ -58,6 +58,12 @@ impl Call {
         Self::new("stream", to)
     }
 
+    /// Connections that are asked for, from addresses that are nobody's, and never made.
+    #[must_use]
+    pub fn flood(to: SocketAddr) -> Self {
+        Self::new("flood", to)
+    }
+
     /// Another one to call, in turn with those before.
     #[must_use]
     pub fn also(self, to: SocketAddr) -> Self {

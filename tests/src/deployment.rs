@@ -3,13 +3,16 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     lab::Pod,
     manifest::{Endpoint, Port, Service, Slice, Source},
     process::Process,
 };
+
+/// Node ports are a Service's ports above this.
+pub(crate) const NODE_PORTS: u16 = 30_000;
 
 /// What the EndpointSlices say of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +41,7 @@ pub struct Deployment {
     addresses: Vec<IpAddr>,
     ports: Vec<Port>,
     affinity_seconds: Option<u32>,
+    spec: Vec<(String, Value)>,
     members: Vec<Member>,
 }
 
@@ -53,6 +57,7 @@ impl Deployment {
             addresses: addresses.collect::<Result<_>>()?,
             ports: ports.to_vec(),
             affinity_seconds: None,
+            spec: Vec::new(),
             members: Vec::new(),
         })
     }
@@ -60,6 +65,17 @@ impl Deployment {
     /// sessionAffinity ClientIP with this timeout.
     pub fn set_affinity(&mut self, seconds: u32) {
         self.affinity_seconds = Some(seconds);
+    }
+
+    /// Any field of the Service's spec, from the next `publish` on.
+    pub fn set_spec(&mut self, field: &str, value: Value) {
+        self.spec.retain(|(known, _)| known != field);
+        self.spec.push((field.to_owned(), value));
+    }
+
+    /// From the next `publish` on, each port is served on every node too, at 30,000 and its number.
+    pub fn set_node_ports(&mut self) {
+        self.set_spec("type", json!("NodePort"));
     }
 
     /// Starts the pod's servers and counts it among the ready.
@@ -81,6 +97,11 @@ impl Deployment {
         Ok(())
     }
 
+    /// Ends a pod's servers at once, whoever calls them.
+    pub fn kill(&mut self, pod: &str) -> Result<()> {
+        self.member(pod)?.server.kill()
+    }
+
     /// Ends a pod's servers, when nothing comes to them any more, and forgets the pod.
     pub fn stop(&mut self, pod: &str) -> Result<()> {
         self.member(pod)?.server.stop()?;
@@ -99,9 +120,14 @@ impl Deployment {
 
     /// A pod's addresses.
     pub fn addresses_of(&self, pod: &str) -> Result<Vec<IpAddr>> {
-        let member = self.members.iter().find(|member| member.pod.name() == pod);
-        let member = member.with_context(|| format!("{} has no pod {pod}", self.name))?;
-        Ok(member.pod.address().all().collect())
+        Ok(self.pod(pod)?.address().all().collect())
+    }
+
+    /// A pod of it.
+    pub fn pod(&self, name: &str) -> Result<&Pod> {
+        let member = self.members.iter().find(|member| member.pod.name() == name);
+        let member = member.with_context(|| format!("{} has no pod {name}", self.name))?;
+        Ok(&member.pod)
     }
 
     /// Its name.
@@ -146,10 +172,19 @@ impl Deployment {
         if let Some(seconds) = self.affinity_seconds {
             service = service.affinity(seconds);
         }
+        let mut service = service.json();
+        for (field, value) in &self.spec {
+            service["spec"][field] = value.clone();
+        }
+        if service["spec"]["type"] != "ClusterIP" {
+            for (index, port) in self.ports.iter().enumerate() {
+                service["spec"]["ports"][index]["nodePort"] = json!(NODE_PORTS + port.port);
+            }
+        }
         let endpoints: Vec<Endpoint> = self.members.iter().flat_map(endpoints).collect();
         let slices = Slice::by_family(&self.name, &self.ports, &endpoints);
         let slices = slices.iter().map(Slice::json);
-        std::iter::once(service.json()).chain(slices).collect()
+        std::iter::once(service).chain(slices).collect()
     }
 
     /// Writes the objects into a file of the Service's name.

@@ -358,6 +358,16 @@ fn counters(counts: &[(Counted, u64)], encoder: &mut DescriptorEncoder<'_>) -> f
     )?;
     counter(
         encoder,
+        "mesh_agent_flows",
+        "Flows of packets: opened, and not confirmed because the map flows was full, so that newcomers may push them out.",
+        [
+            ("opened", Counted::FlowOpened),
+            ("unconfirmed", Counted::FlowUnconfirmed),
+        ]
+        .map(|(event, counter)| (vec![("event", event)], count(counter))),
+    )?;
+    counter(
+        encoder,
         "mesh_agent_peers_forgotten",
         "Forwarded connections for which getpeername shows the backend, because the map sockets was full.",
         [(vec![], count(Counted::PeerForgotten))],

@@ -18,6 +18,9 @@ const NEXT: i32 = -1;
 const SHOT: i32 = 2;
 const REDIRECT: i32 = 7;
 
+/// BPF_PROG_TEST_RUN takes no frame that ends before its IP header does.
+const SHORT: usize = 54;
+
 /// Both.
 #[derive(Debug)]
 pub struct Twin {
@@ -65,6 +68,11 @@ impl Twin {
     pub fn run(&self, hook: PacketHook, frame: &[u8]) -> Result<Option<PacketVerdict>> {
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
         let Some(ran) = self.kernel.run(hook, frame)? else {
+            ensure!(
+                frame.len() < SHORT,
+                "refused by the kernel:\n{}",
+                hex(frame)
+            );
             return Ok(None);
         };
         let nanoseconds = now.tv_sec() * 1_000_000_000 + now.tv_nsec();

@@ -11,7 +11,7 @@ mod world;
 
 pub use compare::Twin;
 pub use corpus::{Corpus, Recorded, corpus};
-pub use empty::empty_object;
+pub use empty::EmptyProgram;
 pub use mutate::Mutations;
 pub use programs::{PacketPrograms, Ran};
-pub use world::{BenchFlow, PacketWorld};
+pub use world::PacketWorld;

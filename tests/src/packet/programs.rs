@@ -9,23 +9,11 @@ use aya::{
     maps::ProgramArray,
     programs::{Program, ProgramError, SchedClassifier},
 };
+use mesh_common::MAPS;
 use mesh_ebpf::{PacketHook, PacketStage};
 
 /// Where in `stages` the programs of egress hooks begin, as the object has it.
 const EGRESS: u32 = 16;
-
-/// Room in the maps, so that nothing is pushed out.
-const ENTRIES: [(&str, u32); 9] = [
-    ("frontends", 65_536),
-    ("services", 65_536),
-    ("sets", 65_536),
-    ("slots", 262_144),
-    ("backends", 262_144),
-    ("affinity", 65_536),
-    ("opening", 262_144),
-    ("flows", 262_144),
-    ("fragments", 65_536),
-];
 
 /// More than a packet may grow by.
 const ROOM: usize = 256;
@@ -61,8 +49,8 @@ impl PacketPrograms {
     /// If the object is not this build's, or the kernel refuses it.
     pub fn load(object: &[u8], seed: u32) -> Result<Self> {
         let mut loader = EbpfLoader::new();
-        for (name, entries) in ENTRIES {
-            loader.map_max_entries(name, entries);
+        for spec in &MAPS {
+            loader.map_max_entries(spec.name, spec.default_entries);
         }
         let set_retval = 0_u32;
         loader.override_global("HAS_SET_RETVAL", &set_retval, false);

@@ -9,7 +9,7 @@ use mesh_common::{
 use mesh_ebpf::sim::Sim;
 
 /// An address and a port.
-pub type End = (Address, Port);
+pub(super) type End = (Address, Port);
 
 /// Packets are tried on the loopback interface.
 const LOOPBACK: u32 = 1;
@@ -24,15 +24,6 @@ const BACKENDS: u32 = 3;
 pub struct PacketWorld {
     /// The tables.
     pub sim: Sim,
-}
-
-/// A flow to a frontend of the world, for the bench.
-#[derive(Clone, Copy, Debug)]
-pub struct BenchFlow {
-    /// Where it begins.
-    pub client: End,
-    /// Where it goes.
-    pub frontend: End,
 }
 
 /// An address of a family: the network says what it is for.
@@ -56,17 +47,19 @@ impl PacketWorld {
     /// Has one backend, which a test takes away.
     pub const BRIEF: u32 = 5;
 
-    /// With so many Services, at least five, in both families.
+    /// With so many Services in both families; the first five differ.
     #[must_use]
     pub fn new(services: u32) -> Self {
-        let mut sim = Sim::default();
-        sim.host = SEED;
+        let mut sim = Sim {
+            host: SEED,
+            ..Sim::default()
+        };
         let node = |v6| Self::node(v6);
         let addresses = Interface::new(node(false), node(true));
         sim.interfaces.insert(LOOPBACK, addresses);
         let mut world = Self { sim };
         for v6 in [false, true] {
-            for service in 1..=services.max(5) {
+            for service in 1..=services {
                 world.add(v6, service);
             }
             world.open(v6);

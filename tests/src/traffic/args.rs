@@ -10,6 +10,7 @@ use super::{
     connect,
     enter::{self, EnterArgs},
     exchange::{self, ExchangeArgs},
+    flood,
     hold::{self, HoldArgs},
     serve::{self, ServeArgs},
     until,
@@ -42,6 +43,8 @@ enum Verb {
     Crr(ExchangeArgs),
     /// As many bytes as go through one connection.
     Stream(ExchangeArgs),
+    /// Ask for connections from addresses that are nobody's. Answered are those that were sent.
+    Flood(CallArgs),
 }
 
 /// Does what the arguments say and prints the report, if there is one.
@@ -55,6 +58,7 @@ pub fn run(args: &Args) -> Result<()> {
         Verb::Rr(args) => exchange::rr(args)?,
         Verb::Crr(args) => exchange::crr(args)?,
         Verb::Stream(args) => exchange::stream(args)?,
+        Verb::Flood(args) => flood::flood(args)?,
     };
     print(&report)
 }

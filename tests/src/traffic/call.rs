@@ -51,7 +51,7 @@ pub(super) struct CallArgs {
     /// Names of those who may answer begin so; may be given again.
     #[arg(long)]
     expect: Vec<String>,
-    /// Send all datagrams through one unconnected socket.
+    /// Send all datagrams through one socket: by one port.
     #[arg(long)]
     pub(super) keep_socket: bool,
     /// End at the first failure.

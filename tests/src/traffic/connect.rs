@@ -63,15 +63,23 @@ fn attempt(
 ) -> io::Result<Answer> {
     match args.protocol {
         Transport::Tcp => tcp(target, args.timeout()),
-        Transport::Udp => udp(target, args.timeout()),
-        Transport::UdpUnconnected if args.keep_socket => {
-            if kept.is_none() {
-                *kept = Some(socket::udp_unconnected(target, args.timeout())?);
+        Transport::Udp | Transport::UdpUnconnected if args.keep_socket => {
+            let connected = args.protocol == Transport::Udp;
+            let socket = match kept.take() {
+                Some(socket) => socket,
+                None if connected => socket::udp(target, args.timeout())?.0,
+                None => socket::udp_unconnected(target, args.timeout())?,
+            };
+            let socket = kept.insert(socket);
+            if connected {
+                ask(socket, target, Duration::ZERO)
+            } else {
+                unconnected(socket, target)
             }
-            match kept {
-                Some(socket) => unconnected(socket, target),
-                None => Err(io::ErrorKind::NotFound.into()),
-            }
+        }
+        Transport::Udp => {
+            let (socket, took) = socket::udp(target, args.timeout())?;
+            ask(&socket, target, took)
         }
         Transport::UdpUnconnected => {
             unconnected(&socket::udp_unconnected(target, args.timeout())?, target)
@@ -89,8 +97,8 @@ fn tcp(target: SocketAddr, timeout: Duration) -> io::Result<Answer> {
     })
 }
 
-fn udp(target: SocketAddr, timeout: Duration) -> io::Result<Answer> {
-    let (socket, took) = socket::udp(target, timeout)?;
+/// By a connected socket.
+fn ask(socket: &UdpSocket, target: SocketAddr, took: Duration) -> io::Result<Answer> {
     socket.send(b"!")?;
     let mut buffer = [0; 512];
     let (length, source) = socket.recv_from(&mut buffer)?;

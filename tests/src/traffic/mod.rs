@@ -9,6 +9,7 @@ mod call;
 mod connect;
 mod enter;
 mod exchange;
+mod flood;
 mod hold;
 mod report;
 mod serve;

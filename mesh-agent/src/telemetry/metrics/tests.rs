@@ -64,6 +64,8 @@ fn every_metric_is_there_from_the_start() {
         "mesh_agent_drops_total{reason=\"no_such_port\"} 0",
         "mesh_agent_drops_total{reason=\"sockets_full\"} 0",
         "mesh_agent_drops_total{reason=\"inconsistent\"} 0",
+        "mesh_agent_flows_total{event=\"opened\"} 0",
+        "mesh_agent_flows_total{event=\"unconfirmed\"} 0",
         "mesh_agent_peers_forgotten_total 0",
         "mesh_agent_programming_duration_seconds_bucket{le=\"0.0001\"} 0",
         "mesh_agent_programming_duration_seconds_bucket{le=\"0.0002\"} 1",

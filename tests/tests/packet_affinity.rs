@@ -1,0 +1,164 @@
+//! Who a client is, is one answer for sockets and packets: it keeps its backend whichever way it comes, and is let in or
+//! kept out by its address.
+
+use std::{collections::BTreeSet, net::SocketAddr};
+
+use anyhow::{Context, Result, bail, ensure};
+use mesh_lab::{
+    Call, Needs, Outside, Place, ensure_clean, eventually, settle, test, traffic::Failure, values,
+};
+use serde_json::json;
+
+/// A load balancer's addresses, which no interface has.
+const BALANCED: [&str; 2] = ["198.51.100.8", "fd00:51:100::8"];
+
+/// The Service has affinity from now on, at both nodes.
+fn sticky(outside: &mut Outside) -> Result<()> {
+    const SECONDS: u32 = 10_800;
+    let scene = &mut outside.scene;
+    scene.web.set_affinity(SECONDS);
+    scene.web.publish(&scene.source)?;
+    for agent in [&scene.agent, &outside.far] {
+        eventually("affinity is in force", || {
+            let view = agent.json(&["service", "get", "default/web"])?;
+            let shown = values(&view, "affinitySeconds");
+            let all = shown.iter().all(|it| **it == SECONDS);
+            ensure!(!shown.is_empty() && all, "{view}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// The one backend that answers all of these calls.
+fn only(from: &Place, call: &Call) -> Result<String> {
+    let report = from.call(call)?;
+    ensure_clean(&report)?;
+    let mut names = report.backends.into_keys();
+    let name = names.next().context("nobody answered")?;
+    match names.next() {
+        Some(other) => bail!("both {name} and {other} answered"),
+        None => Ok(name),
+    }
+}
+
+fn tcp(to: SocketAddr) -> Call {
+    Call::connect(to).count(20)
+}
+
+fn udp(to: SocketAddr) -> Call {
+    Call::connect(to).udp().count(20)
+}
+
+#[test]
+fn sockets_and_packets_are_of_one_client() -> Result<()> {
+    test("packet-affinity", Needs::Agent, |lab| {
+        let mut outside = Outside::settled(lab, 4)?;
+        sticky(&mut outside)?;
+        let names: Vec<String> = (0..8).map(|number| format!("client-{number}")).collect();
+        let clients = outside.scene.one.pods(&names)?;
+        let calls = outside.scene.all("http").into_iter().map(tcp);
+        let calls: Vec<Call> = calls
+            .chain(outside.scene.all("dns").into_iter().map(udp))
+            .collect();
+        for call in &calls {
+            let mut chosen = BTreeSet::new();
+            for (number, client) in clients.iter().enumerate() {
+                let mut ways = [client.place(), client.bare_place()?];
+                // Whichever way it comes first, the other way leads there too.
+                if number % 2 == 0 {
+                    ways.reverse();
+                }
+                let first = only(&ways[0], call)?;
+                for way in [&ways[1], &ways[0]] {
+                    let again = only(way, call)?;
+                    ensure!(
+                        first == again,
+                        "{number}: {first} and then {again}: {call:?}"
+                    );
+                }
+                chosen.insert(first);
+            }
+            // That eight clients agree on one of four by chance: 4^-7.
+            ensure!(chosen.len() > 1, "all on {chosen:?}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_client_outside_keeps_its_backend() -> Result<()> {
+    test("packet-sticky", Needs::Agent, |lab| {
+        let mut outside = Outside::settled(lab, 4)?;
+        sticky(&mut outside)?;
+        let client = outside.client();
+        for to in outside.node_ports(80) {
+            for call in [tcp(to), udp(to)] {
+                let first = only(&client, &call)?;
+                let again = only(&client, &call)?;
+                ensure!(first == again, "{first} and then {again}: {call:?}");
+            }
+        }
+        Ok(())
+    })
+}
+
+/// A load balancer's addresses, for some pods and some hosts outside.
+fn restrict(outside: &Outside, allowed: &[String]) -> Result<()> {
+    let mut objects = outside.scene.web.objects();
+    objects[0]["spec"]["type"] = json!("LoadBalancer");
+    objects[0]["spec"]["loadBalancerSourceRanges"] = json!(allowed);
+    let ingress = BALANCED.map(|ip| json!({"ip": ip}));
+    objects[0]["status"] = json!({"loadBalancer": {"ingress": ingress}});
+    outside.scene.source.write("web.json", &objects)
+}
+
+/// Nobody answers, and sockets are told at once.
+fn ensure_denied(from: &Place, to: SocketAddr, failure: Failure) -> Result<()> {
+    for call in [Call::connect(to), Call::connect(to).udp()] {
+        let report = from.call(&call.count(5).option("--timeout", 200))?;
+        ensure!(report.failed(failure) == 5, "{to}, {failure:?}: {report:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn source_ranges_let_in_and_keep_out() -> Result<()> {
+    test("packet-ranges", Needs::Agent, |lab| {
+        let outside = Outside::settled(lab, 4)?;
+        let scene = &outside.scene;
+        let (friend, stranger) = (scene.one.pod("friend")?, scene.one.pod("stranger")?);
+        let enemy = lab.node("enemy", mesh_lab::Families::Dual)?;
+        let addresses = friend.address().all().chain(outside.host.address().all());
+        let allowed = addresses.map(|ip| format!("{ip}/{}", if ip.is_ipv4() { 32 } else { 128 }));
+        restrict(&outside, &allowed.collect::<Vec<_>>())?;
+        for host in [&outside.host, &enemy] {
+            for (balanced, node) in BALANCED.iter().zip(scene.one.address().all()) {
+                host.host()
+                    .ip(&format!("route add {balanced} via {node}"))?;
+            }
+        }
+        let ready = scene.web.ready();
+        for balanced in BALANCED {
+            let to = SocketAddr::new(balanced.parse()?, 80);
+            for place in [friend.place(), friend.bare_place()?, outside.client()] {
+                settle(&place, to, &ready)?;
+                ensure_clean(&place.call(&udp(to))?)?;
+            }
+            ensure_denied(&stranger.place(), to, Failure::Refused)?;
+            ensure_denied(&stranger.bare_place()?, to, Failure::Timeout)?;
+            ensure_denied(&enemy.host(), to, Failure::Timeout)?;
+        }
+        // Ranges are the load balancer's alone.
+        for to in outside.node_ports(80) {
+            settle(&enemy.host(), to, &ready)?;
+        }
+        let drops = scene.agent.metrics()?;
+        let drops = drops.sum(
+            "mesh_agent_drops_total",
+            &[("reason", "source_not_allowed")],
+        );
+        ensure!(drops >= 60.0, "{drops}");
+        Ok(())
+    })
+}
