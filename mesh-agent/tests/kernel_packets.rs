@@ -21,7 +21,7 @@ use nix::sched::{CloneFlags, unshare};
 const MUTATED: usize = 20_000;
 const LONG: usize = 1_000_000;
 /// After so many packets the tables are compared and begin anew.
-const CHUNK: usize = 64;
+const CHUNK: usize = 256;
 
 /// The object, and a network namespace of the test's own, whose sockets are none. None without root, said on standard
 /// error.

@@ -103,13 +103,14 @@ impl PacketPrograms {
             .iter()
             .map(|(key, value)| (array(key), array(value)))
             .collect();
-        for key in map.keys().collect::<Result<Vec<_>, _>>()? {
-            if !wanted.contains_key(&key) {
-                map.remove(&key)?;
-            }
+        let found: BTreeMap<[u8; K], [u8; V]> = map.iter().collect::<Result<_, _>>()?;
+        for key in found.keys().filter(|key| !wanted.contains_key(*key)) {
+            map.remove(key)?;
         }
         for (key, value) in wanted {
-            map.insert(key, value, 0)?;
+            if found.get(&key) != Some(&value) {
+                map.insert(key, value, 0)?;
+            }
         }
         Ok(())
     }
