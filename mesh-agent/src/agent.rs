@@ -14,7 +14,7 @@ mod shared;
 mod turns;
 mod views;
 
-use std::{ops::ControlFlow, path::PathBuf, sync::Arc, thread::JoinHandle, time::Instant};
+use std::{ops::ControlFlow, sync::Arc, thread::JoinHandle, time::Instant};
 
 use mesh_ebpf::SnatPorts;
 use tokio::signal::unix::{SignalKind, signal};
@@ -26,7 +26,7 @@ use crate::{
     },
     config::{RunConfig, SourceConfig},
     datapath::{Datapath, DatapathError, Options, Sizes},
-    interfaces::{self, NETNS_DIRECTORIES, Watch, WatchError},
+    interfaces::{self, Watch, WatchError},
     source::{
         Source, Stop, decode,
         dir::{DirSource, SourceError},
@@ -133,8 +133,7 @@ pub fn run(
         .another_reader()
         .map(Collector::start)?
         .map_err(no_thread)?;
-    let directories = NETNS_DIRECTORIES.map(PathBuf::from).to_vec();
-    let (watch, unwatch) = Watch::open(followed, directories)?;
+    let (watch, unwatch) = Watch::open(followed, config.netns_directories.clone())?;
     let attacher = shared
         .engine()
         .writer()
@@ -216,6 +215,7 @@ fn ports(config: &RunConfig) -> SnatPorts {
 /// The threads of what comes in, and the engine's.
 struct Threads {
     stop: Stop,
+    turns: Arc<Turns>,
     unwatch: interfaces::Stop,
     source: JoinHandle<()>,
     interfaces: JoinHandle<()>,
@@ -244,7 +244,8 @@ fn start(
 ) -> Result<Threads, AgentError> {
     let turns = Arc::new(turns);
     let (objects, updates) = (Arc::clone(&turns), Arc::clone(&turns));
-    let engine = spawn("engine", move || turns.run(housekeeping))?;
+    let due = Arc::clone(&turns);
+    let engine = spawn("engine", move || due.run(housekeeping))?;
     let interfaces = spawn("interfaces", move || {
         watch.run(|update| {
             attachments.follow(&update);
@@ -257,10 +258,10 @@ fn start(
             objects.take(batch);
             ControlFlow::Continue(())
         });
-        objects.end();
     })?;
     Ok(Threads {
         stop,
+        turns,
         unwatch,
         source,
         interfaces,
@@ -278,11 +279,16 @@ impl Threads {
     fn stop(mut self) {
         self.stop.stop();
         self.unwatch.stop();
-        for thread in [self.source, self.interfaces, self.engine] {
-            if thread.join().is_err() {
-                tracing::error!("a thread broke down: a defect, please report it");
-            }
-        }
+        join(self.source);
+        join(self.interfaces);
+        self.turns.end();
+        join(self.engine);
+    }
+}
+
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("a thread broke down: a defect, please report it");
     }
 }
 

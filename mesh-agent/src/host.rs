@@ -110,6 +110,8 @@ fn live(directories: &Directories) -> Result<Live, DatapathError> {
         peers: reader.peers()?,
         sockets: reader.sockets()?,
         flows,
+        clients: reader.clients()?,
+        interfaces: reader.interfaces()?,
         counters: reader.counters()?,
         now: datapath::monotonic_nanoseconds(),
     })

@@ -171,10 +171,11 @@ fn external_and_load_balancers_addresses_are_served() -> Result<()> {
     })
 }
 
-/// The older has what both want; what only one wants is that one's; and there is no gap when the older goes.
+/// The older has what both want; what only one wants is that one's; and there is no gap when the older goes. (An API
+/// server decides itself how old objects are.)
 #[test]
 fn two_services_share_an_external_address() -> Result<()> {
-    test("shared", Needs::Agent, |lab| {
+    test("shared", Needs::Files, |lab| {
         let scene = Scene::with(lab, Families::V4, 2, &AgentOptions::default())?;
         let ready = scene.web.ready();
         let mut objects = Vec::new();
@@ -216,7 +217,7 @@ fn to(port: u16) -> Result<SocketAddr> {
 /// A Pod of this node is reached at its host port, one of another node is not.
 #[test]
 fn host_ports_lead_to_their_pods() -> Result<()> {
-    test("host-port", Needs::Files, |lab| {
+    test("host-port", Needs::Agent, |lab| {
         let scene = Scene::with(lab, Families::Dual, 0, &AgentOptions::default())?;
         let mut servers = Vec::new();
         let mut objects = Vec::new();

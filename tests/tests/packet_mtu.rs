@@ -6,7 +6,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
-use mesh_lab::{Address, Call, Needs, Outside, Place, ensure_clean, node_port, settle, test};
+use mesh_lab::{
+    Address, Call, Families, Needs, Outside, Place, ensure_clean, node_port, settle, test,
+};
 
 const SMALL: &str = "mtu 1280";
 
@@ -99,15 +101,15 @@ fn bulk(way: &Way) -> Result<()> {
 /// Sets up, narrows, and tries each way; `sender` says who has to learn of it, on the way to whom.
 fn try_each(
     outside: &Outside,
+    ways: &[Way],
     narrow_all: impl FnOnce(&[Way]) -> Result<()>,
     sender: impl Fn(&Way) -> (Place, IpAddr),
 ) -> Result<()> {
-    let ways = ways(outside)?;
-    for way in &ways {
+    for way in ways {
         settle(&way.client, way.to, &outside.scene.web.ready())?;
     }
-    narrow_all(&ways)?;
-    for way in &ways {
+    narrow_all(ways)?;
+    for way in ways {
         let title = || format!("{} {} as {}", way.title, way.to, way.seen);
         let (sender, to) = sender(way);
         ensure!(!knows(&sender, to)?, "{} knew before", title());
@@ -132,7 +134,7 @@ fn a_small_hop_before_the_backend() -> Result<()> {
             }
             Ok(())
         };
-        try_each(&outside, narrow_all, |way| {
+        try_each(&outside, &ways(&outside)?, narrow_all, |way| {
             (way.client.clone(), way.to.ip())
         })
     })
@@ -157,6 +159,34 @@ fn a_small_hop_before_the_client() -> Result<()> {
             }
             Ok(())
         };
-        try_each(&outside, narrow_all, |way| (server.clone(), way.seen))
+        try_each(&outside, &ways(&outside)?, narrow_all, |way| {
+            (server.clone(), way.seen)
+        })
+    })
+}
+
+/// The hop is a router beyond the nodes: its errors come from outside, and are about what left by a node.
+#[test]
+fn a_small_hop_beyond_the_node() -> Result<()> {
+    test("packet-mtu-beyond", Needs::Agent, |lab| {
+        let outside = Outside::settled(lab, 1)?;
+        let router = lab.node("router", Families::Dual)?;
+        let (host, server) = (&outside.host, outside.scene.web.pod("web-0")?.place());
+        for node in [&outside.scene.one, &outside.scene.two] {
+            let own = node.address().all().zip(host.address().all());
+            for ((node_ip, host_ip), via) in own.zip(router.address().all()) {
+                node.host().ip(&format!("route add {host_ip} via {via}"))?;
+                host.host().ip(&format!("route add {node_ip} via {via}"))?;
+            }
+        }
+        let narrow_all = |_: &[Way]| {
+            let mut hosts = host.address().all();
+            hosts.try_for_each(|host| narrow(&router.host(), host))
+        };
+        let mut ways = ways(&outside)?;
+        ways.retain(|way| way.title.starts_with("node port"));
+        try_each(&outside, &ways, narrow_all, |way| {
+            (server.clone(), way.seen)
+        })
     })
 }

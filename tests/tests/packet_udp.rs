@@ -88,11 +88,13 @@ fn a_port_goes_on_after_its_server_died() -> Result<()> {
         let begin = Instant::now();
         let web = &mut outside.scene.web;
         web.kill("web-0")?;
+        std::thread::sleep(Duration::from_millis(300));
         web.add(&pod)?;
         web.set("web-0", Condition::Gone)?;
         web.publish(&outside.scene.source)?;
         outside.settle()?;
         let change = u64::try_from(begin.elapsed().as_millis())?;
+        let mut worst = 0;
         for (title, report) in stop_at(loads, "web-1")? {
             let lost: u64 = report.errors.values().sum();
             let most = change * RATE / 1000 + 2;
@@ -104,8 +106,9 @@ fn a_port_goes_on_after_its_server_died() -> Result<()> {
                 lost <= most,
                 "{title}: {lost} lost in {change} ms: {report:?}"
             );
-            eprintln!("{title}: {lost} lost in a change of {change} ms");
+            worst = worst.max(lost);
         }
+        eprintln!("at most {worst} datagrams lost in a change of {change} ms");
         Ok(())
     })
 }

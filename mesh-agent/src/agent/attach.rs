@@ -223,3 +223,57 @@ fn or_none(address: Option<impl Into<IpAddr>>) -> Address {
         Address::from(address.into())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interfaces::{Device, PodLink};
+
+    fn device(v4: &str) -> Device {
+        Device {
+            v4: Some(v4.parse().unwrap()),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_device_has_its_own_address_and_a_pod_the_nodes() {
+        let mut interfaces = Interfaces::default();
+        interfaces.devices.insert(2, device("192.0.2.1"));
+        interfaces.devices.insert(3, device("192.0.2.2"));
+        interfaces.pods.insert(9, PodLink::default());
+        let sources = sources(&interfaces);
+        let address = |index: u32, is_v4| {
+            let address = sources[&index].address(is_v4);
+            address.map(|address| address.to_ip().to_string())
+        };
+        assert_eq!(address(2, true).as_deref(), Some("192.0.2.1"));
+        assert_eq!(address(3, true).as_deref(), Some("192.0.2.2"));
+        assert_eq!(address(9, true).as_deref(), Some("192.0.2.1"));
+        assert_eq!(address(9, false), None);
+    }
+
+    #[test]
+    fn an_update_says_who_the_clients_are() {
+        let mut update = Update::default();
+        let known = interfaces::ClientAddresses {
+            v4: Some("10.1.0.2".parse().unwrap()),
+            v6: None,
+            local_pod: true,
+        };
+        update.clients.insert(77, known);
+        let client = target(&update).clients[&77];
+        let address = client.address(77, true).map(Address::to_ip);
+        assert_eq!(address, Some("10.1.0.2".parse().unwrap()));
+        assert_eq!(
+            (client.address(77, false), client.address(78, true)),
+            (None, None)
+        );
+    }
+
+    #[test]
+    fn what_is_not_wanted_is_superfluous() {
+        let (has, wanted) = ([(1, ()), (2, ())].into(), [(2, ()), (3, ())].into());
+        assert_eq!(superfluous(&has, &wanted), [1]);
+    }
+}
