@@ -128,10 +128,8 @@ pub fn run(
         metrics.clone(),
     )?;
     herald.say(News::starting(&config.node_name));
-    let collector = shared
-        .another_reader()
-        .map(Collector::start)?
-        .map_err(no_thread)?;
+    let collector = Collector::start(shared.another_reader()?, Arc::clone(&shared));
+    let collector = collector.map_err(no_thread)?;
     let directories = NETNS_DIRECTORIES.map(PathBuf::from).to_vec();
     let (watch, unwatch) = Watch::open(followed, directories)?;
     let programmer = Programmer::new(Arc::clone(&shared), metrics.clone(), herald)?;

@@ -146,6 +146,11 @@ impl Shared {
         self.ready.store(true, Ordering::Release);
     }
 
+    /// Whether they are.
+    pub(super) fn is_in_force(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
     /// The programs could not be put in force.
     pub(super) fn set_obstacle(&self, obstacle: String) {
         self.progress().obstacle = Some(obstacle);
