@@ -14,7 +14,7 @@ mod shared;
 mod turns;
 mod views;
 
-use std::{ops::ControlFlow, path::PathBuf, sync::Arc, thread::JoinHandle, time::Instant};
+use std::{ops::ControlFlow, sync::Arc, thread::JoinHandle, time::Instant};
 
 use mesh_ebpf::SnatPorts;
 use tokio::signal::unix::{SignalKind, signal};
@@ -26,7 +26,7 @@ use crate::{
     },
     config::{RunConfig, SourceConfig},
     datapath::{Datapath, DatapathError, Options, Sizes},
-    interfaces::{self, NETNS_DIRECTORIES, Watch, WatchError},
+    interfaces::{self, Watch, WatchError},
     source::{
         Source, Stop, decode,
         dir::{DirSource, SourceError},
@@ -38,6 +38,7 @@ use crate::{
         metrics::{Metrics, StartupStage},
     },
 };
+use attach::Attachments;
 use collector::Collector;
 use housekeeping::Housekeeping;
 use programmer::Programmer;
@@ -128,14 +129,29 @@ pub fn run(
         metrics.clone(),
     )?;
     herald.say(News::starting(&config.node_name));
-    let collector = Collector::start(shared.another_reader()?, Arc::clone(&shared));
+    let (watch, unwatch) = Watch::open(followed, config.netns_directories.clone())?;
+    let attacher = shared
+        .engine()
+        .writer()
+        .attacher()
+        .map_err(no_descriptors)?;
+    let attachments = Arc::new(Attachments::new(Arc::clone(&shared), attacher));
+    let collector = Collector::start(shared.another_reader()?, Arc::clone(&attachments));
     let collector = collector.map_err(no_thread)?;
-    let directories = NETNS_DIRECTORIES.map(PathBuf::from).to_vec();
-    let (watch, unwatch) = Watch::open(followed, directories)?;
-    let programmer = Programmer::new(Arc::clone(&shared), metrics.clone(), herald)?;
+    let programmer = Programmer::new(
+        Arc::clone(&shared),
+        metrics.clone(),
+        herald,
+        Arc::clone(&attachments),
+    );
     let housekeeping = Housekeeping::new(shared, metrics, config.housekeeping);
     let turns = Turns::new(programmer);
-    let threads = start((source, stop), (watch, unwatch), turns, housekeeping)?;
+    let threads = start(
+        (source, stop),
+        (watch, unwatch, attachments),
+        turns,
+        housekeeping,
+    )?;
     let stopped = until_signal();
     threads.stop();
     collector.stop();
@@ -197,6 +213,7 @@ fn ports(config: &RunConfig) -> SnatPorts {
 /// The threads of what comes in, and the engine's.
 struct Threads {
     stop: Stop,
+    turns: Arc<Turns>,
     unwatch: interfaces::Stop,
     source: JoinHandle<()>,
     interfaces: JoinHandle<()>,
@@ -210,17 +227,26 @@ fn no_thread(source: std::io::Error) -> AgentError {
     }
 }
 
+fn no_descriptors(source: std::io::Error) -> AgentError {
+    AgentError::System {
+        what: "no descriptors for programs",
+        source,
+    }
+}
+
 fn start(
     (source, stop): (Source, Stop),
-    (watch, unwatch): (Watch, interfaces::Stop),
+    (watch, unwatch, attachments): (Watch, interfaces::Stop, Arc<Attachments>),
     turns: Turns,
     housekeeping: Housekeeping,
 ) -> Result<Threads, AgentError> {
     let turns = Arc::new(turns);
     let (objects, updates) = (Arc::clone(&turns), Arc::clone(&turns));
-    let engine = spawn("engine", move || turns.run(housekeeping))?;
+    let due = Arc::clone(&turns);
+    let engine = spawn("engine", move || due.run(housekeeping))?;
     let interfaces = spawn("interfaces", move || {
         watch.run(|update| {
+            attachments.follow(&update);
             updates.follow(update);
             ControlFlow::Continue(())
         });
@@ -230,10 +256,10 @@ fn start(
             objects.take(batch);
             ControlFlow::Continue(())
         });
-        objects.end();
     })?;
     Ok(Threads {
         stop,
+        turns,
         unwatch,
         source,
         interfaces,
@@ -251,11 +277,16 @@ impl Threads {
     fn stop(mut self) {
         self.stop.stop();
         self.unwatch.stop();
-        for thread in [self.source, self.interfaces, self.engine] {
-            if thread.join().is_err() {
-                tracing::error!("a thread broke down: a defect, please report it");
-            }
-        }
+        join(self.source);
+        join(self.interfaces);
+        self.turns.end();
+        join(self.engine);
+    }
+}
+
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("a thread broke down: a defect, please report it");
     }
 }
 

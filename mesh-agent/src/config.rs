@@ -105,6 +105,8 @@ pub struct RunConfig {
     pub snat_ports: PortRange,
     /// --device: the node's devices by name; None for those that carry the node's addresses.
     pub devices: Option<Vec<String>>,
+    /// --netns-dir: where network namespaces of pods are files.
+    pub netns_directories: Vec<PathBuf>,
     /// Sizes of the maps.
     pub capacities: Capacities,
     /// How often the maps are looked after.
@@ -234,6 +236,7 @@ impl RunConfig {
             node_ports: args.nodeport_range,
             snat_ports: snat_ports(args.snat_ports, args.nodeport_range)?,
             devices: Some(args.devices).filter(|devices| !devices.is_empty()),
+            netns_directories: args.netns_dir,
             capacities: args.capacities.into(),
             housekeeping: args.housekeeping.into(),
             servers: ServersConfig {

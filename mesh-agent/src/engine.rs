@@ -201,7 +201,9 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
         desired: &Desired,
         tally: &mut Tally,
     ) -> Result<(), WriteError> {
-        let (transaction, error) = match plan_raise(&self.applied, owner, desired) {
+        let incomplete = self.store.is_incomplete();
+        let wanted = |key: &FrontendKey| incomplete || self.store.winner(key).is_some();
+        let (transaction, error) = match plan_raise(&self.applied, owner, desired, &wanted) {
             Ok(transaction) => (transaction, None),
             Err(error) => (plan_known(&self.applied, owner, desired), Some(error)),
         };

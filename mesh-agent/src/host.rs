@@ -63,6 +63,16 @@ impl Host for KernelHost {
     }
 
     fn cleanup(&self, directories: &Directories, dry_run: bool) -> Result<Vec<RemovedView>, Fault> {
+        // Before Linux 6.6 programs at interfaces hang on filters, which are no pins.
+        let filters = datapath::tc::remove_filters(dry_run).map_err(|error| Fault {
+            code: String::new(),
+            what: format!("the filters at interfaces cannot be removed: {error}"),
+            fix: "run it as root".to_owned(),
+        })?;
+        let filters = filters.into_iter().map(|name| RemovedView {
+            what: "filter".to_owned(),
+            name,
+        });
         let removed = datapath::cleanup(
             &directories.bpffs,
             &directories.run_dir,
@@ -86,7 +96,7 @@ impl Host for KernelHost {
             what: kind(&path).to_owned(),
             name: path.display().to_string(),
         };
-        Ok(removed.into_iter().map(view).collect())
+        Ok(filters.chain(removed.into_iter().map(view)).collect())
     }
 }
 
@@ -100,6 +110,8 @@ fn live(directories: &Directories) -> Result<Live, DatapathError> {
         peers: reader.peers()?,
         sockets: reader.sockets()?,
         flows,
+        clients: reader.clients()?,
+        interfaces: reader.interfaces()?,
         counters: reader.counters()?,
         now: datapath::monotonic_nanoseconds(),
     })

@@ -15,6 +15,7 @@ use std::{
 
 use mesh_common::{Address, FrontendKey};
 
+use crate::config::PortRange;
 use crate::model::{
     Change, EndpointSlice, Kind, Node, NodePortAddresses, Object, ObjectId, ObjectName, Pod,
     PodPhase, Service,
@@ -42,6 +43,8 @@ pub struct StoreOptions {
     pub node: String,
     /// --nodeport-addresses
     pub node_port_addresses: NodePortAddresses,
+    /// --nodeport-range; None where any will do.
+    pub node_ports: Option<PortRange>,
     /// Endpoints come from EndpointSlices alone: of Pods only this node's are known.
     pub slices_only: bool,
 }
@@ -295,10 +298,11 @@ impl Store {
         self.set_host_ports(name, new.as_ref(), touched);
         let old = replace(&mut self.pods, name, new);
         let new = self.pods.get(name);
-        for address in new.iter().flat_map(|pod| addresses(pod)) {
+        let options = &self.options;
+        for address in new.iter().flat_map(|pod| addresses(pod, options)) {
             self.alive.add(address);
         }
-        for address in old.iter().flat_map(addresses) {
+        for address in old.iter().flat_map(|pod| addresses(pod, options)) {
             self.alive.remove(address, &mut touched.died);
         }
         for pod in old.iter() {
@@ -347,10 +351,16 @@ fn owner(slice: &EndpointSlice) -> Option<ObjectName> {
     })
 }
 
-/// The addresses that a Pod keeps alive.
-fn addresses(pod: &Pod) -> impl Iterator<Item = Address> {
+/// The addresses that a Pod keeps alive. One in the host's network has the node's, which tell nothing of its own end; where
+/// slices say which endpoints there are it keeps none.
+fn addresses(pod: &Pod, options: &StoreOptions) -> impl Iterator<Item = Address> {
     let finished = matches!(pod.phase, PodPhase::Succeeded | PodPhase::Failed);
-    let addresses = if finished { &[][..] } else { &pod.addresses };
+    let is_of_node = options.slices_only && pod.host_network;
+    let addresses = if finished || is_of_node {
+        &[][..]
+    } else {
+        &pod.addresses
+    };
     addresses.iter().map(|address| (*address).into())
 }
 

@@ -1,16 +1,17 @@
 //! What the datapath would do with a call, step by step: the live tables in, the stages' words out. It runs the
 //! datapath's own code over a copy of the maps, so it cannot say anything else than the kernel.
 
-use mesh_common::{
-    AffinityKey, AffinityValue, BackendState, Client, Port, Protocol, Reason, SocketKey,
-    SocketValue,
-};
+use std::{cell::RefCell, collections::BTreeMap};
+
+use mesh_common::{BackendState, Client, FlowKey, FlowValue, Port, Protocol, Reason};
 use mesh_ebpf::{
     Hook, Stage, State, Step, Verdict,
     sim::{Sim, SimSocket, Traced, trace},
 };
 
-use crate::plan::TableDump;
+use crate::telemetry::dump::Live;
+
+pub mod packet;
 
 /// The call to trace.
 #[derive(Clone, Copy, Debug)]
@@ -51,13 +52,10 @@ pub struct Answer {
     pub target: std::net::SocketAddr,
 }
 
-/// Copies the tables into memory for a trace.
+/// Copies the tables into memory for a trace. `host` is the number by which flows choose their backend.
 #[must_use]
-pub fn sim(
-    tables: &TableDump,
-    affinity: Vec<(AffinityKey, AffinityValue)>,
-    sockets: Vec<(SocketKey, SocketValue)>,
-) -> Sim {
+pub fn sim(live: &Live, host: u32) -> Sim {
+    let tables = &live.tables;
     let index = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
     Sim {
         frontends: tables.frontends.iter().copied().collect(),
@@ -86,16 +84,21 @@ pub fn sim(
             .map(|(id, backend)| (index(id), *backend))
             .collect(),
         source_ranges: tables.ranges.iter().copied().collect(),
-        affinity: affinity
-            .into_iter()
-            .collect::<std::collections::BTreeMap<_, _>>()
-            .into(),
-        sockets: sockets
-            .into_iter()
-            .collect::<std::collections::BTreeMap<_, _>>()
-            .into(),
+        affinity: RefCell::new(live.affinity.iter().copied().collect()),
+        sockets: RefCell::new(live.sockets.iter().copied().collect()),
+        clients: live.clients.clone(),
+        interfaces: live.interfaces.clone(),
+        opening: flows(live, true),
+        flows: flows(live, false),
+        host,
         ..Sim::default()
     }
+}
+
+/// The entries of `opening`, or of `flows`.
+fn flows(live: &Live, opening: bool) -> RefCell<BTreeMap<FlowKey, FlowValue>> {
+    let flows = live.flows.iter().filter(|(_, _, it)| *it == opening);
+    RefCell::new(flows.map(|(key, value, _)| (*key, *value)).collect())
 }
 
 /// Runs the call through the datapath.
@@ -224,6 +227,7 @@ mod tests {
     use mesh_common::{Backend, BackendWord, FrontendKey, FrontendValue, ServiceWord, SetWord};
 
     use super::*;
+    use crate::plan::TableDump;
 
     fn tables() -> TableDump {
         let cluster_ip = std::net::Ipv4Addr::new(10, 96, 0, 1).into();
@@ -260,7 +264,11 @@ mod tests {
             seed: 1,
             now: 1,
         };
-        run(&sim(&tables(), Vec::new(), Vec::new()), &call)
+        let live = Live {
+            tables: tables(),
+            ..Live::default()
+        };
+        run(&sim(&live, 0), &call)
     }
 
     #[test]

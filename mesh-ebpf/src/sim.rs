@@ -58,6 +58,8 @@ pub struct Sim {
     pub trusts_ids: bool,
     /// `opening`; nothing is pushed out of it.
     pub opening: RefCell<BTreeMap<FlowKey, FlowValue>>,
+    /// Most entries of `opening`, after which there are no more.
+    pub opening_capacity: usize,
     /// `flows`
     pub flows: RefCell<BTreeMap<FlowKey, FlowValue>>,
     /// Most entries of `flows`.
@@ -93,6 +95,7 @@ impl Default for Sim {
             snat_ports: SnatPorts::default(),
             trusts_ids: true,
             opening: RefCell::default(),
+            opening_capacity: usize::MAX,
             flows: RefCell::default(),
             flows_capacity: usize::MAX,
             fragments: RefCell::default(),
@@ -222,7 +225,7 @@ impl Tables for Sim {
 
     fn add_flow(&self, place: Place, key: &FlowKey, value: &FlowValue) -> Result<(), NotAdded> {
         let (mut table, capacity) = match place {
-            Place::Opening => (self.opening.borrow_mut(), usize::MAX),
+            Place::Opening => (self.opening.borrow_mut(), self.opening_capacity),
             Place::Confirmed => (self.flows.borrow_mut(), self.flows_capacity),
         };
         if table.contains_key(key) {

@@ -20,6 +20,7 @@ mod manifest;
 mod many;
 mod model;
 mod outside;
+pub mod packet;
 mod pinned;
 mod place;
 mod process;

@@ -171,10 +171,11 @@ fn external_and_load_balancers_addresses_are_served() -> Result<()> {
     })
 }
 
-/// The older has what both want; what only one wants is that one's; and there is no gap when the older goes.
+/// The older has what both want; what only one wants is that one's; and there is no gap when the older goes. (An API
+/// server decides itself how old objects are.)
 #[test]
 fn two_services_share_an_external_address() -> Result<()> {
-    test("shared", Needs::Agent, |lab| {
+    test("shared", Needs::Files, |lab| {
         let scene = Scene::with(lab, Families::V4, 2, &AgentOptions::default())?;
         let ready = scene.web.ready();
         let mut objects = Vec::new();
@@ -216,7 +217,7 @@ fn to(port: u16) -> Result<SocketAddr> {
 /// A Pod of this node is reached at its host port, one of another node is not.
 #[test]
 fn host_ports_lead_to_their_pods() -> Result<()> {
-    test("host-port", Needs::Files, |lab| {
+    test("host-port", Needs::Agent, |lab| {
         let scene = Scene::with(lab, Families::Dual, 0, &AgentOptions::default())?;
         let mut servers = Vec::new();
         let mut objects = Vec::new();
@@ -265,6 +266,45 @@ fn node_ports_outlive_the_agent() -> Result<()> {
         for load in loads {
             ensure_clean(&load.stop()?)?;
         }
+        Ok(())
+    })
+}
+
+/// Only who is in a range of its family reaches the load balancer's address; ClusterIP and external IP are for all.
+#[test]
+fn source_ranges_close_the_load_balancers_address() -> Result<()> {
+    test("ranges", Needs::Agent, |lab| {
+        let scene = Scene::with(lab, Families::Dual, 2, &AgentOptions::default())?;
+        let stranger = scene.one.pod("stranger")?;
+        let own = scene.client.address();
+        let v4 = own.v4.map(|it| format!("{it}/32"));
+        let v6 = own.v6.map(|it| format!("{it}/128"));
+        let mut objects = front(&scene, "out", 30)?;
+        objects[0]["spec"]["type"] = json!("LoadBalancer");
+        objects[0]["spec"]["allocateLoadBalancerNodePorts"] = json!(false);
+        objects[0]["spec"]["externalIPs"] = json!(OUTSIDE);
+        objects[0]["spec"]["loadBalancerSourceRanges"] = json!([v4, v6]);
+        let ingress = BALANCED.map(|ip| json!({"ip": ip}));
+        objects[0]["status"] = json!({"loadBalancer": {"ingress": ingress}});
+        publish(&scene, &objects)?;
+        for address in BALANCED {
+            let to = SocketAddr::new(address.parse()?, 80);
+            settle(&scene.client.place(), to, &scene.web.ready())?;
+            let call = Call::connect(to).count(20).option("--timeout", 500);
+            let report = stranger.place().call(&call)?;
+            ensure!(report.answered == 0 && !report.is_clean(), "{report:?}");
+        }
+        for address in OUTSIDE {
+            let to = SocketAddr::new(address.parse()?, 80);
+            settle(&stranger.place(), to, &scene.web.ready())?;
+        }
+        // Ranges of one family alone leave the other open to all.
+        objects[0]["spec"]["loadBalancerSourceRanges"] = json!([v4]);
+        publish(&scene, &objects)?;
+        let to = SocketAddr::new(BALANCED[1].parse()?, 80);
+        settle(&stranger.place(), to, &scene.web.ready())?;
+        let ranges = scene.agent.cli(&["bpf", "source-ranges"])?.ok()?.stdout;
+        ensure!(ranges.contains(&v4.unwrap_or_default()), "{ranges}");
         Ok(())
     })
 }

@@ -1,16 +1,17 @@
 //! `bench`: what a connection costs with nothing in the way, with our hooks attached, and through a Service of ours, in
-//! the same namespaces with the same client, in turn; what a start costs; and all that beside the real kube-proxy. Prints
-//! what was measured; a dated file keeps it.
+//! the same namespaces with the same client, in turn; what a start costs; what a packet costs; and connections and starts
+//! beside the real kube-proxy. Prints what was measured; a dated file keeps it.
 
 mod connect;
 mod exchange;
+mod packets;
 mod programs;
 mod report;
 mod rival;
 mod start;
 mod world;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
@@ -33,6 +34,9 @@ pub(crate) struct Arguments {
     /// Connections of each kind in a round
     #[arg(long, default_value_t = 2000)]
     count: u64,
+    /// Of `packets`: an eBPF object instead of mesh-agent's
+    #[arg(long)]
+    object: Option<PathBuf>,
     /// Write the result to docs/benchmarks too
     #[arg(long)]
     save: bool,
@@ -46,6 +50,8 @@ enum Name {
     Connect,
     /// A cold start with 10,000 Services stage by stage, one change, memory, and an idle agent
     Start,
+    /// What a packet costs at each hook, kind by kind, at 1 and at 10,000 Services
+    Packets,
     /// The agent and the real kube-proxy in turn: start, connections, one change, churn, memory
     KubeProxy,
 }
@@ -55,6 +61,7 @@ impl Name {
         match self {
             Self::Connect => "connect",
             Self::Start => "start",
+            Self::Packets => "packets",
             Self::KubeProxy => "kube-proxy",
         }
     }
@@ -77,12 +84,34 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
     if names.contains(&Name::KubeProxy) {
         rival::find_control_plane()?;
     }
+    // Packets need the programs alone.
+    if names.contains(&Name::Packets) {
+        measure_packets(arguments)?;
+    }
+    let others = names.into_iter().filter(|name| *name != Name::Packets);
+    let others: Vec<Name> = others.collect();
+    if others.is_empty() {
+        return Ok(());
+    }
     let agent = build::agent()?;
     mesh_lab::choose_traffic_binary(build::release_traffic()?);
-    for name in names {
+    for name in others {
         measure(name, arguments, &agent)?;
     }
     Ok(())
+}
+
+fn measure_packets(arguments: &Arguments) -> Result<()> {
+    let object = match &arguments.object {
+        Some(object) => object.clone(),
+        None => build::object()?,
+    };
+    let object =
+        std::fs::read(&object).with_context(|| format!("cannot read {}", object.display()))?;
+    let mut document = Document::new(Name::Packets.title())?;
+    let rounds = arguments.rounds.unwrap_or(packets::ROUNDS);
+    packets::measure(&object, rounds, packets::CALLS, &mut document)?;
+    finish(arguments, &document)
 }
 
 fn measure(name: Name, arguments: &Arguments, agent: &Path) -> Result<()> {
@@ -92,6 +121,7 @@ fn measure(name: Name, arguments: &Arguments, agent: &Path) -> Result<()> {
     match name {
         Name::Connect => connect_bench(arguments, rounds, agent, &mut document)?,
         Name::Start => start::measure(agent, rounds, &mut document)?,
+        Name::Packets => {}
         Name::KubeProxy => {
             let plan = rival::Plan {
                 services: &arguments.services,
@@ -103,9 +133,13 @@ fn measure(name: Name, arguments: &Arguments, agent: &Path) -> Result<()> {
             rival::measure(agent, &plan, &mut document)?;
         }
     }
+    finish(arguments, &document)
+}
+
+fn finish(arguments: &Arguments, document: &Document) -> Result<()> {
     print!("{}", document.text());
     if arguments.save {
-        let path = document.save(&directory)?;
+        let path = document.save(&place::root().join("docs/benchmarks"))?;
         run::say(&format!("saved as {}", path.display()));
     }
     Ok(())

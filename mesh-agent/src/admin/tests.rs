@@ -26,7 +26,10 @@ use crate::{
         Health, Introspect,
         log::{Level, LogError},
         metrics::{Metrics, Operations, Readings},
-        view::{Document, ExplainView, Items, LogLevelView, MapView, ServiceView, StatusView},
+        view::{
+            Document, EndpointView, ExplainView, Items, LogLevelView, MapView, ServiceView,
+            StatusView,
+        },
     },
 };
 
@@ -97,6 +100,10 @@ impl Introspect for Fake {
             service_type: "ClusterIP".to_owned(),
             ..ServiceView::default()
         })
+    }
+
+    fn endpoints(&self) -> Vec<EndpointView> {
+        vec![EndpointView::default()]
     }
 
     fn explain(&self, namespace: &str, name: &str) -> Option<ExplainView> {

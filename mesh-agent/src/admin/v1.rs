@@ -20,7 +20,7 @@ pub(super) fn answer(request: &Request, introspect: &dyn Introspect) -> Reply {
     }
     let known = matches!(
         path.as_slice(),
-        ["v1", "status" | "services"]
+        ["v1", "status" | "services" | "endpoints"]
             | ["v1", "services", _, _]
             | ["v1", "services", _, _, "explain"]
     );
@@ -40,6 +40,10 @@ fn show(path: &[&str], introspect: &dyn Introspect) -> Reply {
         ["v1", "services"] => {
             let items = introspect.services();
             document("ServiceList", Items { items })
+        }
+        ["v1", "endpoints"] => {
+            let items = introspect.endpoints();
+            document("EndpointList", Items { items })
         }
         ["v1", "services", namespace, name] => {
             found("Service", path, introspect.service(namespace, name))

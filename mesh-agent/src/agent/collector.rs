@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::shared::Shared;
+use super::attach::Attachments;
 use crate::datapath::{self, Collected, DatapathError, Reader};
 
 /// From one collection to the next.
@@ -28,10 +28,10 @@ pub(super) struct Collector {
 
 impl Collector {
     /// Begins.
-    pub(super) fn start(reader: Reader, shared: Arc<Shared>) -> std::io::Result<Self> {
+    pub(super) fn start(reader: Reader, attachments: Arc<Attachments>) -> std::io::Result<Self> {
         let (stop, stopped) = channel();
         let thread = std::thread::Builder::new().name("collector".to_owned());
-        let thread = thread.spawn(move || run(&reader, &shared, &stopped))?;
+        let thread = thread.spawn(move || run(&reader, &attachments, &stopped))?;
         Ok(Self { stop, thread })
     }
 
@@ -44,12 +44,12 @@ impl Collector {
     }
 }
 
-fn run(reader: &Reader, shared: &Shared, stopped: &Receiver<()>) {
+fn run(reader: &Reader, attachments: &Attachments, stopped: &Receiver<()>) {
     let mut pause = SHORT_PAUSE;
     let mut rebound = false;
     while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
         // Before that the programs in force go by other tables.
-        if !rebound && shared.is_in_force() {
+        if !rebound && attachments.is_applied() {
             rebound = rebind(reader);
         }
         pause = match collect(reader) {

@@ -8,7 +8,6 @@ use std::{
 };
 
 use super::{
-    AgentError,
     attach::Attachments,
     passes::Passes,
     shared::{KernelEngine, Monotonic, Shared},
@@ -37,7 +36,7 @@ const COMMIT_AGAIN: Duration = Duration::from_secs(2);
 
 /// See the module.
 pub(super) struct Programmer {
-    attachments: Attachments,
+    attachments: Arc<Attachments>,
     shared: Arc<Shared>,
     metrics: Metrics,
     /// Who is told what owners of objects should see.
@@ -62,14 +61,10 @@ impl Programmer {
         shared: Arc<Shared>,
         metrics: Metrics,
         herald: Herald,
-    ) -> Result<Self, AgentError> {
-        let attacher = shared
-            .engine()
-            .writer()
-            .attacher()
-            .map_err(no_descriptors)?;
-        Ok(Self {
-            attachments: Attachments::new(attacher),
+        attachments: Arc<Attachments>,
+    ) -> Self {
+        Self {
+            attachments,
             node: ObjectName::new("", shared.node()),
             shared,
             metrics,
@@ -82,7 +77,7 @@ impl Programmer {
             began: Instant::now(),
             listed: None,
             passes: Passes::new(SystemTime::now()),
-        })
+        }
     }
 
     /// Whether the programs are in force.
@@ -119,7 +114,6 @@ impl Programmer {
 
     /// Interfaces changed, and with them the node's addresses.
     pub(super) fn follow(&mut self, update: Update) -> Duration {
-        self.attachments.take(&update);
         let addresses = update.interfaces.node_addresses();
         let mut engine = self.shared.engine();
         if !engine.store().has_addresses(&addresses) {
@@ -177,7 +171,7 @@ impl Programmer {
             self.synced(full, took);
         }
         let wakeup = until_wakeup(&report);
-        if self.committed && !self.attachments.put_in_force(&self.shared) {
+        if self.committed && !self.attachments.retry() {
             return wakeup.min(COMMIT_AGAIN);
         }
         wakeup
@@ -224,7 +218,7 @@ impl Programmer {
             return false;
         }
         // What fails here is one interface's, and tried again: the rest serves.
-        self.attachments.put_in_force(&self.shared);
+        self.attachments.begin();
         self.committed = true;
         self.shared.set_ready();
         let listed = self.listed.unwrap_or(programmed);
@@ -244,13 +238,6 @@ impl Programmer {
             "{services}, the programs are in force"
         );
         true
-    }
-}
-
-fn no_descriptors(source: std::io::Error) -> AgentError {
-    AgentError::System {
-        what: "no descriptors for programs",
-        source,
     }
 }
 

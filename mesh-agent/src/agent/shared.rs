@@ -30,7 +30,7 @@ use crate::{
         Health, Introspect,
         log::{Level, LogError, LogHandle},
         metrics::{Operations, Readings},
-        view::{ExplainView, MapView, ServiceView, StatusView},
+        view::{EndpointView, ExplainView, MapView, ServiceView, StatusView},
     },
 };
 
@@ -146,11 +146,6 @@ impl Shared {
         self.ready.store(true, Ordering::Release);
     }
 
-    /// Whether they are.
-    pub(super) fn is_in_force(&self) -> bool {
-        self.ready.load(Ordering::Acquire)
-    }
-
     /// The programs could not be put in force.
     pub(super) fn set_obstacle(&self, obstacle: String) {
         self.progress().obstacle = Some(obstacle);
@@ -242,6 +237,7 @@ fn store_options(config: &RunConfig) -> StoreOptions {
     StoreOptions {
         node: config.node_name.clone(),
         node_port_addresses: config.node_port_addresses.clone(),
+        node_ports: Some(config.node_ports),
         slices_only: match config.source {
             SourceConfig::Kube { .. } => true,
             SourceConfig::Dir(_) => false,
@@ -303,6 +299,10 @@ impl Introspect for Shared {
         let engine = self.engine();
         let view = engine.service_view(&ObjectName::new(namespace, name))?;
         Some(views::service(&view))
+    }
+
+    fn endpoints(&self) -> Vec<EndpointView> {
+        views::endpoints(&self.interfaces())
     }
 
     fn explain(&self, namespace: &str, name: &str) -> Option<ExplainView> {

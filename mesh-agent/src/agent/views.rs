@@ -8,12 +8,29 @@ use super::shared::KernelEngine;
 use crate::{
     desired::{Family, Finding},
     engine,
+    interfaces::Interfaces,
     source::{Problem, kube::LinkState},
     telemetry::{
         dump::{range, state_name},
-        view::{BackendView, ProblemView, ServicePortView, ServiceView, StatusView, WatchView},
+        view::{
+            BackendView, EndpointView, ProblemView, ServicePortView, ServiceView, StatusView,
+            WatchView,
+        },
     },
 };
+
+/// The local pods.
+pub(super) fn endpoints(interfaces: &Interfaces) -> Vec<EndpointView> {
+    let pods = interfaces.pods.iter();
+    pods.map(|(index, pod)| EndpointView {
+        interface: pod.name.clone(),
+        index: *index,
+        nsid: pod.nsid,
+        addresses: pod.addresses.iter().copied().collect(),
+        first_seen: pod.first_seen,
+    })
+    .collect()
+}
 
 /// Counts and problems; the rest is the caller's.
 pub(super) fn status(engine: &KernelEngine, problems: &[Problem]) -> StatusView {

@@ -4,10 +4,12 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::TypedValueParser};
 use mesh_common::Protocol;
+use mesh_ebpf::PacketHook;
 
 use super::duration;
 use crate::{
     config::{Bind, Directories, PortRange, Source},
+    interfaces::NETNS_DIRECTORIES,
     model::NodePortAddresses,
     telemetry::log::{Format, Level},
 };
@@ -66,6 +68,9 @@ pub enum Command {
     /// Show Services and what the kernel holds for them
     #[command(subcommand)]
     Service(ServiceCommand),
+    /// Show local pods as the agent finds them
+    #[command(subcommand)]
+    Endpoint(EndpointCommand),
     /// Dump one map, from its pin
     Bpf(BpfArgs),
     /// Say what would happen to a call, step by step, from the live maps
@@ -136,6 +141,9 @@ pub struct RunArgs {
     /// The node's devices, by name; may be given several times [default: those that carry the node's addresses]
     #[arg(long = "device", value_name = "NAME", value_delimiter = ',', value_parser = device())]
     pub devices: Vec<String>,
+    /// Directories in which network namespaces of pods are files; may be given several times
+    #[arg(long, value_name = "PATH", value_delimiter = ',', default_values = NETNS_DIRECTORIES)]
+    pub netns_dir: Vec<PathBuf>,
     /// Sizes of the maps.
     #[command(flatten)]
     pub capacities: CapacityArgs,
@@ -238,6 +246,13 @@ pub enum ServiceCommand {
     Explain(ServiceArgs),
 }
 
+/// `endpoint`'s own commands.
+#[derive(Debug, Subcommand)]
+pub enum EndpointCommand {
+    /// List the local pods: their interfaces on the host and their addresses
+    List(OutputArgs),
+}
+
 /// Which Service.
 #[derive(Debug, Args)]
 pub struct ServiceArgs {
@@ -329,12 +344,47 @@ pub struct TraceArgs {
     /// A datagram of an unconnected UDP socket
     #[arg(long)]
     pub unconnected: bool,
-    /// Seed of the random choice among backends
+    /// A packet at this hook, instead of a call at a socket
+    #[arg(long, value_name = "HOOK", value_parser = hook, requires = "from")]
+    pub packet: Option<PacketHook>,
+    /// Where the packet comes from
+    #[arg(long, value_name = "IP:PORT", value_parser = destination, requires = "packet")]
+    pub from: Option<SocketAddr>,
+    /// The packet's TCP flags: syn, ack, fin, rst, joined by commas
+    #[arg(long, value_name = "FLAGS", value_parser = tcp_flags, default_value = "syn", requires = "packet")]
+    pub flags: u8,
+    /// The interface whose hook it is: its address stands for the client where one must
+    #[arg(long, value_name = "NAME", requires = "packet")]
+    pub interface: Option<String>,
+    /// Seed of the random choice among backends, or of a source port
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
     /// How to show it.
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+fn hook(text: &str) -> Result<PacketHook, String> {
+    let name = text.replace('-', "_");
+    PacketHook::ALL
+        .into_iter()
+        .find(|hook| hook.name() == name)
+        .ok_or_else(|| {
+            format!("`{text}` is no hook of packets: from-pod, to-pod, from-device or to-device")
+        })
+}
+
+/// As in the TCP header (RFC 9293, 3.1).
+fn tcp_flags(text: &str) -> Result<u8, String> {
+    let flag = |word: &str| match word {
+        "fin" => Ok(1),
+        "syn" => Ok(2),
+        "rst" => Ok(4),
+        "ack" => Ok(16),
+        other => Err(format!("`{other}` is no TCP flag: syn, ack, fin or rst")),
+    };
+    text.split(',')
+        .try_fold(0, |flags, word| Ok(flags | flag(word)?))
 }
 
 fn destination(text: &str) -> Result<SocketAddr, String> {

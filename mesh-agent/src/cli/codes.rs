@@ -16,7 +16,7 @@ const fn code(code: &'static str, meaning: &'static str, fix: &'static str) -> C
 }
 
 /// All of them, by number.
-pub const CODES: [Code; 27] = [
+pub const CODES: [Code; 28] = [
     code(
         "MESH050",
         "the directory of `--source dir:PATH` cannot be watched",
@@ -31,6 +31,11 @@ pub const CODES: [Code; 27] = [
         "MESH061",
         "the node's interfaces cannot be followed",
         "give the agent CAP_NET_ADMIN in the host's network namespace",
+    ),
+    code(
+        "MESH062",
+        "`--device` names an interface that is not there",
+        "give names that `ip link` shows, or leave the flag out for those that carry the node's addresses",
     ),
     code(
         "MESH102",

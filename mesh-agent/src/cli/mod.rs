@@ -6,6 +6,7 @@ mod bpf;
 mod check;
 pub mod codes;
 mod duration;
+mod endpoint;
 mod host;
 mod reference;
 mod service;
@@ -74,6 +75,10 @@ enum CliError {
     },
     #[error("there is no unconnected TCP socket: leave out --unconnected, or say --protocol udp")]
     UnconnectedTcp,
+    #[error(
+        "--from and --to: one is IPv4 and the other IPv6, which no packet can be; give two of one family"
+    )]
+    Families,
     #[error("the output cannot be written: {0}")]
     Output(#[from] io::Error),
 }
@@ -81,7 +86,7 @@ enum CliError {
 impl CliError {
     const fn exit_status(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::UnconnectedTcp => 2,
+            Self::Config(_) | Self::UnconnectedTcp | Self::Families => 2,
             Self::Client(_)
             | Self::Lock(_)
             | Self::Log(_)
@@ -153,6 +158,7 @@ fn execute(cli: Cli, host: &dyn Host, terminal: &mut Terminal<'_>) -> Result<Ver
         Command::Check(args) => checked(&directories.checked()?, &args, host, terminal),
         Command::Status(args) => status::run(&client, &args, terminal),
         Command::Service(command) => service::run(&client, &command, terminal),
+        Command::Endpoint(command) => endpoint::run(&client, &command, terminal),
         Command::Bpf(args) => {
             let live = host.live(&directories.checked()?)?;
             bpf::show(&live, args.map, args.output.output, terminal)?;
@@ -160,8 +166,14 @@ fn execute(cli: Cli, host: &dyn Host, terminal: &mut Terminal<'_>) -> Result<Ver
         }
         Command::Trace(args) => {
             let kind = trace::kind(&args).ok_or(CliError::UnconnectedTcp)?;
+            if args
+                .from
+                .is_some_and(|from| from.is_ipv4() != args.to.is_ipv4())
+            {
+                return Err(CliError::Families);
+            }
             let live = host.live(&directories.checked()?)?;
-            let document = Document::new("Trace", trace::trace(live, &args, kind));
+            let document = Document::new("Trace", trace::trace(&live, &args, kind));
             terminal.show(args.output.output, &document, trace::table)?;
             Ok(Verdict::Fine)
         }

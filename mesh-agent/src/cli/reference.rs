@@ -15,8 +15,8 @@ use crate::telemetry::{
     },
     metrics::{Metrics, Operations, Readings},
     view::{
-        API_VERSION, CheckView, CleanupView, Document, ExplainView, Items, LogLevelView, MapView,
-        ServiceView, StatusView, TraceView, VersionView,
+        API_VERSION, CheckView, CleanupView, Document, EndpointView, ExplainView, Items,
+        LogLevelView, MapView, ServiceView, StatusView, TraceView, VersionView,
     },
 };
 
@@ -147,6 +147,7 @@ fn schemas() -> BTreeMap<&'static str, Value> {
         schema::<Items<CheckView>>("CheckList"),
         schema::<CleanupView>("Cleanup"),
         schema::<Items<CounterRow>>("CounterList"),
+        schema::<Items<EndpointView>>("EndpointList"),
         schema::<Items<FrontendRow>>("FrontendList"),
         schema::<LogLevelView>("LogLevel"),
         schema::<ServiceView>("Service"),

@@ -215,6 +215,7 @@ fn everything_that_lists_is_json_too() {
             vec!["service", "explain", "default/web"],
             "ServiceExplanation",
         ),
+        (vec!["endpoint", "list"], "EndpointList"),
         (vec!["cleanup", "--dry-run"], "Cleanup"),
         (vec!["version"], "Version"),
         (
@@ -433,4 +434,46 @@ fn hostile() -> crate::telemetry::view::ServiceView {
             fix: "mend it".to_owned(),
         }],
     }
+}
+
+#[test]
+fn what_clients_outside_ask_for_is_shown() {
+    let ip = |last: u8| std::net::IpAddr::from(Ipv4Addr::new(203, 0, 113, last));
+    let port = |family: &str| ServicePortView {
+        protocol: "TCP".to_owned(),
+        port: 80,
+        node_port: Some(30080),
+        family: family.to_owned(),
+        source_ranges: vec!["198.51.100.0/24".to_owned()],
+        ..ServicePortView::default()
+    };
+    let service = crate::telemetry::view::ServiceView {
+        namespace: "default".to_owned(),
+        name: "web".to_owned(),
+        service_type: "LoadBalancer".to_owned(),
+        cluster_ips: vec![Ipv4Addr::new(10, 96, 0, 10).into()],
+        external_ips: vec![ip(7), ip(8)],
+        load_balancer_ips: vec![ip(8), ip(9)],
+        ports: vec![port("IPv4"), port("IPv6")],
+        problems: Vec::new(),
+    };
+    let shown = service::get(&service, &terminal::Paint(false));
+    for wanted in [
+        "external IPs: 203.0.113.7 203.0.113.8\n",
+        "load balancer: 203.0.113.8 203.0.113.9\n",
+        "node port 30080",
+        "load balancer open to 198.51.100.0/24\n",
+    ] {
+        assert!(shown.contains(wanted), "{wanted}: {shown}");
+    }
+    let items = vec![service];
+    let listed = service::list(
+        &crate::telemetry::view::Items { items },
+        &terminal::Paint(false),
+    );
+    assert!(
+        listed.contains("203.0.113.7,203.0.113.8,203.0.113.9"),
+        "{listed}"
+    );
+    assert!(listed.contains(" 80:30080/TCP "), "{listed}");
 }

@@ -7,11 +7,15 @@ use mesh_ebpf::Hook;
 
 use super::{args::TraceArgs, service::steps, terminal::Paint};
 use crate::{
+    datapath,
     telemetry::{
         dump::Live,
         view::{CheckLevel, StepView, TraceView},
     },
-    trace::{self, Answer, Call},
+    trace::{
+        self, Answer, Call,
+        packet::{self, Packet},
+    },
 };
 
 /// Hook and protocol of the call that the flags describe; None for an unconnected TCP socket, which does not exist.
@@ -24,8 +28,26 @@ pub(super) const fn kind(args: &TraceArgs) -> Option<(Hook, Protocol)> {
     }
 }
 
-/// What the live maps make of the call.
-pub(super) fn trace(live: Live, args: &TraceArgs, (hook, protocol): (Hook, Protocol)) -> TraceView {
+/// What the live maps make of the call, or of the packet.
+pub(super) fn trace(
+    live: &Live,
+    args: &TraceArgs,
+    (hook, protocol): (Hook, Protocol),
+) -> TraceView {
+    let sim = trace::sim(live, datapath::host_number());
+    if let (Some(hook), Some(from)) = (args.packet, args.from) {
+        let packet = Packet {
+            hook,
+            interface: interface(args.interface.as_deref()),
+            from,
+            to: args.to,
+            protocol,
+            flags: args.flags,
+            seed: args.seed,
+            now: live.now,
+        };
+        return view(args.to, protocol, packet::run(&sim, &packet));
+    }
     let call = Call {
         hook,
         to: args.to,
@@ -34,8 +56,13 @@ pub(super) fn trace(live: Live, args: &TraceArgs, (hook, protocol): (Hook, Proto
         seed: args.seed,
         now: live.now,
     };
-    let sim = trace::sim(&live.tables, live.affinity, live.sockets);
     view(args.to, protocol, trace::run(&sim, &call))
+}
+
+/// The kernel's number of an interface; 0, which none has, if there is none of the name.
+fn interface(name: Option<&str>) -> u32 {
+    name.and_then(|name| nix::net::if_::if_nametoindex(name).ok())
+        .unwrap_or(0)
 }
 
 fn view(to: SocketAddr, protocol: Protocol, answer: Answer) -> TraceView {

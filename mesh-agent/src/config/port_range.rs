@@ -11,6 +11,14 @@ pub struct PortRange {
     pub last: u16,
 }
 
+impl PortRange {
+    /// Whether a port is in it.
+    #[must_use]
+    pub const fn has(self, port: u16) -> bool {
+        self.first <= port && port <= self.last
+    }
+}
+
 impl FromStr for PortRange {
     type Err = String;
 
@@ -41,6 +49,7 @@ mod tests {
         let range: PortRange = "30000-32767".parse().unwrap();
         assert_eq!((range.first, range.last), (30000, 32767));
         assert_eq!(range.to_string(), "30000-32767");
+        assert!(range.has(30000) && range.has(32767) && !range.has(29999) && !range.has(32768));
         for wrong in ["", "1", "2-1", "0-5", "1-65536", "a-b"] {
             assert!(wrong.parse::<PortRange>().is_err(), "{wrong}");
         }

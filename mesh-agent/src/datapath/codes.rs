@@ -76,6 +76,15 @@ codes! {
     PINS = "MESH017" "directory of pins":
         "Whoever can write where programs are pinned can replace them",
         "run it as the directory's owner; if it is nobody's who should, remove it or choose another --bpffs";
+    WAY = "MESH018" "hooks at interfaces":
+        "Programs for packets are attached to the interfaces of local pods and the node's devices",
+        "use a kernel that is built with CONFIG_NET_CLS_ACT and CONFIG_NET_CLS_BPF";
+    DEVICES = "MESH019" "devices":
+        "Node ports, external and load balancers' addresses are served at the node's devices, and node ports at their addresses",
+        "give the node an address, or name its devices by --device";
+    PODS = "MESH020" "local pods":
+        "Local pods are found by their veths or taps; packets by interfaces of other kinds are not translated",
+        "nothing, if no traffic for Services comes by the interfaces that are named; else use a network whose pods have veths";
 }
 
 #[cfg(test)]

@@ -86,7 +86,7 @@ pub(super) fn load(
 
 /// A number of this host's that is the same until it starts anew, and that only root can read: flows choose their
 /// backend by it, whichever agent has loaded the programs.
-fn host_number() -> u32 {
+pub(crate) fn host_number() -> u32 {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let mix = |number: u32, byte: u8| (number ^ u32::from(byte)).wrapping_mul(0x0100_0193);
     boot.bytes().fold(0x811c_9dc5, mix)

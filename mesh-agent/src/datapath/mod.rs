@@ -40,6 +40,7 @@ pub use dump::Reader;
 pub use error::DatapathError;
 pub use flows::Collected;
 pub use hooks::{HOOKS, Hook};
+pub(crate) use load::host_number;
 pub use maps::{Maps, Operation, Operations};
 pub use shape::Sizes;
 pub(crate) use sys::{netns_cookie, set_socket_option};

@@ -55,7 +55,26 @@ pub(super) fn desired_service(store: &Store, name: &ObjectName) -> (Desired, Vec
     let mut findings = lost.findings(&owner);
     findings.extend(contradictions.findings());
     findings.extend(unmatched(store, service, &pods));
+    findings.extend(strange_node_port(store, service));
     (desired, findings)
+}
+
+/// A node port that the cluster does not give out: source NAT may use its number.
+fn strange_node_port(store: &Store, service: &Service) -> Option<Finding> {
+    let range = store.node_ports()?;
+    let mut numbers = service.ports.iter().filter_map(|port| port.node_port);
+    let number = numbers.find(|number| !range.has(*number))?;
+    Some(Finding {
+        object: ObjectId::service(&service.name),
+        field: "spec.ports[].nodePort".to_owned(),
+        reason: format!(
+            "{number} is served, but it is not in --nodeport-range {range}, so that connections of this node may \
+             leave from the same port"
+        ),
+        fix: "give the agent the range that the API server has (--service-node-port-range)"
+            .to_owned(),
+        weight: Weight::Note,
+    })
 }
 
 /// The Pods that endpoints are made from; none if EndpointSlices say where the Service's Pods are.

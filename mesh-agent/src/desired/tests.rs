@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     engine::tests::words::{change, name},
-    store::{Store, Touched},
+    store::{Store, StoreOptions, Touched},
 };
 
 fn store(lines: &[&str]) -> Store {
@@ -136,4 +136,28 @@ fn a_selector_that_matches_nothing_is_noted_once_somebody_has_looked() {
     assert!(!noted(&[WEB, unready]));
     let without = "service a/web ip=10.96.0.1 port=http/TCP/80/web";
     assert!(!noted(&[without, empty]));
+}
+
+#[test]
+fn a_node_port_out_of_the_clusters_range_is_noted_and_served() {
+    let mut store = Store::new(StoreOptions {
+        node_ports: Some("30000-32767".parse().unwrap()),
+        ..StoreOptions::default()
+    });
+    for line in [
+        "addresses 192.0.2.1",
+        "service a/web ip=10.96.0.1 port=http/TCP/80@30080 port=https/TCP/443@40443",
+    ] {
+        store.apply(change(line), &mut Touched::default());
+    }
+    let (desired, findings) = of(&store, "a/web");
+    let frontends = desired.ports.values().map(|port| port.frontends.len());
+    assert_eq!(frontends.sum::<usize>(), 4);
+    assert_eq!(findings.len(), 1);
+    assert_eq!(findings[0].weight, Weight::Note);
+    assert!(
+        findings[0].reason.starts_with("40443 is served"),
+        "{}",
+        findings[0]
+    );
 }

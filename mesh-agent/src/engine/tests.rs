@@ -82,7 +82,8 @@ impl World {
                 let targets = self.reference.targets_of(port);
                 after.entry(*key).or_default().extend(targets);
             }
-            let given_up = given_up.into_keys().collect();
+            let mut given_up: BTreeSet<FrontendKey> = given_up.into_keys().collect();
+            self.add_adopted(&mut after, &mut given_up);
             self.engine.writer.begin_transition(after, given_up);
         }
         let report = self.engine.step();
@@ -101,6 +102,22 @@ impl World {
             .filter(|(port, key)| self.engine.store.winner(key) != Some(&port.owner))
             .map(|(port, key)| (key, port.clone()))
             .collect()
+    }
+
+    /// What an earlier run left and nobody wants may be taken over together with what somebody does, and then leads where
+    /// that leads until it is deleted.
+    fn add_adopted(&self, after: &mut kernel::Routes, given_up: &mut BTreeSet<FrontendKey>) {
+        let records = self.engine.applied.records();
+        for record in records.filter(|record| record.port.is_none()) {
+            let is_lost = |key: &&FrontendKey| self.engine.store.winner(key).is_none();
+            let (lost, kept): (Vec<_>, Vec<_>) = record.frontends.iter().partition(is_lost);
+            let targets = kept.into_iter().filter_map(|key| after.get(key));
+            let targets: BTreeSet<_> = targets.flatten().copied().collect();
+            for key in lost {
+                after.entry(*key).or_default().extend(&targets);
+                given_up.insert(*key);
+            }
+        }
     }
 
     pub(crate) fn does(&mut self, line: &str) -> StepReport {

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Where container runtimes keep namespaces as files.
-pub const NETNS_DIRECTORIES: [&str; 2] = ["/run/netns", "/var/run/docker/netns"];
+pub const NETNS_DIRECTORIES: [&str; 2] = ["/run/netns", "/run/docker/netns"];
 
 /// Attributes of RTM_GETNSID, and the length of rtgenmsg with its padding.
 const NETNSA_NSID: u16 = 1;

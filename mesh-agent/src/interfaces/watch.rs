@@ -203,7 +203,7 @@ impl Watch {
                 Woken::Stop => Ok(Woken::Stop),
                 Woken::Hints | Woken::Timeout => Ok(Woken::Hints),
             },
-            woken => Ok(woken),
+            woken @ (Woken::Timeout | Woken::Stop) => Ok(woken),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::{
     model::ObjectId,
 };
 
-/// The writes that bring an owner into force.
+/// The writes that bring an owner into force. `wanted` says whether anybody is to have a frontend.
 ///
 /// # Errors
 /// If it does not fit. Then nothing of it should be written.
@@ -19,8 +19,9 @@ pub fn plan_raise(
     applied: &Applied,
     owner: &ObjectId,
     desired: &Desired,
+    wanted: &dyn Fn(&FrontendKey) -> bool,
 ) -> Result<Transaction, PlanError> {
-    let mut raise = Raise::new(applied, owner);
+    let mut raise = Raise::new(applied, owner, wanted);
     for (id, port) in &desired.ports {
         raise.port(id, port)?;
     }
@@ -34,7 +35,7 @@ pub fn plan_raise(
 /// it should not have any more, and what they free may make it fit.
 #[must_use]
 pub fn plan_known(applied: &Applied, owner: &ObjectId, desired: &Desired) -> Transaction {
-    let mut raise = Raise::new(applied, owner);
+    let mut raise = Raise::new(applied, owner, &|_| true);
     for (id, port) in &desired.ports {
         if let Some(set) = applied.owners.set_of(id) {
             raise.known_set(set, &port.ready);
@@ -47,6 +48,7 @@ pub fn plan_known(applied: &Applied, owner: &ObjectId, desired: &Desired) -> Tra
 pub(super) struct Raise<'a> {
     pub(super) applied: &'a Applied,
     owner: &'a ObjectId,
+    wanted: &'a dyn Fn(&FrontendKey) -> bool,
     transaction: Transaction,
     service_ids: Available<'a>,
     set_ids: Available<'a>,
@@ -57,10 +59,15 @@ pub(super) struct Raise<'a> {
 }
 
 impl<'a> Raise<'a> {
-    fn new(applied: &'a Applied, owner: &'a ObjectId) -> Self {
+    fn new(
+        applied: &'a Applied,
+        owner: &'a ObjectId,
+        wanted: &'a dyn Fn(&FrontendKey) -> bool,
+    ) -> Self {
         Self {
             applied,
             owner,
+            wanted,
             transaction: Transaction::of(Some(owner)),
             service_ids: applied.services.available(),
             set_ids: applied.sets.available(),
@@ -152,7 +159,8 @@ impl<'a> Raise<'a> {
         Ok(claim)
     }
 
-    /// Every frontend that leads there must be this port's: another's clients would be led to its endpoints.
+    /// Every frontend that leads there must be this port's, or nobody's any more, as at an address that the node has lost:
+    /// another's clients would be led to its endpoints.
     fn left_over(&self, port: &DesiredPort) -> Option<(ServiceId, SetId)> {
         port.frontends.keys().find_map(|key| {
             let set = self.applied.kernel.frontends().get(key)?.cluster();
@@ -160,8 +168,8 @@ impl<'a> Raise<'a> {
             let claimed = self.transaction.claims.iter().any(|claim| claim.set == set);
             let free = record.port.is_none() && !claimed;
             let mut all = record.frontends.iter();
-            let own =
-                record.frontends.contains(key) && all.all(|key| port.frontends.contains_key(key));
+            let fits = |key| port.frontends.contains_key(key) || !(self.wanted)(key);
+            let own = record.frontends.contains(key) && all.all(fits);
             (free && own).then_some((record.service, set))
         })
     }

@@ -11,6 +11,7 @@ use super::{
     exposure::{self, NodeAddresses},
     replace,
 };
+use crate::config::PortRange;
 use crate::model::{ContainerPort, Kind, Node, ObjectId, ObjectName, Pod, Service, ServicePort};
 
 impl Store {
@@ -19,6 +20,12 @@ impl Store {
         let services = self.services.keys().map(ObjectId::service);
         let pods = self.at_node.iter().filter(|owner| owner.kind == Kind::Pod);
         services.chain(pods.cloned())
+    }
+
+    /// The cluster's node ports, as far as the agent was told.
+    #[must_use]
+    pub const fn node_ports(&self) -> Option<PortRange> {
+        self.options.node_ports
     }
 
     /// The frontends that a port of a Service asks for.

@@ -156,5 +156,7 @@ fn where_slices_alone_count_pods_make_no_endpoints() {
     let service = store.service(&name("a/web")).unwrap();
     assert_eq!(store.pods_of(service).count(), 0);
     assert!(!store.has_pods());
+    touch(&mut store, "pod a/h ip=192.0.2.1 hostnetwork");
+    assert!(!store.is_alive(Address::from("192.0.2.1".parse::<IpAddr>().unwrap())));
     assert!(store.is_alive(Address::from("10.0.0.1".parse::<IpAddr>().unwrap())));
 }

@@ -7,8 +7,9 @@ use std::{
 };
 
 use mesh_common::{
-    Address, AffinityKey, AffinityValue, BackendState, Counter, Entry, FlowKey, FlowValue,
-    FrontendKey, Peer, Port, Protocol, Seen, SetWord, SocketKey, SocketValue, SourceRangeKey,
+    Address, AffinityKey, AffinityValue, BackendState, ClientAddresses, Counter, Entry, FlowKey,
+    FlowValue, FrontendKey, Interface, Peer, Port, Protocol, Seen, SetWord, SocketKey, SocketValue,
+    SourceRangeKey,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,10 @@ pub struct Live {
     pub sockets: Vec<(SocketKey, SocketValue)>,
     /// `opening` and `flows`, with whether it is in `opening`.
     pub flows: Vec<(FlowKey, FlowValue, bool)>,
+    /// `clients`
+    pub clients: BTreeMap<u64, ClientAddresses>,
+    /// `interfaces`
+    pub interfaces: BTreeMap<u32, Interface>,
     /// `counters`, summed over the CPUs.
     pub counters: Vec<(Counter, u64)>,
     /// Nanoseconds of the monotonic clock at that moment.

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::{
     log::{Level, LogError},
-    view::{ExplainView, ServiceView, StatusView},
+    view::{EndpointView, ExplainView, ServiceView, StatusView},
 };
 
 /// What the health server tells load balancers and kubelets.
@@ -33,6 +33,9 @@ pub trait Introspect: Send + Sync {
 
     /// One Service; None when there is none of that name.
     fn service(&self, namespace: &str, name: &str) -> Option<ServiceView>;
+
+    /// The local pods, by the index of their interfaces.
+    fn endpoints(&self) -> Vec<EndpointView>;
 
     /// How a Service came to what the kernel holds for it.
     fn explain(&self, namespace: &str, name: &str) -> Option<ExplainView>;

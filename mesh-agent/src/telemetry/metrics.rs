@@ -123,6 +123,10 @@ impl Metrics {
             repairs: Family::default(),
             startup: Family::default(),
         };
+        // A series that comes and goes cannot be counted by.
+        for place in ["pod", "device"] {
+            metrics.set_interfaces(place, 0);
+        }
         let mut registry = Registry::default();
         metrics.register(&mut registry);
         metrics.kube_proxy.register(&mut registry);

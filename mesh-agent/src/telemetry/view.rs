@@ -256,6 +256,23 @@ pub struct ProgramView {
     pub run_time_ns: Option<u64>,
 }
 
+/// A local pod, as its interface on the host shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointView {
+    /// The name of its interface on the host.
+    pub interface: String,
+    /// The kernel's number of that interface.
+    pub index: u32,
+    /// The number that the host's network namespace has for the pod's; absent for a virtual machine's tap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nsid: Option<i32>,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// In which order pods were first seen since the agent started.
+    pub first_seen: u64,
+}
+
 /// What one probe of `check` found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -303,7 +320,7 @@ impl CheckLevel {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RemovedView {
-    /// link, program, map, file or directory.
+    /// filter, link, program, map, file or directory.
     pub what: String,
     /// Its path, or its name when it is not pinned.
     pub name: String,

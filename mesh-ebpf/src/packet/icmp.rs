@@ -125,7 +125,7 @@ fn v6<P: Packet>(packet: &P, network: u32) -> Option<(Address, Address, Upper, u
         protocol: header[6],
         offset: network + 40,
     };
-    let walked = extension::walk(packet, first)?;
+    let walked = extension::walk::<{ extension::MOST_INNER }, P>(packet, first)?;
     if walked.fragment == Fragment::Later {
         return None;
     }
@@ -211,7 +211,11 @@ fn write_inner_transport<P: Packet>(
     if optional && old == 0 {
         return Ok(());
     }
-    let new = ports.apply(addresses.apply(old));
+    // As in a packet of its own, 0 would say that there is none.
+    let new = match ports.apply(addresses.apply(old)) {
+        0 if optional => 0xffff,
+        new => new,
+    };
     let change = Difference::of_halves(old, new);
     packet.update_checksum(icmp, change, Covers::Payload, false)?;
     packet.store(inner.transport + place, &new.to_ne_bytes())

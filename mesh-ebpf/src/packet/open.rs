@@ -142,39 +142,57 @@ fn is_free<E: Env>(env: &E, request: &FlowKey, backend: &Backend) -> bool {
     request.protocol() == Protocol::Tcp.number() && is_closed(holder.seen(), value.seen())
 }
 
-/// The flow's entries. Who comes second uses what the first has written.
+/// The flow's entries, all or none. Who comes second uses what the first has written.
 #[inline(always)]
 fn add<E: Env>(env: &E, state: &mut PacketState, id: BackendId) -> Result<(), Reason> {
     let now = seconds(env);
     let request = state.key;
     let value = FlowValue::request(&request, state.target, id, now);
     match env.add_flow(Place::Opening, &request, &value) {
-        Ok(()) => {}
+        Ok(()) if add_rest(env, state, now) => {
+            env.count(Counter::FlowOpened);
+            Ok(())
+        }
+        // Without the rest its replies, or its requests, would not be translated.
+        Ok(()) => {
+            forget(env, &request, &value);
+            Err(Reason::FlowsFull)
+        }
         Err(NotAdded::Exists) => {
             if let Some(winner) = env.flow(&request) {
                 state.target = winner.value().target();
             }
-            return Ok(());
+            Ok(())
         }
-        Err(NotAdded::Full) => return Err(Reason::FlowsFull),
+        Err(NotAdded::Full) => Err(Reason::FlowsFull),
     }
+}
+
+/// The entries beside the request; false if there is no room.
+#[inline(always)]
+fn add_rest<E: Env>(env: &E, state: &PacketState, now: u32) -> bool {
+    let request = state.key;
     let leaving = request.to(Direction::Egress, state.target);
     let reply = leaving.reversed();
-    env.remove_flow(&reply);
     let value = FlowValue::reply(&reply, request.destination(), now);
-    if env.add_flow(Place::Opening, &reply, &value) == Err(NotAdded::Full) {
-        return Err(Reason::FlowsFull);
+    if !put(env, &reply, &value) {
+        return false;
     }
     let is_hairpin = state.target.0 == request.source().0;
-    if is_hairpin || state.hook == PacketHook::FromDevice {
-        let value = FlowValue::leaving(&leaving, is_hairpin, now);
-        env.remove_flow(&leaving);
-        if env.add_flow(Place::Opening, &leaving, &value) == Err(NotAdded::Full) {
-            return Err(Reason::FlowsFull);
-        }
+    if !is_hairpin && state.hook != PacketHook::FromDevice {
+        return true;
     }
-    env.count(Counter::FlowOpened);
-    Ok(())
+    let value = FlowValue::leaving(&leaving, is_hairpin, now);
+    put(env, &leaving, &value)
+}
+
+/// In the place of what an earlier flow has left there, if anything: to look is cheaper than to remove nothing.
+#[inline(always)]
+fn put<E: Env>(env: &E, key: &FlowKey, value: &FlowValue) -> bool {
+    if env.flow(key).is_some() {
+        env.remove_flow(key);
+    }
+    env.add_flow(Place::Opening, key, value) != Err(NotAdded::Full)
 }
 
 /// Spreads the bits (the finalizer of MurmurHash3, Appleby 2011).

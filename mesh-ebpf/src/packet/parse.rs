@@ -108,7 +108,7 @@ fn v6<E: Env, P: Packet>(env: &E, packet: &P, state: &mut PacketState) -> Packet
         protocol: header[6],
         offset: network + 40,
     };
-    let Some(walked) = extension::walk(packet, first) else {
+    let Some(walked) = extension::walk::<{ extension::MOST }, P>(packet, first) else {
         return broken(env, state, destination, Reason::Malformed);
     };
     state.fragment = walked.fragment;

@@ -8,7 +8,7 @@ use super::{
     open::returning_key,
     state::{Family, PacketState, PacketStep, drop},
 };
-use crate::{Env, FlowEntry, Packet, Place};
+use crate::{Env, FlowEntry, NotAdded, Packet, Place};
 
 /// How many ports are tried.
 const TRIES: u32 = 8;
@@ -114,8 +114,10 @@ pub(super) fn stage<E: Env, P: Packet>(env: &E, packet: &P, state: &mut PacketSt
             continue;
         }
         let value = FlowValue::returning(&returning, (client, client_port), seconds(env));
-        if env.add_flow(place, &returning, &value).is_err() {
-            continue;
+        match env.add_flow(place, &returning, &value) {
+            Ok(()) => {}
+            Err(NotAdded::Exists) => continue,
+            Err(NotAdded::Full) => return drop(Reason::FlowsFull),
         }
         if let Some(found) = env.flow(&leaving) {
             found.set_source(source);

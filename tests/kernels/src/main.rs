@@ -1,12 +1,14 @@
 //! The smoke program: `mesh-smoke OBJECT [--figures-only]`. Loads every eBPF program of an object on the running
-//! kernel and tells what the verifier had to do; then attaches all of them to a cgroup of its own and sends TCP and UDP
-//! through a Service. Lines on stdout, each with a word in front: program, pass, fail, end.
+//! kernel and tells what the verifier had to do; then attaches all of them to a cgroup of its own, and those
+//! of packets to an interface of its own, and sends TCP, UDP and packets through a Service. Lines on stdout, each with a word in front: program, pass, fail, end.
 //!
 //! It stands on the bpf system call alone, so that a kernel which cannot run the agent still shows why.
 #![deny(unsafe_code)]
 
 mod cgroup;
+mod clsact;
 mod object;
+mod packet;
 mod service;
 mod sys;
 mod traffic;
@@ -89,7 +91,7 @@ fn smoke(loaded: Loaded) -> Result<Vec<(String, Result<()>)>> {
     let cgroup = Cgroup::enter()?;
     let mut links: Vec<OwnedFd> = Vec::new();
     let mut results = Vec::new();
-    for program in &loaded.programs {
+    for program in loaded.programs.iter().filter(|it| !packet::is_packets(it)) {
         let link = sys::link_create(&program.fd, cgroup.directory(), program.kind.attach_type);
         let result = link
             .map(|link| links.push(link))
@@ -99,6 +101,7 @@ fn smoke(loaded: Loaded) -> Result<Vec<(String, Result<()>)>> {
     results.extend(traffic::all(&Maps::new(&loaded.maps)));
     drop(links);
     cgroup.leave()?;
+    results.extend(packet::all(&loaded));
     Ok(results)
 }
 

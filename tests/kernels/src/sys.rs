@@ -7,7 +7,9 @@ use std::{
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
 };
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_insn};
+use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn};
+
+use crate::packet::Direction;
 
 /// BPF_LOG_STATS: instructions, states and stack, without the walk itself (Linux 5.2).
 pub(crate) const LOG_STATS: u32 = 4;
@@ -100,6 +102,43 @@ pub(crate) fn link_create(
     link.__bindgen_anon_2.target_fd = cgroup.as_fd().as_raw_fd().cast_unsigned();
     link.attach_type = attach_type;
     call_for_fd(bpf_cmd::BPF_LINK_CREATE, &mut attr)
+}
+
+/// Attaches a program to an interface, until the link is closed (Linux 6.6).
+pub(crate) fn tcx_link(
+    program: &impl AsFd,
+    interface: u32,
+    direction: Direction,
+) -> io::Result<OwnedFd> {
+    let mut attr = zeroed();
+    // SAFETY: as in `map_create`.
+    let link = unsafe { &mut attr.link_create };
+    link.__bindgen_anon_1.prog_fd = program.as_fd().as_raw_fd().cast_unsigned();
+    link.__bindgen_anon_2.target_ifindex = interface;
+    link.attach_type = match direction {
+        Direction::Ingress => bpf_attach_type::BPF_TCX_INGRESS as u32,
+        Direction::Egress => bpf_attach_type::BPF_TCX_EGRESS as u32,
+    };
+    call_for_fd(bpf_cmd::BPF_LINK_CREATE, &mut attr)
+}
+
+/// Runs a program once over a packet; gives what it returned and the packet afterwards.
+pub(crate) fn test_run(program: &impl AsFd, packet: &[u8]) -> io::Result<(u32, Vec<u8>)> {
+    let mut after = vec![0; packet.len() + 256];
+    let mut attr = zeroed();
+    // SAFETY: as in `map_create`.
+    let test = unsafe { &mut attr.test };
+    test.prog_fd = program.as_fd().as_raw_fd().cast_unsigned();
+    test.data_in = packet.as_ptr() as u64;
+    test.data_size_in = u32::try_from(packet.len()).unwrap_or(0);
+    test.data_out = after.as_mut_ptr() as u64;
+    test.data_size_out = u32::try_from(after.len()).unwrap_or(0);
+    test.repeat = 1;
+    call(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr)?;
+    // SAFETY: the kernel has filled the same member.
+    let (verdict, length) = unsafe { (attr.test.retval, attr.test.data_size_out) };
+    after.truncate(length as usize);
+    Ok((verdict, after))
 }
 
 fn zeroed() -> bpf_attr {

@@ -51,11 +51,17 @@ const SUITES: [&str; 10] = [
     "unstable",
 ];
 
-/// The kernel's image, from the cache or fetched into it.
+/// Beside an image: the modules that go into the machine.
+pub(crate) const MODULES: &str = "modules";
+
+/// What programs need to get to interfaces before Linux 6.6.
+const WANTED_MODULES: [&str; 2] = ["sch_ingress.ko", "cls_bpf.ko"];
+
+/// The kernel's image, from the cache or fetched into it; its modules are beside it.
 pub(crate) fn image(kernel: &Kernel) -> Result<PathBuf> {
     let directory = place::cache()?.join("kernels").join(kernel.suite);
     let image = directory.join("vmlinuz");
-    if image.is_file() {
+    if image.is_file() && directory.join(MODULES).is_dir() {
         return Ok(image);
     }
     let mirror = mirror().context(
@@ -126,13 +132,26 @@ impl Apt {
     }
 }
 
-/// Takes the image out of the package; the rest of it goes.
+/// Takes the image and the modules out of the package; the rest of it goes.
 fn unpack(directory: &Path, image: &Path) -> Result<()> {
     let apt = directory.join("apt");
     let package = first(&apt, |name| name.ends_with(".deb"))?;
     let tree = directory.join("tree");
     run::run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&tree))?;
     let found = first(&tree.join("boot"), |name| name.starts_with("vmlinuz-"))?;
+    let modules = directory.join(MODULES);
+    fs::create_dir_all(&modules)?;
+    // Newer releases have everything below /usr.
+    let releases = ["lib/modules", "usr/lib/modules"].map(|path| tree.join(path));
+    let releases = releases.iter().find(|path| path.is_dir());
+    let releases = releases.context("Debian's kernel package has no modules")?;
+    let sched = first(releases, |_| true)?.join("kernel/net/sched");
+    for name in WANTED_MODULES {
+        // Newer kernels compress them, and do without them.
+        if sched.join(name).is_file() {
+            fs::copy(sched.join(name), modules.join(name))?;
+        }
+    }
     // The rename comes last, so an image in the cache is a whole one.
     fs::rename(found, image)?;
     fs::remove_dir_all(tree)?;

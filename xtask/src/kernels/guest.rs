@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::debian::MODULES;
 use crate::{place, run};
 
 /// Seconds until a machine counts as hung; it needs three on an idle host.
@@ -30,6 +31,7 @@ const INIT: &str = "#!/bin/busybox sh
 /bin/busybox mount -t cgroup2 cgroup2 /sys/fs/cgroup
 /bin/busybox mount -t bpf bpf /sys/fs/bpf
 /bin/busybox ip link set lo up
+for module in /modules/*.ko; do [ -f $module ] && /bin/busybox insmod $module; done
 /bin/smoke $(/bin/busybox cat /arguments)
 /bin/busybox poweroff -f
 ";
@@ -57,7 +59,9 @@ impl Guest<'_> {
     /// On an emulated machine with a kernel; gives the lines of its console.
     pub(crate) fn boot(&self, kernel: &Path, series: &str) -> Result<Vec<String>> {
         let work = place::cache()?.join(format!("guest-{series}-{}", std::process::id()));
-        let lines = self.files(&work).and_then(|files| emulate(kernel, &files));
+        let lines = self
+            .files(&work, kernel)
+            .and_then(|files| emulate(kernel, &files));
         fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))?;
         lines
     }
@@ -67,10 +71,14 @@ impl Guest<'_> {
     }
 
     /// Packs the machine's files; gives the archive.
-    fn files(&self, work: &Path) -> Result<PathBuf> {
+    fn files(&self, work: &Path, kernel: &Path) -> Result<PathBuf> {
         let tree = work.join("tree");
-        for directory in ["bin", "proc", "sys", "dev", "tmp", "run"] {
+        for directory in ["bin", "proc", "sys", "dev", "tmp", "run", MODULES] {
             fs::create_dir_all(tree.join(directory))?;
+        }
+        for module in fs::read_dir(kernel.with_file_name(MODULES))? {
+            let module = module?;
+            copy(&module.path(), &tree.join(MODULES).join(module.file_name()))?;
         }
         let busybox =
             run::find("busybox").context("busybox is missing: `cargo xtask setup` installs it")?;

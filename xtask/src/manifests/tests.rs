@@ -62,7 +62,13 @@ fn the_agent_may_read_what_it_watches_and_write_events_and_nothing_else() {
         }
     }
     let mut expected = BTreeSet::new();
-    for resource in ["services.", "nodes.", "endpointslices.discovery.k8s.io"] {
+    let watched = [
+        "services.",
+        "nodes.",
+        "pods.",
+        "endpointslices.discovery.k8s.io",
+    ];
+    for resource in watched {
         expected.extend(["get", "list", "watch"].map(|verb| format!("{verb} {resource}")));
     }
     for resource in ["events.", "events.events.k8s.io"] {

@@ -202,11 +202,12 @@ fn cluster(long: bool) -> Result<Outcome> {
 }
 
 /// The lab's test files that do not depend on where objects come from.
-const ON_BOTH_SOURCES: [&str; 12] = [
+const ON_BOTH_SOURCES: [&str; 13] = [
     "affinity",
     "cleanup",
     "full_maps",
     "host_and_hairpin",
+    "kinds",
     "no_endpoints",
     "replies",
     "restart",

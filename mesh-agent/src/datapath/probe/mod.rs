@@ -4,6 +4,7 @@
 mod cgroup;
 mod conflicts;
 mod host;
+mod interfaces;
 mod kernel;
 mod nftables;
 
@@ -137,6 +138,7 @@ pub fn all(options: &Options) -> Vec<CheckResult> {
         let what = format!("not known without what {} asks for", codes::PRIVILEGES.code);
         CheckResult::warning(code, what)
     };
+    let [devices, pods] = interfaces::both();
     vec![
         privileges,
         host::kernel(),
@@ -155,5 +157,8 @@ pub fn all(options: &Options) -> Vec<CheckResult> {
         host::memlock(),
         host::jit(),
         host::pins(&options.bpffs),
+        interfaces::way(),
+        devices,
+        pods,
     ]
 }

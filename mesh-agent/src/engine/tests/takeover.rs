@@ -157,3 +157,20 @@ fn what_a_failing_service_has_is_no_garbage() {
     world.settle();
     world.check();
 }
+
+/// The node lost an address while the agent was away: the node port keeps its ids, and what goes by them.
+#[test]
+fn what_nobody_wants_any_more_does_not_cost_a_port_its_ids() {
+    let mut world = World::new(ROOMY);
+    world.change("addresses 192.0.2.1 192.0.2.2");
+    world.change("slice a/web-1 of=web port=http/TCP/8080 at=10.0.0.1");
+    world.does("service a/web ip=10.96.0.1 port=http/TCP/80@30080");
+    let key = frontend("10.96.0.1:80/TCP");
+    let before = world.kernel().frontends[&key];
+    unseen(&mut world, "addresses 192.0.2.2");
+    world.restart(|_| {});
+    let report = world.step();
+    assert_eq!((report.stores, report.map_ops), (0, 1));
+    assert_eq!(world.kernel().frontends[&key], before);
+    world.check();
+}

@@ -52,12 +52,18 @@ pub(super) struct Output {
 impl Output {
     /// None when nobody listens any more.
     async fn event<M: Manifest>(&self, event: Event<M>) -> Option<()> {
+        let is_change = matches!(event, Event::Apply(_) | Event::Delete(_));
         let changes = self.take(event);
         if changes.is_empty() {
             return Some(());
         }
         let told = Told::Changes(changes, std::time::Instant::now());
-        self.told.send(told).await.ok()
+        self.told.send(told).await.ok()?;
+        if is_change {
+            // It is to be in force before the next one is decoded; the objects of a list come in large batches.
+            tokio::task::yield_now().await;
+        }
+        Some(())
     }
 
     fn take<M: Manifest>(&self, event: Event<M>) -> Vec<Change> {

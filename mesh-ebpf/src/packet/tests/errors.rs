@@ -47,7 +47,7 @@ proptest! {
         shown in 0_usize..300, by_router: bool,
     ) {
         let (world, (client, backend)) = flow(route, protocol, v6);
-        let about = looks.on(world.datagram(client, backend, tcp::ACK)).packet();
+        let about = looks.within_an_error().on(world.datagram(client, backend, tcp::ACK)).packet();
         let shown = (wire::parse(&wire::frame(about.clone())).unwrap().transport - wire::ETHERNET + 8).max(shown);
         let router = address(v6, 10, 0x0900);
         let from = if by_router { router } else { backend.0 };
@@ -65,7 +65,7 @@ proptest! {
         shown in 0_usize..300, by_router: bool,
     ) {
         let (world, (client, backend)) = flow(route, protocol, v6);
-        let about = looks.on(world.datagram(world.frontend(), world.client(), tcp::ACK)).packet();
+        let about = looks.within_an_error().on(world.datagram(world.frontend(), world.client(), tcp::ACK)).packet();
         let shown = (wire::parse(&wire::frame(about.clone())).unwrap().transport - wire::ETHERNET + 8).max(shown);
         let router = address(v6, 198, 0x0900);
         let from = if by_router { router } else { world.client().0 };
@@ -81,13 +81,25 @@ proptest! {
         route in any_route(), protocol in any_protocol(), v6: bool, error in any_error(), looks in any_looks(),
     ) {
         let (world, (_, backend)) = flow(route, protocol, v6);
-        let about = looks.on(world.datagram(world.client(), backend, tcp::ACK)).packet();
+        let about = looks.within_an_error().on(world.datagram(world.client(), backend, tcp::ACK)).packet();
         let node = address(v6, 172, 99);
         let frame = error.frame(node, world.client().0, &about, 1000);
         let (verdict, frame) = world.hook(route.back()[1], &frame);
         prop_assert_eq!(verdict, PacketVerdict::Forward);
         prop_assert_eq!(wire::check(&frame), Ok(()));
         prop_assert_eq!(read(&frame), (node, world.client().0, world.client(), world.frontend()));
+    }
+
+    /// More extension headers than are walked within an error: not ours.
+    #[test]
+    fn about_too_many_headers(route in any_route(), protocol in any_protocol(), error in any_error(), more in 4_usize..9) {
+        let (world, (client, backend)) = flow(route, protocol, true);
+        let mut about = world.datagram(client, backend, tcp::ACK);
+        about.extensions = std::vec![(wire::extension::DESTINATION, 0); more];
+        let frame = error.frame(backend.0, client.0, &about.packet(), 1000);
+        for place in route.back() {
+            prop_assert_eq!(world.hook(place, &frame).0, PacketVerdict::Pass);
+        }
     }
 
     /// An error that shows too little, or is about a stranger, is not ours.

@@ -229,11 +229,37 @@ fn flows_are_full() {
                 assert_eq!(entries, (0, 0), "{route:?} with room for {room}");
             } else {
                 assert_eq!(verdict, PacketVerdict::Forward);
+                assert_eq!(entries, (needed, 0), "{route:?} with room for {room}");
                 world.reply(ends, tcp::ACK, &plain());
                 assert_eq!(world.request(tcp::ACK, &plain()), ends);
             }
         }
     }
+}
+
+/// No room for a new flow: all of it is refused, none of it is left.
+#[test]
+fn opening_is_full() {
+    for route in Route::ALL {
+        let needed = match route {
+            Route::PodToLocal | Route::PodToRemote => 2,
+            Route::DeviceToLocal | Route::DeviceToRemote | Route::Hairpin => 3,
+        };
+        for room in 0..needed {
+            let mut world = World::new(route, Protocol::Udp, false, 1);
+            world.sim.opening_capacity = room;
+            let frame = Datagram::udp(world.client(), world.frontend()).frame();
+            let (verdict, _) = world.hook(route.there()[0], &frame);
+            assert_eq!(verdict, PacketVerdict::Drop(Reason::FlowsFull));
+            assert_eq!(world.flows(), (0, 0), "{route:?} with room for {room}");
+        }
+    }
+    let mut world = World::new(Route::DeviceToRemote, Protocol::Udp, false, 1);
+    world.sim.opening_capacity = 3;
+    let frame = Datagram::udp(world.client(), world.frontend()).frame();
+    let (_, frame) = world.hook(world.route.there()[0], &frame);
+    let (verdict, _) = world.hook(world.route.there()[1], &frame);
+    assert_eq!(verdict, PacketVerdict::Drop(Reason::FlowsFull));
 }
 
 #[test]

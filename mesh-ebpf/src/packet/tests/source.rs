@@ -54,7 +54,7 @@ proptest! {
                     prop_assert_eq!(given.insert((backend, seen.source), client), None);
                     prop_assert_eq!(wire::check(&packet.bytes), Ok(()));
                 }
-                verdict => {
+                verdict @ (PacketVerdict::Pass | PacketVerdict::Drop(_) | PacketVerdict::Reflect(_)) => {
                     prop_assert_eq!(verdict, PacketVerdict::Drop(Reason::SnatPortsExhausted));
                     prop_assert_eq!(&packet.bytes, &frame);
                     prop_assert_eq!(world.dropped(), dropped + 1);

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 
 use crate::{
     PacketHook, PacketVerdict,
+    packet::extension::MOST_INNER,
     sim::{
         Sim, SimPacket,
         wire::{self, Datagram, ETHERNET, extension},
@@ -132,6 +133,12 @@ pub(super) fn any_looks() -> impl Strategy<Value = Looks> {
 }
 
 impl Looks {
+    /// With no more extension headers than are walked within an error.
+    pub(super) fn within_an_error(mut self) -> Self {
+        self.extensions.truncate(MOST_INNER as usize);
+        self
+    }
+
     pub(super) fn on(&self, mut datagram: Datagram) -> Datagram {
         datagram.payload.clone_from(&self.payload);
         datagram.option_words = self.option_words;

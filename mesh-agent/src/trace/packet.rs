@@ -1,0 +1,200 @@
+//! What the packet path would do with a packet, step by step, as `trace` does it for a call.
+
+use std::net::SocketAddr;
+
+use mesh_common::{Address, Counter, FlowKey, Port, Protocol, Reason};
+use mesh_ebpf::{
+    PacketHook, PacketStage, PacketState, PacketStep, PacketVerdict,
+    sim::{
+        Sim, SimPacket, TracedPacket, trace_packet,
+        wire::{self, Datagram},
+    },
+};
+
+use super::{Answer, StepText, refusal};
+
+/// The packet to trace: it has no data.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet {
+    /// Where it is seen.
+    pub hook: PacketHook,
+    /// The kernel's number of the interface.
+    pub interface: u32,
+    /// Where it comes from.
+    pub from: SocketAddr,
+    /// Where it goes.
+    pub to: SocketAddr,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// TCP's flags, as in the header.
+    pub flags: u8,
+    /// Seed of the random choice of a source port.
+    pub seed: u64,
+    /// Nanoseconds of the monotonic clock.
+    pub now: u64,
+}
+
+/// Runs the packet through the datapath. Its addresses are of one family.
+#[must_use]
+pub fn run(sim: &Sim, packet: &Packet) -> Answer {
+    sim.seed.set(packet.seed);
+    sim.clock.set(packet.now);
+    let end = |at: SocketAddr| (Address::from(at.ip()), Port::new(at.port()));
+    let (from, to) = (end(packet.from), end(packet.to));
+    let datagram = match packet.protocol {
+        Protocol::Tcp => Datagram::tcp(from, to, packet.flags),
+        Protocol::Udp => Datagram::udp(from, to),
+    };
+    let mut frame = SimPacket::new(wire::frame(datagram.packet()), packet.interface);
+    let walked = trace_packet(packet.hook, sim, &mut frame);
+    let (verdict, state) = match walked.last() {
+        Some(last) => (last.step, last.state),
+        None => (
+            PacketStep::Done(PacketVerdict::Drop(Reason::Inconsistent)),
+            PacketState::new(packet.hook),
+        ),
+    };
+    let (word, reason) = match verdict {
+        PacketStep::Done(PacketVerdict::Pass) => ("pass", None),
+        PacketStep::Done(PacketVerdict::Forward) => ("forward", None),
+        PacketStep::Done(PacketVerdict::Drop(reason)) => ("drop", Some(reason)),
+        PacketStep::Done(PacketVerdict::Reflect(reason)) => ("refuse", Some(reason)),
+        PacketStep::Next(_) => ("drop", Some(Reason::Inconsistent)),
+    };
+    let opened = sim.counted(Counter::FlowOpened) != 0;
+    Answer {
+        steps: walked.iter().map(|step| describe(step, opened)).collect(),
+        verdict: word,
+        reason,
+        target: match word {
+            "forward" => address(state.target),
+            _ => packet.to,
+        },
+    }
+}
+
+fn address((address, port): (Address, Port)) -> SocketAddr {
+    (address.to_ip(), port.get()).into()
+}
+
+fn describe(traced: &TracedPacket, opened: bool) -> StepText {
+    let state = &traced.state;
+    let text = match (traced.stage, traced.step) {
+        (_, PacketStep::Done(PacketVerdict::Drop(reason) | PacketVerdict::Reflect(reason))) => {
+            refusal(reason).to_owned()
+        }
+        (PacketStage::Parse, PacketStep::Next(_)) => tuple(&state.key),
+        (PacketStage::Parse | PacketStage::Icmp, _) => "nothing that is translated".to_owned(),
+        (PacketStage::Conntrack, PacketStep::Next(PacketStage::Open)) => {
+            "of no flow that is known: it may open one".to_owned()
+        }
+        (PacketStage::Conntrack, PacketStep::Next(PacketStage::Confirm)) => {
+            "of a half-open flow that was answered".to_owned()
+        }
+        (PacketStage::Conntrack, PacketStep::Next(PacketStage::Source)) => {
+            "of a flow that needs a source here".to_owned()
+        }
+        (PacketStage::Conntrack, PacketStep::Next(_)) => {
+            format!("of a flow that is known: {}", written(state))
+        }
+        (PacketStage::Conntrack, _) => "of no flow that is known, and it opens none".to_owned(),
+        (PacketStage::Open, PacketStep::Next(PacketStage::Refuse)) => {
+            refusal(state.reason).to_owned()
+        }
+        (PacketStage::Open, PacketStep::Next(_)) if opened => {
+            format!("a flow begins: {}", written(state))
+        }
+        (PacketStage::Open, PacketStep::Next(_)) => written(state),
+        (PacketStage::Open, _) => "the destination is no Service's".to_owned(),
+        (PacketStage::Confirm, _) => "both sides have spoken: the flow is confirmed".to_owned(),
+        (PacketStage::Source, _) => format!("{} stands for the client", address(state.target)),
+        (PacketStage::Rewrite, _) => written(state),
+        (PacketStage::Refuse, _) => "the sender is told".to_owned(),
+    };
+    StepText {
+        stage: traced.stage.name(),
+        text,
+    }
+}
+
+fn tuple(key: &FlowKey) -> String {
+    format!(
+        "{} to {}",
+        address(key.source()),
+        address(key.destination())
+    )
+}
+
+fn written(state: &PacketState) -> String {
+    let end = match state.hook {
+        PacketHook::FromPod | PacketHook::FromDevice => "destination",
+        PacketHook::ToPod | PacketHook::ToDevice => "source",
+    };
+    format!("the {end} becomes {}", address(state.target))
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh_common::{Backend, BackendState, BackendWord, FrontendKey, FrontendValue, SetWord};
+
+    use super::*;
+
+    fn sim() -> Sim {
+        let mut sim = Sim::default();
+        let frontend = std::net::Ipv4Addr::new(10, 96, 0, 1).into();
+        let key = FrontendKey::new(frontend, Port::new(80), 6);
+        sim.frontends.insert(key, FrontendValue::new(1, 1, 0));
+        let whole = FrontendKey::whole_address(frontend);
+        sim.frontends.insert(whole, FrontendValue::refuse());
+        sim.sets.insert(1, SetWord::new(1, 1));
+        sim.slots.insert(1, 7);
+        let word = BackendWord::new(Port::new(8080), BackendState::Ready, 1);
+        let backend = std::net::Ipv4Addr::new(10, 244, 1, 2).into();
+        sim.backends.insert(7, Backend::new(backend, word));
+        sim
+    }
+
+    fn packet(to: &str) -> Packet {
+        Packet {
+            hook: PacketHook::FromPod,
+            interface: 1,
+            from: "10.244.0.9:40000".parse().unwrap(),
+            to: to.parse().unwrap(),
+            protocol: Protocol::Tcp,
+            flags: 2,
+            seed: 0,
+            now: 0,
+        }
+    }
+
+    fn stages(answer: &Answer) -> Vec<&'static str> {
+        answer.steps.iter().map(|step| step.stage).collect()
+    }
+
+    #[test]
+    fn a_first_packet_opens_a_flow() {
+        let answer = run(&sim(), &packet("10.96.0.1:80"));
+        assert_eq!(stages(&answer), ["parse", "conntrack", "open", "rewrite"]);
+        assert_eq!(answer.verdict, "forward");
+        assert_eq!(answer.target, "10.244.1.2:8080".parse().unwrap());
+    }
+
+    #[test]
+    fn a_port_that_is_not_there_is_refused() {
+        let answer = run(&sim(), &packet("10.96.0.1:81"));
+        assert_eq!(stages(&answer), ["parse", "conntrack", "open", "refuse"]);
+        assert_eq!(
+            (answer.verdict, answer.reason),
+            ("refuse", Some(Reason::NoSuchPort))
+        );
+    }
+
+    #[test]
+    fn what_is_no_service_s_passes() {
+        let answer = run(&sim(), &packet("192.0.2.1:80"));
+        assert_eq!((answer.verdict, answer.reason), ("pass", None));
+        let mut packet = packet("10.96.0.1:80");
+        packet.flags = 16;
+        assert_eq!(stages(&run(&sim(), &packet)), ["parse", "conntrack"]);
+    }
+}

@@ -1,0 +1,126 @@
+//! The object in the kernel: programs loaded, stages filled, maps open, nothing attached. A packet goes through a
+//! program by BPF_PROG_TEST_RUN.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use aya::{
+    Ebpf, EbpfLoader, TestRun,
+    maps::ProgramArray,
+    programs::{Program, ProgramError, SchedClassifier},
+};
+use mesh_common::MAPS;
+use mesh_ebpf::{PacketHook, PacketStage};
+
+/// Where in `stages` the programs of egress hooks begin, as the object has it.
+const EGRESS: u32 = 16;
+
+/// More than a packet may grow by.
+const ROOM: usize = 256;
+
+/// The programs of the packet hooks.
+pub struct PacketPrograms {
+    pub(super) object: Ebpf,
+    /// Kept, or the kernel empties it.
+    _stages: ProgramArray<aya::maps::MapData>,
+}
+
+/// What became of a packet in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// What the program returned.
+    pub code: i32,
+    /// The packet after it.
+    pub bytes: Vec<u8>,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+impl std::fmt::Debug for PacketPrograms {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PacketPrograms").finish_non_exhaustive()
+    }
+}
+
+impl PacketPrograms {
+    /// Loads the object's packet programs; flows choose their backends by `seed`.
+    ///
+    /// # Errors
+    /// If the object is not this build's, or the kernel refuses it.
+    pub fn load(object: &[u8], seed: u32) -> Result<Self> {
+        let mut loader = EbpfLoader::new();
+        for spec in &MAPS {
+            loader.map_max_entries(spec.name, spec.default_entries);
+        }
+        let set_retval = 0_u32;
+        loader.override_global("HAS_SET_RETVAL", &set_retval, false);
+        loader.override_global("SEED", &seed, true);
+        let mut object = loader.load(object).context("the eBPF object")?;
+        let stages = object.take_map("stages").context("no map `stages`")?;
+        let mut stages = ProgramArray::try_from(stages)?;
+        for (prefix, first) in [("ingress_", 0), ("egress_", EGRESS)] {
+            for stage in PacketStage::ALL {
+                let name = format!("{prefix}{}", stage.name());
+                if object.program(&name).is_some() {
+                    let program = load(&mut object, &name)?;
+                    stages.set(first + stage as u32, program.fd()?, 0)?;
+                }
+            }
+        }
+        for hook in PacketHook::ALL {
+            load(&mut object, hook.name())?;
+        }
+        Ok(Self {
+            object,
+            _stages: stages,
+        })
+    }
+
+    /// A packet through a hook's program, on the loopback interface of this thread's network namespace. None for what
+    /// the kernel does not take for a packet.
+    ///
+    /// # Errors
+    /// If the kernel refuses for another reason.
+    pub fn run(&self, hook: PacketHook, frame: &[u8]) -> Result<Option<Ran>> {
+        let program = self.object.program(hook.name());
+        let program: &SchedClassifier = program
+            .with_context(|| format!("no program {}", hook.name()))?
+            .try_into()?;
+        run(program, frame)
+    }
+}
+
+/// A packet through a program.
+pub(super) fn run(program: &SchedClassifier, frame: &[u8]) -> Result<Option<Ran>> {
+    let mut bytes = vec![0; frame.len() + ROOM];
+    let options = aya::TestRunOptions {
+        data_in: Some(frame),
+        data_out: Some(&mut bytes),
+        ..Default::default()
+    };
+    let ran = match program.test_run(options) {
+        Ok(ran) => ran,
+        Err(ProgramError::SyscallError(error))
+            if error.io_error.kind() == std::io::ErrorKind::InvalidInput =>
+        {
+            return Ok(None);
+        }
+        Err(error) => bail!("BPF_PROG_TEST_RUN with {} bytes: {error}", frame.len()),
+    };
+    bytes.truncate(ran.data_size_out as usize);
+    Ok(Some(Ran {
+        code: ran.return_value.cast_signed(),
+        bytes,
+        duration: ran.duration,
+    }))
+}
+
+/// Loads a program of an object.
+pub(super) fn load<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a SchedClassifier> {
+    let program: Option<&mut Program> = object.program_mut(name);
+    let program: &mut SchedClassifier = program
+        .with_context(|| format!("no program {name}"))?
+        .try_into()?;
+    program.load().with_context(|| format!("program {name}"))?;
+    Ok(program)
+}

@@ -1,0 +1,188 @@
+//! The tables of a `Sim` written into the kernel's maps, and what traffic wrote read back.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use aya::maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, lpm_trie::Key};
+use mesh_common::{
+    AffinityKey, AffinityValue, Backend, Counter, FlowKey, FlowValue, FragmentKey, FragmentPorts,
+    FrontendKey, FrontendValue, Interface, Plain, bytes_of, from_bytes,
+};
+use mesh_ebpf::sim::Sim;
+
+use super::programs::PacketPrograms;
+
+const BACKEND: usize = size_of::<Backend>();
+
+fn array<const N: usize>(value: &impl Plain) -> [u8; N] {
+    let mut bytes = [0; N];
+    bytes.copy_from_slice(bytes_of(value));
+    bytes
+}
+
+impl PacketPrograms {
+    /// Writes all tables: those of the agent and those of traffic. What was in the former stays where it is not
+    /// overwritten.
+    ///
+    /// # Errors
+    /// If a map has no room.
+    pub fn fill(&mut self, sim: &Sim) -> Result<()> {
+        for (key, value) in &sim.frontends {
+            self.put::<20, 16>("frontends", key, value)?;
+        }
+        for (key, value) in &sim.interfaces {
+            self.put::<4, 32>("interfaces", key, value)?;
+        }
+        for (id, word) in &sim.services {
+            self.word("services", *id, word.word())?;
+        }
+        for (id, word) in &sim.sets {
+            self.word("sets", *id, word.word())?;
+        }
+        for (index, id) in &sim.slots {
+            self.word("slots", *index, u64::from(*id))?;
+        }
+        let map = self.object.map_mut("backends").context("no map backends")?;
+        let mut backends: Array<&mut MapData, [u8; BACKEND]> = map.try_into()?;
+        for (id, backend) in &sim.backends {
+            backends.set(*id, array(backend), 0)?;
+        }
+        let map = self.object.map_mut("source_ranges");
+        let map = map.context("no map source_ranges")?;
+        let mut ranges: LpmTrie<&mut MapData, [u8; 20], u32> = map.try_into()?;
+        for range in &sim.source_ranges {
+            let bytes: [u8; 24] = array(range);
+            let (bits, rest) = bytes.split_at(4);
+            let bits = from_bytes(bits).context("bits of a range")?;
+            ranges.insert(&Key::new(bits, rest.try_into()?), 1, 0)?;
+        }
+        self.fill_traffic(sim)
+    }
+
+    /// Makes the maps that traffic writes hold what the tables hold, and nothing else.
+    ///
+    /// # Errors
+    /// If a map has no room.
+    pub fn fill_traffic(&mut self, sim: &Sim) -> Result<()> {
+        self.replace::<40, 32, _, _>("opening", &sim.opening.borrow())?;
+        self.replace::<40, 32, _, _>("flows", &sim.flows.borrow())?;
+        self.replace::<40, 8, _, _>("fragments", &sim.fragments.borrow())?;
+        self.replace::<24, 24, _, _>("affinity", &sim.affinity.borrow())
+    }
+
+    fn put<const K: usize, const V: usize>(
+        &mut self,
+        name: &str,
+        key: &impl Plain,
+        value: &impl Plain,
+    ) -> Result<()> {
+        let map = self.object.map_mut(name);
+        let map = map.with_context(|| format!("no map {name}"))?;
+        let mut map: HashMap<&mut MapData, [u8; K], [u8; V]> = map.try_into()?;
+        map.insert(array::<K>(key), array::<V>(value), 0)
+            .with_context(|| format!("map {name}"))
+    }
+
+    fn word(&mut self, name: &str, index: u32, word: u64) -> Result<()> {
+        let map = self.object.map_mut(name);
+        let map = map.with_context(|| format!("no map {name}"))?;
+        let mut map: Array<&mut MapData, u64> = map.try_into()?;
+        map.set(index, word, 0)
+            .with_context(|| format!("map {name}, index {index}"))
+    }
+
+    fn replace<const K: usize, const V: usize, A: Plain, B: Plain>(
+        &mut self,
+        name: &str,
+        entries: &BTreeMap<A, B>,
+    ) -> Result<()> {
+        let map = self.object.map_mut(name);
+        let map = map.with_context(|| format!("no map {name}"))?;
+        let mut map: HashMap<&mut MapData, [u8; K], [u8; V]> = map.try_into()?;
+        let wanted: BTreeMap<[u8; K], [u8; V]> = entries
+            .iter()
+            .map(|(key, value)| (array(key), array(value)))
+            .collect();
+        let found: BTreeMap<[u8; K], [u8; V]> = map.iter().collect::<Result<_, _>>()?;
+        for key in found.keys().filter(|key| !wanted.contains_key(*key)) {
+            map.remove(key)?;
+        }
+        for (key, value) in wanted {
+            if found.get(&key) != Some(&value) {
+                map.insert(key, value, 0)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read<const K: usize, const V: usize, A: Plain + Ord, B: Plain>(
+        &self,
+        name: &str,
+    ) -> Result<BTreeMap<A, B>> {
+        let map = self.object.map(name);
+        let map = map.with_context(|| format!("no map {name}"))?;
+        let map: HashMap<&MapData, [u8; K], [u8; V]> = map.try_into()?;
+        let mut entries = BTreeMap::new();
+        for entry in map.iter() {
+            let (key, value) = entry?;
+            let entry = from_bytes::<A>(&key).zip(from_bytes::<B>(&value));
+            entries.extend(entry);
+        }
+        Ok(entries)
+    }
+
+    /// `opening`.
+    ///
+    /// # Errors
+    /// If it cannot be read; so for all that follow.
+    pub fn opening(&self) -> Result<BTreeMap<FlowKey, FlowValue>> {
+        self.read::<40, 32, _, _>("opening")
+    }
+
+    /// `flows`.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn flows(&self) -> Result<BTreeMap<FlowKey, FlowValue>> {
+        self.read::<40, 32, _, _>("flows")
+    }
+
+    /// `fragments`.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn fragments(&self) -> Result<BTreeMap<FragmentKey, FragmentPorts>> {
+        self.read::<40, 8, _, _>("fragments")
+    }
+
+    /// `affinity`.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn affinity(&self) -> Result<BTreeMap<AffinityKey, AffinityValue>> {
+        self.read::<24, 24, _, _>("affinity")
+    }
+
+    /// The counters above zero, over all processors.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn counters(&self) -> Result<BTreeMap<Counter, u64>> {
+        let map = self.object.map("counters").context("no map counters")?;
+        let map: PerCpuArray<&MapData, u64> = map.try_into()?;
+        let mut counters = BTreeMap::new();
+        for counter in Counter::ALL {
+            let sum: u64 = map.get(&counter.index(), 0)?.iter().sum();
+            if sum != 0 {
+                counters.insert(counter, sum);
+            }
+        }
+        Ok(counters)
+    }
+}
+
+const _: () = assert!(size_of::<FrontendKey>() == 20 && size_of::<FrontendValue>() == 16);
+const _: () = assert!(size_of::<FlowKey>() == 40 && size_of::<FlowValue>() == 32);
+const _: () = assert!(size_of::<FragmentKey>() == 40 && size_of::<FragmentPorts>() == 8);
+const _: () = assert!(size_of::<AffinityKey>() == 24 && size_of::<AffinityValue>() == 24);
+const _: () = assert!(size_of::<Interface>() == 32);
