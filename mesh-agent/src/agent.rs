@@ -129,10 +129,6 @@ pub fn run(
         metrics.clone(),
     )?;
     herald.say(News::starting(&config.node_name));
-    let collector = shared
-        .another_reader()
-        .map(Collector::start)?
-        .map_err(no_thread)?;
     let (watch, unwatch) = Watch::open(followed, config.netns_directories.clone())?;
     let attacher = shared
         .engine()
@@ -140,6 +136,8 @@ pub fn run(
         .attacher()
         .map_err(no_descriptors)?;
     let attachments = Arc::new(Attachments::new(Arc::clone(&shared), attacher));
+    let collector = Collector::start(shared.another_reader()?, Arc::clone(&attachments));
+    let collector = collector.map_err(no_thread)?;
     let programmer = Programmer::new(
         Arc::clone(&shared),
         metrics.clone(),

@@ -15,6 +15,7 @@ pub mod interfaces;
 pub mod model;
 mod netlink;
 pub mod plan;
+pub mod rebind;
 #[cfg(not(feature = "layout-next"))]
 mod schema;
 pub mod source;

@@ -302,6 +302,13 @@ impl FlowValue {
         self.backend
     }
 
+    /// The same flow where its backend has another id.
+    #[must_use]
+    pub const fn with_backend(mut self, id: BackendId) -> Self {
+        self.backend = id;
+        self
+    }
+
     /// What the side of this entry has sent.
     #[must_use]
     #[inline(always)]

@@ -171,6 +171,8 @@ pub trait Tables {
     fn interface(&self, number: u32) -> Option<Interface>;
     /// The ports that may stand for clients.
     fn snat_ports(&self) -> SnatPorts;
+    /// Whether the backend ids that flows hold are those of these tables.
+    fn trusts_ids(&self) -> bool;
     /// An entry of a flow table.
     type Flow<'a>: FlowEntry
     where

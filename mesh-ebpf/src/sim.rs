@@ -54,6 +54,8 @@ pub struct Sim {
     pub interfaces: BTreeMap<u32, Interface>,
     /// The ports that may stand for clients.
     pub snat_ports: SnatPorts,
+    /// Whether the backend ids that flows hold are those of these tables.
+    pub trusts_ids: bool,
     /// `opening`; nothing is pushed out of it.
     pub opening: RefCell<BTreeMap<FlowKey, FlowValue>>,
     /// Most entries of `opening`, after which there are no more.
@@ -91,6 +93,7 @@ impl Default for Sim {
             source_ranges: BTreeSet::new(),
             interfaces: BTreeMap::new(),
             snat_ports: SnatPorts::default(),
+            trusts_ids: true,
             opening: RefCell::default(),
             opening_capacity: usize::MAX,
             flows: RefCell::default(),
@@ -200,6 +203,10 @@ impl Tables for Sim {
 
     fn snat_ports(&self) -> SnatPorts {
         self.snat_ports
+    }
+
+    fn trusts_ids(&self) -> bool {
+        self.trusts_ids
     }
 
     type Flow<'a> = SimFlow<'a>;

@@ -133,6 +133,14 @@ fn a_new_layout_and_back() -> Result<()> {
                 serves(&outside)?;
             }
         }
+        for agent in [&outside.scene.agent, &outside.far] {
+            eventually("flows hold the new tables' ids", || {
+                let said = agent.said();
+                ensure!(said.contains("the ids of the new tables"), "{said}");
+                Ok(())
+            })?;
+        }
+        serves(&outside)?;
         traffic.stop_clean()
     })
 }

@@ -43,6 +43,8 @@ struct State {
     written: Option<Written>,
     /// The target is not, or not all, in force.
     is_due: bool,
+    /// Every interface has been gone through since this agent's maps are in force.
+    is_applied: bool,
 }
 
 /// Entries of the maps.
@@ -70,6 +72,7 @@ impl Attachments {
             target: None,
             written: None,
             is_due: false,
+            is_applied: false,
         }))
     }
 
@@ -103,6 +106,11 @@ impl Attachments {
         }
     }
 
+    /// Whether the programs of an earlier agent have been replaced, all but those that could not be.
+    pub(super) fn is_applied(&self) -> bool {
+        self.state().is_applied
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -114,7 +122,10 @@ impl State {
             return true;
         };
         self.is_due = match apply(&self.attacher, &mut self.written, target, &self.shared) {
-            Ok(outcomes) => told(&outcomes),
+            Ok(outcomes) => {
+                self.is_applied = true;
+                told(&outcomes)
+            }
             Err(error) => {
                 tracing::error!("{error}; trying again");
                 true

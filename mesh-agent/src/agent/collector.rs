@@ -1,12 +1,16 @@
-//! The thread that takes flows that are over out of `flows`: it reads the whole map, which with a million flows takes too
+//! The thread that takes flows that are over out of `flows`, and once puts right what they hold of earlier tables: it reads the whole map, which with a million flows takes too
 //! long for a thread that has changes to write.
 
 use std::{
-    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
     thread::JoinHandle,
     time::Duration,
 };
 
+use super::attach::Attachments;
 use crate::datapath::{self, Collected, DatapathError, Reader};
 
 /// From one collection to the next.
@@ -24,10 +28,10 @@ pub(super) struct Collector {
 
 impl Collector {
     /// Begins.
-    pub(super) fn start(reader: Reader) -> std::io::Result<Self> {
+    pub(super) fn start(reader: Reader, attachments: Arc<Attachments>) -> std::io::Result<Self> {
         let (stop, stopped) = channel();
         let thread = std::thread::Builder::new().name("collector".to_owned());
-        let thread = thread.spawn(move || run(&reader, &stopped))?;
+        let thread = thread.spawn(move || run(&reader, &attachments, &stopped))?;
         Ok(Self { stop, thread })
     }
 
@@ -40,9 +44,14 @@ impl Collector {
     }
 }
 
-fn run(reader: &Reader, stopped: &Receiver<()>) {
-    let mut pause = PAUSE;
+fn run(reader: &Reader, attachments: &Attachments, stopped: &Receiver<()>) {
+    let mut pause = SHORT_PAUSE;
+    let mut rebound = false;
     while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+        // Before that the programs in force go by other tables.
+        if !rebound && attachments.is_applied() {
+            rebound = rebind(reader);
+        }
         pause = match collect(reader) {
             Ok((collected, capacity)) => {
                 tracing::debug!(
@@ -57,6 +66,20 @@ fn run(reader: &Reader, stopped: &Receiver<()>) {
                 PAUSE
             }
         };
+    }
+}
+
+fn rebind(reader: &Reader) -> bool {
+    match reader.rebind_flows() {
+        Ok(0) => true,
+        Ok(flows) => {
+            tracing::info!(flows, "flows that stood hold the ids of the new tables");
+            true
+        }
+        Err(error) => {
+            tracing::warn!("{error}; putting flows right later");
+            false
+        }
     }
 }
 

@@ -3,7 +3,15 @@
 use mesh_common::{FlowKey, FlowValue, bytes_of, from_bytes};
 
 use super::{DatapathError, Reader};
-use crate::collect::{FlowTable, over};
+use crate::{
+    collect::{FlowTable, over},
+    rebind::Backends,
+};
+
+/// The programs' word on whether ids in flows are those of the tables: the object's data section, which is theirs alone.
+pub(super) const TRUST: &str = ".data";
+/// BPF_EXIST
+const EXIST: u64 = 2;
 
 impl Reader {
     /// Every entry of `opening` and `flows` in turn, with whether it is in `opening`.
@@ -51,6 +59,43 @@ impl Reader {
             .for_each(&mut see)
             .map_err(DatapathError::map("collect", "flows"))?;
         Ok(collected)
+    }
+}
+
+impl Reader {
+    /// Gives flows the ids that their backends have in the tables now, and then lets the programs believe them. Until it
+    /// has gone well they do not: they go on with the addresses that flows hold.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn rebind_flows(&self) -> Result<u64, DatapathError> {
+        let tables = self.tables()?;
+        let backends = Backends::new(&tables);
+        let mut rebound = 0;
+        for name in ["opening", "flows"] {
+            let map = self.map(name)?;
+            let mut see = |key: &[u8], value: &[u8]| {
+                let (Some(key), Some(value)) =
+                    (from_bytes::<FlowKey>(key), from_bytes::<FlowValue>(value))
+                else {
+                    return;
+                };
+                let Some(id) = backends.rebound(&key, &value) else {
+                    return;
+                };
+                // One that is not there any more has ended or moved to `flows`, which is looked at last.
+                let value = value.with_backend(id);
+                if map.update(bytes_of(&key), bytes_of(&value), EXIST).is_ok() {
+                    rebound += 1;
+                }
+            };
+            map.for_each(&mut see)
+                .map_err(DatapathError::map("read", name))?;
+        }
+        self.map(TRUST)?
+            .update(&0_u32.to_ne_bytes(), &1_u64.to_ne_bytes(), 0)
+            .map_err(DatapathError::map("update", TRUST))?;
+        Ok(rebound)
     }
 }
 

@@ -16,6 +16,7 @@ use mesh_common::{BEFORE, MAPS};
 
 use super::{
     DatapathError, Options, Sizes,
+    flows::TRUST,
     hooks::HOOKS,
     object,
     packet::{self, PacketPrograms},
@@ -26,7 +27,7 @@ use super::{
 
 /// The object in the kernel.
 pub(super) struct Loaded {
-    /// By name; every map of `mesh_common::MAPS`.
+    /// By name; every map of `mesh_common::MAPS`, and the word of `TRUST`.
     pub(super) maps: BTreeMap<&'static str, RawMap>,
     /// By name; every program of `HOOKS`.
     pub(super) programs: BTreeMap<&'static str, OwnedFd>,
@@ -59,6 +60,8 @@ pub(super) fn load(
     }
     let seed = host_number();
     loader.override_global("SEED", &seed, true);
+    // Flows that stand may hold ids of tables that no longer are: `Reader::rebind_flows` says when they do not.
+    loader.override_global("IDS_TRUSTED", &0_u64, true);
     let ports = [
         ("SNAT_FIRST", u32::from(options.ports.first)),
         ("SNAT_LAST", u32::from(options.ports.last)),
@@ -118,18 +121,10 @@ fn open_maps(
     sizes: &Sizes,
 ) -> Result<BTreeMap<&'static str, RawMap>, DatapathError> {
     let mut maps = BTreeMap::new();
+    maps.insert(TRUST, open_map(object, TRUST)?);
     for spec in &MAPS {
         let name = || format!("the map {}", spec.name);
-        let data = object
-            .take_map(spec.name)
-            .and_then(data)
-            .ok_or_else(|| absent(name()))?;
-        let map = data
-            .fd()
-            .as_fd()
-            .try_clone_to_owned()
-            .and_then(RawMap::open)
-            .map_err(DatapathError::map("open", spec.name))?;
+        let map = open_map(object, spec.name)?;
         if fit(spec, sizes.entries(spec), map.info()) == Fit::Wrong {
             return Err(DatapathError::Load {
                 object: name(),
@@ -142,6 +137,14 @@ fn open_maps(
         maps.insert(spec.name, map);
     }
     Ok(maps)
+}
+
+fn open_map(object: &mut Ebpf, name: &'static str) -> Result<RawMap, DatapathError> {
+    let map = object.take_map(name).and_then(data);
+    let map = map.ok_or_else(|| absent(format!("the map {name}")))?;
+    let fd = map.fd().as_fd().try_clone_to_owned();
+    fd.and_then(RawMap::open)
+        .map_err(DatapathError::map("open", name))
 }
 
 fn data(map: Map) -> Option<MapData> {

@@ -161,10 +161,9 @@ impl Datapath {
     /// # Errors
     /// If the process has no descriptors left.
     pub fn reader(&self) -> Result<Reader, DatapathError> {
-        let maps = MAPS.iter().filter_map(|spec| {
-            let map = self.maps.raw(spec.name).ok()?;
-            Some((spec.name, map))
-        });
+        let names = MAPS.iter().map(|spec| spec.name);
+        let names = names.chain(std::iter::once(flows::TRUST));
+        let maps = names.filter_map(|name| Some((name, self.maps.raw(name).ok()?)));
         Reader::of_maps(maps)
     }
 }

@@ -1,6 +1,6 @@
 //! Tables, clock, randomness and counters over BPF maps and helpers.
 
-use core::sync::atomic::{Ordering, compiler_fence};
+use core::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
 use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns};
 use aya_ebpf::maps::Array;
@@ -38,6 +38,12 @@ settings! {
     /// The highest.
     NODEPORT_LAST = 32_767;
 }
+
+/// Whether backend ids in flows are those of these tables; 0 until the agent has put them right. In `.data`, because it
+/// changes while the programs are in force.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".data")]
+static IDS_TRUSTED: AtomicU64 = AtomicU64::new(1);
 
 /// A setting, as the agent left it.
 #[inline(always)]
@@ -176,6 +182,12 @@ impl Tables for KernelEnv {
             hole_first: setting(&NODEPORT_FIRST) as u16,
             hole_last: setting(&NODEPORT_LAST) as u16,
         }
+    }
+
+    #[inline(always)]
+    fn trusts_ids(&self) -> bool {
+        // SAFETY: a static of the program's; one aligned load of a word that the agent may be storing.
+        unsafe { IDS_TRUSTED.as_ptr().read_volatile() != 0 }
     }
 
     type Flow<'a> = KernelFlow;

@@ -167,6 +167,32 @@ fn the_backend_goes_away() {
     }
 }
 
+/// An id that is another backend's by now ends the flow; one of tables that were replaced says nothing.
+#[test]
+fn an_id_of_other_tables() {
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        let mut world = World::new(Route::PodToLocal, protocol, false, 1);
+        let ends = world.request(tcp::SYN, &plain());
+        world.reply(ends, tcp::SYN | tcp::ACK, &plain());
+        world.publish(&[2]);
+        world.sim.trusts_ids = false;
+        let other = world.sim.backends[&2];
+        for held in [None, Some(other)] {
+            world.sim.backends.remove(&1);
+            world.sim.backends.extend(held.map(|other| (1, other)));
+            assert_eq!(world.request(tcp::ACK, &plain()), ends);
+        }
+        world.sim.trusts_ids = true;
+        if protocol == Protocol::Udp {
+            assert_eq!(world.request(0, &plain()).1, world.backend(2));
+            continue;
+        }
+        let frame = Datagram::tcp(world.client(), world.frontend(), tcp::ACK).frame();
+        let (verdict, _) = world.hook(world.route.there()[0], &frame);
+        assert_eq!(verdict, PacketVerdict::Reflect(Reason::BackendGone));
+    }
+}
+
 /// Silence ends what a datagram began.
 #[test]
 fn a_silent_datagram_flow_chooses_anew() {
