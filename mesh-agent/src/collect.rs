@@ -44,7 +44,7 @@ fn is_old(key: &FlowKey, value: &FlowValue, now: u32) -> bool {
 }
 
 fn request(table: &dyn FlowTable, key: &FlowKey, value: &FlowValue, now: u32) -> Vec<FlowKey> {
-    let reply = table.flow(&reply_key(key, value));
+    let reply = table.flow(&key.reply(value.target()));
     let seen = reply.map_or(Seen::NOTHING, |reply| reply.seen());
     let stamp = reply.map_or(0, |reply| reply.stamp()).max(value.stamp());
     if now.saturating_sub(stamp) <= timeout(key.protocol(), value.seen(), seen) {
@@ -55,9 +55,11 @@ fn request(table: &dyn FlowTable, key: &FlowKey, value: &FlowValue, now: u32) ->
 
 /// The backend has closed or reset: the flow may be over before the client's own entry says so.
 fn reply(table: &dyn FlowTable, key: &FlowKey, value: &FlowValue, now: u32) -> Vec<FlowKey> {
-    let of = request_key(key, value);
+    let of = key.request(value.target());
     match table.flow(&of) {
-        Some(found) if found.entry() == Some(Entry::Request) && reply_key(&of, &found) == *key => {
+        Some(found)
+            if found.entry() == Some(Entry::Request) && of.reply(found.target()) == *key =>
+        {
             request(table, &of, &found, now)
         }
         Some(_) | None => vec![*key],
@@ -79,27 +81,17 @@ fn orphan(
 
 /// Every tuple of a flow that is there, the request last.
 fn tuples(table: &dyn FlowTable, request: &FlowKey, value: &FlowValue) -> Vec<FlowKey> {
-    let leaving = request.to(Direction::Egress, value.target());
+    let leaving = request.leaving(value.target());
     let mut keys = vec![leaving.reversed()];
     if let Some(found) = table.flow(&leaving) {
         let source = found.target();
         if source.1.get() != 0 {
-            keys.push(leaving.reversed().to(Direction::Ingress, source));
+            keys.push(leaving.returning(source));
         }
         keys.push(leaving);
     }
     keys.push(*request);
     keys
-}
-
-/// From backend to client, of a request.
-fn reply_key(request: &FlowKey, value: &FlowValue) -> FlowKey {
-    request.to(Direction::Egress, value.target()).reversed()
-}
-
-/// From client to frontend, of a reply.
-fn request_key(reply: &FlowKey, value: &FlowValue) -> FlowKey {
-    reply.reversed().to(Direction::Ingress, value.target())
 }
 
 /// From backend to client, of what leaves from client to backend.
@@ -156,9 +148,9 @@ mod tests {
         let (client, frontend, backend, source) =
             (end(1, 40000), end(9, 80), end(2, 8080), end(4, 1024));
         let request = FlowKey::new(Direction::Ingress, protocol, client, frontend);
-        let leaving = request.to(Direction::Egress, backend);
+        let leaving = request.leaving(backend);
         let reply = leaving.reversed();
-        let returning = reply.to(Direction::Ingress, source);
+        let returning = leaving.returning(source);
         let mut with_source = FlowValue::leaving(&leaving, false, 1000);
         with_source.set_source_address(source.0);
         with_source.set_source_port(source.1);

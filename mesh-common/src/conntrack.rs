@@ -106,6 +106,34 @@ impl FlowKey {
         }
     }
 
+    /// Of a request's tuple: that of its packets when they leave for the backend.
+    #[must_use]
+    #[inline(always)]
+    pub const fn leaving(&self, backend: (Address, Port)) -> Self {
+        self.to(Direction::Egress, backend)
+    }
+
+    /// Of a request's tuple: that of the backend's replies.
+    #[must_use]
+    #[inline(always)]
+    pub const fn reply(&self, backend: (Address, Port)) -> Self {
+        self.leaving(backend).reversed()
+    }
+
+    /// Of a leaving tuple: that of what comes back to the source.
+    #[must_use]
+    #[inline(always)]
+    pub const fn returning(&self, source: (Address, Port)) -> Self {
+        self.reversed().to(Direction::Ingress, source)
+    }
+
+    /// Of a reply's tuple: that of the requests.
+    #[must_use]
+    #[inline(always)]
+    pub const fn request(&self, frontend: (Address, Port)) -> Self {
+        self.reversed().to(Direction::Ingress, frontend)
+    }
+
     /// A number by which a value tells that it belongs to this key. An element of a hash may be given to another key
     /// while a reader copies it; the reader then finds another digest. Not a defence against anyone.
     #[must_use]

@@ -7,6 +7,7 @@ mod checksum;
 mod confirm;
 mod conntrack;
 mod extension;
+mod header;
 mod icmp;
 mod open;
 mod parse;

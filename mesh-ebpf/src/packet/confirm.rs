@@ -1,10 +1,10 @@
 //! Stage Confirm: client and backend have both spoken, so the flow moves to where no newcomer can push it out. In: the
 //! request's tuple. Out: the same target.
 
-use mesh_common::{Address, Counter, Direction, Port, Reason};
+use mesh_common::{Address, Counter, Port, Reason};
 
 use super::{
-    open::{forget, returning_key},
+    open::forget,
     state::{PacketStage, PacketState, PacketStep},
 };
 use crate::{Env, FlowEntry, Full};
@@ -12,7 +12,7 @@ use crate::{Env, FlowEntry, Full};
 #[inline(always)]
 pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
     let request = state.key;
-    let leaving = request.to(Direction::Egress, state.target);
+    let leaving = request.leaving(state.target);
     // Port 0 is none: an Option over a look-up becomes code that the verifier does not understand.
     let mut source = (Address::UNSPECIFIED, Port::from_be(0));
     if let Some(found) = env.flow(&leaving) {
@@ -25,7 +25,7 @@ pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
         moved = env.confirm_flow(&leaving);
     }
     if moved.is_ok() && has_source {
-        moved = env.confirm_flow(&returning_key(&leaving, source));
+        moved = env.confirm_flow(&leaving.returning(source));
     }
     if moved.is_ok() {
         moved = env.confirm_flow(&request);

@@ -1,9 +1,7 @@
 //! Stage Conntrack: is the packet of a flow that is known? Then what is to be written into it. In: the tuple. Out: the
 //! target, or that a flow is to be opened, confirmed or refused.
 
-use mesh_common::{
-    Address, BackendState, Direction, Entry, FlowKey, FlowValue, Port, Reason, Seen, is_closed,
-};
+use mesh_common::{BackendState, Direction, Entry, FlowKey, FlowValue, Reason, Seen, is_closed};
 
 use super::state::{Fragment, PASS, PacketHook, PacketStage, PacketState, PacketStep, drop, tcp};
 use crate::{Env, FlowEntry};
@@ -24,11 +22,11 @@ pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
     match value.entry() {
         Some(Entry::Request) => request(env, state, &found, &value),
         Some(Entry::Returning) => {
-            touch(env, &found, &value);
+            note(&found, &value, value.seen(), seconds(env));
             state.rewrite_to(value.target())
         }
         Some(Entry::Reply) => {
-            note(env, state, &found, &value);
+            note(&found, &value, seen(state, &value), seconds(env));
             state.rewrite_to(value.target())
         }
         Some(Entry::Leaving) => leaving(state, &value),
@@ -69,10 +67,11 @@ fn request<E: Env>(
         }
         return PacketStep::Next(PacketStage::Open);
     }
-    if !state.is_tcp() && seconds(env).saturating_sub(value.stamp()) >= UDP_SILENCE {
+    let now = seconds(env);
+    if !state.is_tcp() && now.saturating_sub(value.stamp()) >= UDP_SILENCE {
         return PacketStep::Next(PacketStage::Open);
     }
-    note(env, state, found, value);
+    note(found, value, seen(state, value), now);
     state.target = value.target();
     if found.is_opening() && !opens && server_seen(env, &state.key, value).has(Seen::ANY) {
         return PacketStep::Next(PacketStage::Confirm);
@@ -96,17 +95,10 @@ fn is_there<E: Env>(env: &E, value: &FlowValue) -> bool {
 /// What the backend has sent.
 #[inline(always)]
 fn server_seen<E: Env>(env: &E, request: &FlowKey, value: &FlowValue) -> Seen {
-    let reply = reply_key(request, value.target());
-    match env.flow(&reply) {
+    match env.flow(&request.reply(value.target())) {
         Some(found) => found.value().seen(),
         None => Seen::NOTHING,
     }
-}
-
-/// The tuple of the replies to a request.
-#[inline(always)]
-pub(super) const fn reply_key(request: &FlowKey, backend: (Address, Port)) -> FlowKey {
-    request.to(Direction::Egress, backend).reversed()
 }
 
 #[inline(always)]
@@ -127,28 +119,24 @@ pub(super) fn seconds<E: Env>(env: &E) -> u32 {
     (env.now() / 1_000_000_000) as u32
 }
 
-/// An entry is written to when it changes, at most once a second: it may be shared between processors.
+/// What the side of an entry has sent, this packet included.
 #[inline(always)]
-fn note<E: Env>(env: &E, state: &PacketState, found: &E::Flow<'_>, value: &FlowValue) {
-    let now = seconds(env);
-    let mut seen = value.seen().0 | Seen::ANY.0;
+const fn seen(state: &PacketState, value: &FlowValue) -> Seen {
     // What goes on after a reset was not reset: the RST was a stranger's.
-    seen &= !Seen::RST.0;
+    let mut seen = (value.seen().0 | Seen::ANY.0) & !Seen::RST.0;
     if state.tcp_flags & tcp::RST != 0 {
         seen |= Seen::RST.0;
     }
     if state.tcp_flags & tcp::FIN != 0 {
         seen |= Seen::FIN.0;
     }
-    if seen != value.seen().0 || now != value.stamp() {
-        found.note(Seen(seen), now);
-    }
+    Seen(seen)
 }
 
+/// An entry is written to when it changes, at most once a second: it may be shared between processors.
 #[inline(always)]
-fn touch<E: Env>(env: &E, found: &E::Flow<'_>, value: &FlowValue) {
-    let now = seconds(env);
-    if now != value.stamp() {
-        found.note(value.seen(), now);
+fn note<F: FlowEntry>(found: &F, value: &FlowValue, seen: Seen, now: u32) {
+    if seen.0 != value.seen().0 || now != value.stamp() {
+        found.note(seen, now);
     }
 }

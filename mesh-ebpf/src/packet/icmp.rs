@@ -7,7 +7,8 @@ use mesh_common::{Address, Direction, FlowKey, Port, Protocol, Reason};
 use super::{
     checksum::Difference,
     extension::{self, Upper},
-    parse::{ICMP, ICMPV6},
+    header,
+    parse::{ICMP, ICMPV6, OFFSET},
     rewrite::{Side, checksum_place, v6_bytes, write_address},
     state::{Family, Fragment, PASS, PacketState, PacketStep, PacketVerdict, drop},
 };
@@ -88,26 +89,18 @@ fn read<P: Packet>(packet: &P, state: &PacketState) -> Option<Inner> {
 #[inline(always)]
 fn v4<P: Packet>(packet: &P, network: u32) -> Option<(Address, Address, Upper, u16)> {
     let header = packet.load::<20>(network)?;
-    let length = u32::from(header[0] & 0xf) * 4;
+    let length = header::v4_length(&header)?;
     // Of a later fragment there are no ports.
-    let offset = u16::from_be_bytes([header[6], header[7]]) & 0x1fff;
-    if header[0] >> 4 != 4 || length < 20 || offset != 0 {
+    if u16::from_be_bytes([header[6], header[7]]) & OFFSET != 0 {
         return None;
     }
-    let address = |at: usize| {
-        Address::from_v4_word(u32::from_ne_bytes([
-            header[at],
-            header[at + 1],
-            header[at + 2],
-            header[at + 3],
-        ]))
-    };
+    let (source, destination) = header::v4_addresses(&header);
     let upper = Upper {
         protocol: header[9],
         offset: network + length,
     };
     let checksum = u16::from_ne_bytes([header[10], header[11]]);
-    Some((address(12), address(16), upper, checksum))
+    Some((source, destination, upper, checksum))
 }
 
 #[inline(always)]
@@ -116,11 +109,7 @@ fn v6<P: Packet>(packet: &P, network: u32) -> Option<(Address, Address, Upper, u
     if header[0] >> 4 != 6 {
         return None;
     }
-    let word = |at: usize| {
-        u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
-    };
-    let address =
-        |at: usize| Address::from_words([word(at), word(at + 4), word(at + 8), word(at + 12)]);
+    let (source, destination) = header::v6_addresses(&header);
     let first = Upper {
         protocol: header[6],
         offset: network + 40,
@@ -129,7 +118,7 @@ fn v6<P: Packet>(packet: &P, network: u32) -> Option<(Address, Address, Upper, u
     if walked.fragment == Fragment::Later {
         return None;
     }
-    Some((address(8), address(24), walked.upper, 0))
+    Some((source, destination, walked.upper, 0))
 }
 
 /// Rewrites the inner end that stands against the outer one: at ingress its source, at egress its destination.

@@ -1,12 +1,12 @@
 //! Stage Open: a flow begins. In: the tuple of its first packet. Out: a backend, and the flow's entries in `opening`.
 
 use mesh_common::{
-    Address, Backend, BackendId, BackendState, Client, Counter, Direction, Entry, FlowKey,
-    FlowValue, FrontendKey, FrontendValue, Port, Protocol, Reason, is_closed,
+    Backend, BackendId, BackendState, Client, Counter, Direction, Entry, FlowKey, FlowValue,
+    FrontendKey, FrontendValue, Protocol, Reason, is_closed,
 };
 
 use super::{
-    conntrack::{reply_key, seconds},
+    conntrack::seconds,
     state::{PASS, PacketHook, PacketState, PacketStep, drop},
 };
 use crate::{Env, FlowEntry, NotAdded, Place, affinity::Affinity};
@@ -57,22 +57,16 @@ fn forget_old<E: Env>(env: &E, request: &FlowKey) {
 #[inline(always)]
 pub(super) fn forget<E: Env>(env: &E, request: &FlowKey, value: &FlowValue) {
     let backend = value.target();
-    let leaving = request.to(Direction::Egress, backend);
+    let leaving = request.leaving(backend);
     env.remove_flow(&leaving.reversed());
     if let Some(found) = env.flow(&leaving) {
         let source = found.value().target();
         if source.1.to_be() != 0 {
-            env.remove_flow(&returning_key(&leaving, source));
+            env.remove_flow(&leaving.returning(source));
         }
         env.remove_flow(&leaving);
     }
     env.remove_flow(request);
-}
-
-/// The tuple of what comes back to a source.
-#[inline(always)]
-pub(super) const fn returning_key(leaving: &FlowKey, source: (Address, Port)) -> FlowKey {
-    leaving.reversed().to(Direction::Ingress, source)
 }
 
 /// The client's last backend, else one by the flow's own number: the same again for the same flow.
@@ -123,7 +117,7 @@ fn choose<E: Env>(
 #[inline(always)]
 fn is_free<E: Env>(env: &E, request: &FlowKey, backend: &Backend) -> bool {
     let target = (backend.address(), backend.word().port());
-    let reply = reply_key(request, target);
+    let reply = request.reply(target);
     let Some(found) = env.flow(&reply) else {
         return true;
     };
@@ -172,7 +166,7 @@ fn add<E: Env>(env: &E, state: &mut PacketState, id: BackendId) -> Result<(), Re
 #[inline(always)]
 fn add_rest<E: Env>(env: &E, state: &PacketState, now: u32) -> bool {
     let request = state.key;
-    let leaving = request.to(Direction::Egress, state.target);
+    let leaving = request.leaving(state.target);
     let reply = leaving.reversed();
     let value = FlowValue::reply(&reply, request.destination(), now);
     if !put(env, &reply, &value) {

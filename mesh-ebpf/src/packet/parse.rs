@@ -5,7 +5,8 @@ use mesh_common::{Address, Direction, FlowKey, FragmentKey, FrontendKey, Port, P
 
 use super::{
     extension::{self, Upper},
-    state::{Family, Fragment, PASS, PacketStage, PacketState, PacketStep, drop},
+    header,
+    state::{Family, Fragment, PASS, PacketHook, PacketStage, PacketState, PacketStep, drop},
 };
 use crate::{Env, Packet};
 
@@ -17,7 +18,7 @@ const UDP: u8 = 17;
 
 /// IPv4's "more fragments", in the word that has the fragment's offset too.
 const MORE_FRAGMENTS: u16 = 0x2000;
-const OFFSET: u16 = 0x1fff;
+pub(super) const OFFSET: u16 = 0x1fff;
 
 #[inline(always)]
 pub(super) fn stage<E: Env, P: Packet>(env: &E, packet: &P, state: &mut PacketState) -> PacketStep {
@@ -35,6 +36,24 @@ struct Headers {
     upper: Upper,
 }
 
+impl Headers {
+    /// The tuple at a hook, with these source and destination ports.
+    #[inline(always)]
+    const fn tuple(
+        &self,
+        hook: PacketHook,
+        protocol: Protocol,
+        (source, destination): (Port, Port),
+    ) -> FlowKey {
+        FlowKey::new(
+            hook.direction(),
+            protocol,
+            (self.source, source),
+            (self.destination, destination),
+        )
+    }
+}
+
 #[inline(always)]
 fn v4<E: Env, P: Packet>(env: &E, packet: &P, state: &mut PacketState) -> PacketStep {
     let network = packet.network();
@@ -42,10 +61,9 @@ fn v4<E: Env, P: Packet>(env: &E, packet: &P, state: &mut PacketState) -> Packet
     let Some(header) = packet.load::<20>(network) else {
         return PASS;
     };
-    let length = u32::from(header[0] & 0xf) * 4;
-    if header[0] >> 4 != 4 || length < 20 {
+    let Some(length) = header::v4_length(&header) else {
         return PASS;
-    }
+    };
     let word = u16::from_be_bytes([header[6], header[7]]);
     let fragment = match (word & OFFSET, word & MORE_FRAGMENTS) {
         (0, 0) => Fragment::Whole,
@@ -56,17 +74,10 @@ fn v4<E: Env, P: Packet>(env: &E, packet: &P, state: &mut PacketState) -> Packet
     state.checksum = u16::from_ne_bytes([header[10], header[11]]);
     state.fragment = fragment;
     state.fragment_id = u32::from(u16::from_be_bytes([header[4], header[5]]));
-    let address = |at: usize| {
-        Address::from_v4_word(u32::from_ne_bytes([
-            header[at],
-            header[at + 1],
-            header[at + 2],
-            header[at + 3],
-        ]))
-    };
+    let (source, destination) = header::v4_addresses(&header);
     let headers = Headers {
-        source: address(12),
-        destination: address(16),
+        source,
+        destination,
         upper: Upper {
             protocol: header[9],
             offset: network + length,
@@ -92,12 +103,7 @@ fn v6<E: Env, P: Packet>(env: &E, packet: &P, state: &mut PacketState) -> Packet
         return PASS;
     }
     state.family = Family::V6;
-    let word = |at: usize| {
-        u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
-    };
-    let address =
-        |at: usize| Address::from_words([word(at), word(at + 4), word(at + 8), word(at + 12)]);
-    let (source, destination) = (address(8), address(24));
+    let (source, destination) = header::v6_addresses(&header);
     let payload = u32::from(u16::from_be_bytes([header[4], header[5]]));
     let end = if payload == 0 {
         packet.length()
@@ -149,12 +155,7 @@ fn transport<E: Env, P: Packet>(
     state.tcp_flags = flags;
     let source = Port::from_be(u16::from_ne_bytes([ports[0], ports[1]]));
     let destination = Port::from_be(u16::from_ne_bytes([ports[2], ports[3]]));
-    state.key = FlowKey::new(
-        state.hook.direction(),
-        protocol,
-        (headers.source, source),
-        (headers.destination, destination),
-    );
+    state.key = headers.tuple(state.hook, protocol, (source, destination));
     PacketStep::Next(PacketStage::Conntrack)
 }
 
@@ -195,12 +196,7 @@ fn later<E: Env>(
             Reason::FragmentWithoutFirst,
         );
     };
-    state.key = FlowKey::new(
-        state.hook.direction(),
-        protocol,
-        (headers.source, source),
-        (headers.destination, destination),
-    );
+    state.key = headers.tuple(state.hook, protocol, (source, destination));
     PacketStep::Next(PacketStage::Conntrack)
 }
 
@@ -224,12 +220,7 @@ fn icmp<P: Packet>(packet: &P, state: &mut PacketState, headers: &Headers) -> Pa
         return PASS;
     }
     let nothing = Port::from_be(0);
-    state.key = FlowKey::new(
-        state.hook.direction(),
-        Protocol::Udp,
-        (headers.source, nothing),
-        (headers.destination, nothing),
-    );
+    state.key = headers.tuple(state.hook, Protocol::Udp, (nothing, nothing));
     PacketStep::Next(PacketStage::Icmp)
 }
 

@@ -5,7 +5,6 @@ use mesh_common::{FlowValue, Port, Reason};
 
 use super::{
     conntrack::seconds,
-    open::returning_key,
     state::{Family, PacketState, PacketStep, drop},
 };
 use crate::{Env, FlowEntry, NotAdded, Packet, Place};
@@ -109,7 +108,7 @@ pub(super) fn stage<E: Env, P: Packet>(env: &E, packet: &P, state: &mut PacketSt
             }
         };
         let source = (address, Port::new(port));
-        let returning = returning_key(&leaving, source);
+        let returning = leaving.returning(source);
         if env.flow(&returning).is_some() || packet.has_socket(&returning) {
             continue;
         }
