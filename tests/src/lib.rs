@@ -47,5 +47,5 @@ pub use outside::{Outside, node_port};
 pub use pinned::{PinnedMaps, frontend_key};
 pub use place::{Place, choose_traffic_binary, traffic_binary};
 pub use process::Process;
-pub use scene::{Scene, ensure_clean, settle, values, web_ports};
+pub use scene::{Scene, affinity_in_force, ensure_clean, only, settle, values, web_ports};
 pub use statistics::assert_uniform;

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::{
@@ -160,6 +160,29 @@ fn sorted(names: &[String]) -> Vec<String> {
 pub fn ensure_clean(report: &Report) -> Result<()> {
     ensure!(report.is_clean(), "{report:?}");
     Ok(())
+}
+
+/// The one backend that answers all of these calls.
+pub fn only(from: &Place, call: &Call) -> Result<String> {
+    let report = from.call(call)?;
+    ensure_clean(&report)?;
+    let mut names = report.backends.into_keys();
+    let name = names.next().context("nobody answered")?;
+    match names.next() {
+        Some(other) => bail!("both {name} and {other} answered"),
+        None => Ok(name),
+    }
+}
+
+/// Waits until an agent shows that `web` has affinity for so many seconds.
+pub fn affinity_in_force(agent: &Agent, seconds: u32) -> Result<()> {
+    eventually("affinity is in force", || {
+        let view = agent.json(&["service", "get", "default/web"])?;
+        let shown = values(&view, "affinitySeconds");
+        let all = shown.iter().all(|it| **it == seconds);
+        ensure!(!shown.is_empty() && all, "{view}");
+        Ok(())
+    })
 }
 
 /// Everything that stands under a key, anywhere in a document.

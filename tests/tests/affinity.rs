@@ -2,36 +2,17 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use mesh_lab::{
-    AgentOptions, Call, Condition, Families, Needs, Place, Scene, ensure_clean, eventually, test,
+    AgentOptions, Call, Condition, Families, Needs, Place, Scene, affinity_in_force, ensure_clean,
+    eventually, only, test,
 };
 
 /// A Service with affinity; the client has not called it yet.
 fn sticky(scene: &mut Scene, seconds: u32) -> Result<()> {
     scene.web.set_affinity(seconds);
     scene.web.publish(&scene.source)?;
-    eventually("affinity is in force", || {
-        let view = scene.agent.json(&["service", "get", "default/web"])?;
-        let shown = mesh_lab::values(&view, "affinitySeconds");
-        ensure!(
-            !shown.is_empty() && shown.iter().all(|it| **it == seconds),
-            "{view}"
-        );
-        Ok(())
-    })
-}
-
-/// The one backend that answers all of these calls.
-fn only(from: &Place, call: &Call) -> Result<String> {
-    let report = from.call(call)?;
-    ensure_clean(&report)?;
-    let mut names = report.backends.into_keys();
-    let name = names.next().context("nobody answered")?;
-    match names.next() {
-        Some(other) => bail!("both {name} and {other} answered"),
-        None => Ok(name),
-    }
+    affinity_in_force(&scene.agent, seconds)
 }
 
 #[test]

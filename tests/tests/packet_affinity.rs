@@ -3,9 +3,10 @@
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use mesh_lab::{
-    Call, Needs, Outside, Place, ensure_clean, eventually, settle, test, traffic::Failure, values,
+    Call, Needs, Outside, Place, affinity_in_force, ensure_clean, only, settle, test,
+    traffic::Failure,
 };
 use serde_json::json;
 
@@ -19,27 +20,9 @@ fn sticky(outside: &mut Outside) -> Result<()> {
     scene.web.set_affinity(SECONDS);
     scene.web.publish(&scene.source)?;
     for agent in [&scene.agent, &outside.far] {
-        eventually("affinity is in force", || {
-            let view = agent.json(&["service", "get", "default/web"])?;
-            let shown = values(&view, "affinitySeconds");
-            let all = shown.iter().all(|it| **it == SECONDS);
-            ensure!(!shown.is_empty() && all, "{view}");
-            Ok(())
-        })?;
+        affinity_in_force(agent, SECONDS)?;
     }
     Ok(())
-}
-
-/// The one backend that answers all of these calls.
-fn only(from: &Place, call: &Call) -> Result<String> {
-    let report = from.call(call)?;
-    ensure_clean(&report)?;
-    let mut names = report.backends.into_keys();
-    let name = names.next().context("nobody answered")?;
-    match names.next() {
-        Some(other) => bail!("both {name} and {other} answered"),
-        None => Ok(name),
-    }
 }
 
 fn tcp(to: SocketAddr) -> Call {
