@@ -58,8 +58,8 @@ impl Host for KernelHost {
             .collect()
     }
 
-    fn live(&self, directories: &Directories) -> Result<Live, Fault> {
-        live(directories).map_err(Fault::of)
+    fn live(&self, directories: &Directories, with_flows: bool) -> Result<Live, Fault> {
+        live(directories, with_flows).map_err(Fault::of)
     }
 
     fn cleanup(&self, directories: &Directories, dry_run: bool) -> Result<Vec<RemovedView>, Fault> {
@@ -100,10 +100,12 @@ impl Host for KernelHost {
     }
 }
 
-fn live(directories: &Directories) -> Result<Live, DatapathError> {
+fn live(directories: &Directories, with_flows: bool) -> Result<Live, DatapathError> {
     let reader = Reader::of_pins(&directories.bpffs);
     let mut flows = Vec::new();
-    reader.flows(&mut |key, value, opening| flows.push((key, value, opening)))?;
+    if with_flows {
+        reader.flows(&mut |key, value, opening| flows.push((key, value, opening)))?;
+    }
     Ok(Live {
         tables: reader.tables()?,
         affinity: reader.affinity()?,

@@ -61,8 +61,8 @@ pub trait Host {
     /// Every probe of the host, in the order in which they are shown.
     fn check(&self, target: &CheckTarget<'_>) -> Vec<CheckView>;
 
-    /// What the pinned maps hold.
-    fn live(&self, directories: &Directories) -> Result<Live, Fault>;
+    /// What the pinned maps hold; flows, of which there may be a million, only where they are asked for.
+    fn live(&self, directories: &Directories, with_flows: bool) -> Result<Live, Fault>;
 
     /// Takes everything of ours off the host, or says what would go.
     fn cleanup(&self, directories: &Directories, dry_run: bool) -> Result<Vec<RemovedView>, Fault>;

@@ -38,7 +38,7 @@ use crate::{
         view::{CleanupView, Document, Items, LogLevelView, VersionView},
     },
 };
-use args::{CheckArgs, CleanupArgs, Cli, Command, Output, OutputArgs, RunArgs};
+use args::{CheckArgs, CleanupArgs, Cli, Command, MapName, Output, OutputArgs, RunArgs};
 use table::Table;
 use terminal::Terminal;
 
@@ -160,7 +160,7 @@ fn execute(cli: Cli, host: &dyn Host, terminal: &mut Terminal<'_>) -> Result<Ver
         Command::Service(command) => service::run(&client, &command, terminal),
         Command::Endpoint(command) => endpoint::run(&client, &command, terminal),
         Command::Bpf(args) => {
-            let live = host.live(&directories.checked()?)?;
+            let live = host.live(&directories.checked()?, args.map == MapName::Flows)?;
             bpf::show(&live, args.map, args.output.output, terminal)?;
             Ok(Verdict::Fine)
         }
@@ -172,7 +172,7 @@ fn execute(cli: Cli, host: &dyn Host, terminal: &mut Terminal<'_>) -> Result<Ver
             {
                 return Err(CliError::Families);
             }
-            let live = host.live(&directories.checked()?)?;
+            let live = host.live(&directories.checked()?, args.packet.is_some())?;
             let document = Document::new("Trace", trace::trace(&live, &args, kind));
             terminal.show(args.output.output, &document, trace::table)?;
             Ok(Verdict::Fine)

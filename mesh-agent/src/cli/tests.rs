@@ -38,7 +38,7 @@ impl Host for FakeHost {
         }]
     }
 
-    fn live(&self, directories: &Directories) -> Result<Live, Fault> {
+    fn live(&self, directories: &Directories, _: bool) -> Result<Live, Fault> {
         if directories.bpffs == Path::new("/missing") {
             return Err(Fault {
                 code: "MESH042".to_owned(),
