@@ -151,15 +151,15 @@ mod tests {
         let leaving = request.leaving(backend);
         let reply = leaving.reversed();
         let returning = leaving.returning(source);
-        let mut with_source = FlowValue::leaving(&leaving, false, 1000);
+        let mut with_source = FlowValue::leaving(false, 1000);
         with_source.set_source_address(source.0);
         with_source.set_source_port(source.1);
-        let mut answered = FlowValue::reply(&reply, frontend, 1000);
+        let mut answered = FlowValue::reply(frontend, 1000);
         answered.note(Seen::ANY, 1000);
         let entries = [
-            (request, FlowValue::request(&request, backend, 1, 1000)),
+            (request, FlowValue::request(backend, 1, 1000)),
             (leaving, with_source),
-            (returning, FlowValue::returning(&returning, client, 1000)),
+            (returning, FlowValue::returning(client, 1000)),
             (reply, answered),
         ];
         (

@@ -160,8 +160,8 @@ pub struct Capacities {
     pub services: u32,
     /// --max-backends: endpoints, counted once per service port.
     pub backends: u32,
-    /// --max-flows: flows of packets, and entries of unconnected sockets.
-    pub flows: u32,
+    /// --max-flows: flows of packets, and entries of unconnected sockets; None where nothing is said.
+    pub flows: Option<u32>,
     /// --max-affinity: clients of Services with session affinity.
     pub affinity: u32,
     /// --max-source-ranges: ranges that load balancers' addresses are open to.

@@ -124,7 +124,7 @@ mod tests {
 
     fn rebound(frontend: u8, host: u8, id: BackendId) -> Option<BackendId> {
         let key = key(frontend);
-        let value = FlowValue::request(&key, at(host, 8080), id, 1000);
+        let value = FlowValue::request(at(host, 8080), id, 1000);
         Backends::new(&tables()).rebound(&key, &value)
     }
 
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn only_requests_hold_ids() {
         let key = key(9);
-        let value = FlowValue::reply(&key, at(20, 8080), 1000);
+        let value = FlowValue::reply(at(20, 8080), 1000);
         assert_eq!(Backends::new(&tables()).rebound(&key, &value), None);
     }
 }

@@ -127,7 +127,7 @@ fn sources_are_their_own_and_nobody_s_socket() -> Result<()> {
         return Ok(());
     };
     let world = PacketWorld::new(5);
-    let mut programs = PacketPrograms::load(&object, PacketWorld::seed())?;
+    let mut programs = PacketPrograms::load(&object, PacketWorld::seed(), 512)?;
     programs.fill(&world.sim)?;
     let taken = 21_000;
     let _tcp = (

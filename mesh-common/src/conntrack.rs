@@ -82,6 +82,30 @@ impl FlowKey {
         }
     }
 
+    /// From what a cell of a flow table holds. The ports are as `ports` gives them.
+    #[must_use]
+    #[inline(always)]
+    pub(crate) const fn from_parts(
+        source: Address,
+        destination: Address,
+        ports: u32,
+        protocol: u8,
+        direction: Direction,
+    ) -> Self {
+        Self {
+            source,
+            destination,
+            ports,
+            rest: protocol as u32 | (direction as u32) << 8,
+        }
+    }
+
+    /// Source port and destination port, each in network order, from the low end.
+    #[inline(always)]
+    pub(crate) const fn ports(&self) -> u32 {
+        self.ports
+    }
+
     /// The tuple of packets from the same source to another destination, at a hook of this direction.
     #[must_use]
     #[inline(always)]
@@ -134,8 +158,7 @@ impl FlowKey {
         self.reversed().to(Direction::Ingress, frontend)
     }
 
-    /// A number by which a value tells that it belongs to this key. An element of a hash may be given to another key
-    /// while a reader copies it; the reader then finds another digest. Not a defence against anyone.
+    /// The tuple in one number. Not a defence against anyone.
     #[must_use]
     #[inline(always)]
     pub const fn digest(&self) -> u32 {
@@ -153,6 +176,15 @@ impl FlowKey {
 const fn mix(a: u32, b: u32) -> u32 {
     let product = (a ^ 0x85eb_ca6b) as u64 * (b | 1) as u64;
     ((product >> 32) as u32 ^ product as u32).wrapping_mul(0xc2b2_ae35)
+}
+
+/// Spreads the bits (the finalizer of MurmurHash3, Appleby 2011).
+#[must_use]
+#[inline(always)]
+pub const fn spread(number: u32) -> u32 {
+    let number = (number ^ (number >> 16)).wrapping_mul(0x85eb_ca6b);
+    let number = (number ^ (number >> 13)).wrapping_mul(0xc2b2_ae35);
+    number ^ (number >> 16)
 }
 
 impl core::fmt::Debug for FlowKey {
@@ -202,20 +234,17 @@ impl Seen {
     }
 }
 
-plain! {
-    /// Value of `flows` and `opening`. The address and port are what is written into the packet. `stamp` is seconds of
-    /// the monotonic clock at the last packet; `backend` is the backend's id in a `Request`. Of `bits`, a `Request` and
-    /// a `Reply` have what their side has sent, a `Leaving` how its packets came in.
-    #[derive(Debug)]
-    pub struct FlowValue {
-        address: Address,
-        port: Port,
-        bits: u8,
-        entry: u8,
-        stamp: u32,
-        backend: BackendId,
-        owner: u32,
-    }
+/// What is remembered of a tuple. The address and port are what is written into the packet. `stamp` is seconds of the
+/// monotonic clock at the last packet; `backend` is the backend's id in a `Request`. Of `bits`, a `Request` and a `Reply`
+/// have what their side has sent, a `Leaving` how its packets came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowValue {
+    address: Address,
+    port: Port,
+    bits: u8,
+    entry: u8,
+    stamp: u32,
+    backend: BackendId,
 }
 
 impl FlowValue {
@@ -223,12 +252,7 @@ impl FlowValue {
     const HAIRPIN: u8 = 2;
 
     #[inline(always)]
-    const fn new(
-        key: &FlowKey,
-        entry: Entry,
-        (address, port): (Address, Port),
-        stamp: u32,
-    ) -> Self {
+    const fn new(entry: Entry, (address, port): (Address, Port), stamp: u32) -> Self {
         Self {
             address,
             port,
@@ -236,20 +260,33 @@ impl FlowValue {
             entry: entry as u8,
             stamp,
             backend: 0,
-            owner: key.digest(),
+        }
+    }
+
+    /// From what a cell of a flow table holds.
+    #[inline(always)]
+    pub(crate) const fn from_parts(
+        (address, port): (Address, Port),
+        bits: u8,
+        entry: u8,
+        stamp: u32,
+        backend: BackendId,
+    ) -> Self {
+        Self {
+            address,
+            port,
+            bits,
+            entry,
+            stamp,
+            backend,
         }
     }
 
     /// A flow's first packet came from its client.
     #[must_use]
     #[inline(always)]
-    pub const fn request(
-        key: &FlowKey,
-        backend: (Address, Port),
-        id: BackendId,
-        stamp: u32,
-    ) -> Self {
-        let mut value = Self::new(key, Entry::Request, backend, stamp);
+    pub const fn request(backend: (Address, Port), id: BackendId, stamp: u32) -> Self {
+        let mut value = Self::new(Entry::Request, backend, stamp);
         value.bits = Seen::ANY.0;
         value.backend = id;
         value
@@ -258,17 +295,17 @@ impl FlowValue {
     /// Its replies show the frontend.
     #[must_use]
     #[inline(always)]
-    pub const fn reply(key: &FlowKey, frontend: (Address, Port), stamp: u32) -> Self {
-        Self::new(key, Entry::Reply, frontend, stamp)
+    pub const fn reply(frontend: (Address, Port), stamp: u32) -> Self {
+        Self::new(Entry::Reply, frontend, stamp)
     }
 
     /// Its requests may need a source when they leave: if the client is its own backend they do, and if they came in by
     /// a device they do when they leave by one.
     #[must_use]
     #[inline(always)]
-    pub const fn leaving(key: &FlowKey, is_hairpin: bool, stamp: u32) -> Self {
+    pub const fn leaving(is_hairpin: bool, stamp: u32) -> Self {
         let nothing = (Address::UNSPECIFIED, Port::from_be(0));
-        let mut value = Self::new(key, Entry::Leaving, nothing, stamp);
+        let mut value = Self::new(Entry::Leaving, nothing, stamp);
         value.bits = if is_hairpin {
             Self::HAIRPIN
         } else {
@@ -280,8 +317,8 @@ impl FlowValue {
     /// What comes back to the source goes to the client.
     #[must_use]
     #[inline(always)]
-    pub const fn returning(key: &FlowKey, client: (Address, Port), stamp: u32) -> Self {
-        Self::new(key, Entry::Returning, client, stamp)
+    pub const fn returning(client: (Address, Port), stamp: u32) -> Self {
+        Self::new(Entry::Returning, client, stamp)
     }
 
     /// The address of a `Leaving`'s source. It counts once the port is there.
@@ -294,13 +331,6 @@ impl FlowValue {
     #[inline(always)]
     pub const fn set_source_port(&mut self, port: Port) {
         self.port = port;
-    }
-
-    /// Whether it is this key's.
-    #[must_use]
-    #[inline(always)]
-    pub const fn belongs_to(&self, key: &FlowKey) -> bool {
-        self.owner == key.digest()
     }
 
     /// What it is for; None for a number that nobody writes.
@@ -342,6 +372,17 @@ impl FlowValue {
     #[inline(always)]
     pub const fn seen(&self) -> Seen {
         Seen(self.bits)
+    }
+
+    #[inline(always)]
+    pub(crate) const fn bits(&self) -> u8 {
+        self.bits
+    }
+
+    /// The number of its entry.
+    #[inline(always)]
+    pub(crate) const fn number(&self) -> u8 {
+        self.entry
     }
 
     /// Whether the client is its own backend, of a `Leaving`.
@@ -421,33 +462,10 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_its_own_key_s() {
-        let request = FlowKey::new(Direction::Ingress, Protocol::Tcp, end(1, 40000), end(9, 80));
-        let reply = FlowKey::new(
-            Direction::Egress,
-            Protocol::Tcp,
-            end(2, 8080),
-            end(1, 40000),
-        );
-        let value = FlowValue::reply(&reply, end(9, 80), 5);
-        assert_eq!(
-            (value.entry(), value.target()),
-            (Some(Entry::Reply), end(9, 80))
-        );
-        assert!(value.belongs_to(&reply) && !value.belongs_to(&request));
-    }
-
-    #[test]
     fn a_leaving_entry_has_no_source_at_first() {
-        let key = FlowKey::new(
-            Direction::Egress,
-            Protocol::Tcp,
-            end(1, 40000),
-            end(2, 8080),
-        );
-        let mut value = FlowValue::leaving(&key, false, 5);
+        let mut value = FlowValue::leaving(false, 5);
         assert_eq!(value.target().1.get(), 0);
-        assert!(!value.is_hairpin() && FlowValue::leaving(&key, true, 5).is_hairpin());
+        assert!(!value.is_hairpin() && FlowValue::leaving(true, 5).is_hairpin());
         value.set_source_address(end(4, 0).0);
         assert_eq!(value.target().1.get(), 0);
         value.set_source_port(Port::new(1024));

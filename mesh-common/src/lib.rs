@@ -10,6 +10,7 @@ mod backend;
 mod client;
 mod conntrack;
 mod fingerprint;
+mod flow_line;
 mod fragment;
 mod interface;
 mod maps;
@@ -24,8 +25,12 @@ pub use address::{Address, Port};
 pub use affinity::{AffinityKey, AffinityValue};
 pub use backend::{Backend, BackendId, BackendState, BackendWord};
 pub use client::Client;
-pub use conntrack::{Direction, Entry, FlowKey, FlowValue, Seen, is_closed, timeout};
+pub use conntrack::{Direction, Entry, FlowKey, FlowValue, Seen, is_closed, spread, timeout};
 pub use fingerprint::fingerprint;
+pub use flow_line::{
+    FLOW_LOCKS, FLOW_WAYS, FlowCell, FlowHead, FlowLine, FlowLock, flow_block, flow_head,
+    flow_line, flow_lines, flow_tag, second_flow_line, takes_second,
+};
 pub use fragment::{FragmentKey, FragmentPorts};
 pub use interface::{ClientAddresses, Interface};
 pub use maps::{BEFORE, Before, MAPS, MapKind, MapShape, MapSpec};

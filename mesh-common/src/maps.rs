@@ -4,7 +4,7 @@
 //! forgetting that a failed build.
 
 use crate::{
-    AffinityKey, AffinityValue, Backend, COUNTERS, ClientAddresses, FlowKey, FlowValue,
+    AffinityKey, AffinityValue, Backend, COUNTERS, ClientAddresses, FLOW_LOCKS, FlowLine, FlowLock,
     FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface, PEERS, Peer, SocketKey,
     SocketValue, SourceRangeKey,
     plain::{Layout, Plain},
@@ -32,6 +32,8 @@ pub enum MapShape {
     LruHash,
     /// BPF_MAP_TYPE_ARRAY with BPF_F_MMAPABLE: the agent maps it into its memory.
     MappedArray,
+    /// BPF_MAP_TYPE_ARRAY.
+    Array,
     /// BPF_MAP_TYPE_PERCPU_ARRAY.
     PerCpuArray,
     /// BPF_MAP_TYPE_LPM_TRIE, which has to be made with BPF_F_NO_PREALLOC.
@@ -61,7 +63,7 @@ pub struct MapSpec {
 const NEXT: u32 = if cfg!(feature = "layout-next") { 2 } else { 1 };
 
 /// Every map, in the order in which the way of a connection meets them.
-pub const MAPS: [MapSpec; 16] = [
+pub const MAPS: [MapSpec; 17] = [
     MapSpec {
         name: "frontends",
         version: 1,
@@ -171,22 +173,31 @@ pub const MAPS: [MapSpec; 16] = [
         default_entries: 4_096,
     },
     MapSpec {
+        name: "flow_locks",
+        version: 1,
+        kind: MapKind::Flow,
+        shape: MapShape::Array,
+        key: u32::LAYOUT,
+        value: FlowLock::LAYOUT,
+        default_entries: FLOW_LOCKS,
+    },
+    MapSpec {
         name: "opening",
         version: 1,
         kind: MapKind::Flow,
-        shape: MapShape::LruHash,
-        key: FlowKey::LAYOUT,
-        value: FlowValue::LAYOUT,
-        default_entries: 65_536,
+        shape: MapShape::MappedArray,
+        key: u32::LAYOUT,
+        value: FlowLine::LAYOUT,
+        default_entries: 4_370,
     },
     MapSpec {
         name: "flows",
         version: 1,
         kind: MapKind::Flow,
-        shape: MapShape::SparseHash,
-        key: FlowKey::LAYOUT,
-        value: FlowValue::LAYOUT,
-        default_entries: 524_288,
+        shape: MapShape::MappedArray,
+        key: u32::LAYOUT,
+        value: FlowLine::LAYOUT,
+        default_entries: crate::flow_lines(65_536),
     },
     MapSpec {
         name: "fragments",

@@ -97,5 +97,5 @@ pub(crate) use plain;
 pub(crate) trait FieldOfPlain {}
 impl FieldOfPlain for u8 {}
 impl FieldOfPlain for u16 {}
-impl FieldOfPlain for [u32; 4] {}
+impl<T: Plain, const N: usize> FieldOfPlain for [T; N] {}
 impl<T: Plain> FieldOfPlain for T {}

@@ -81,6 +81,7 @@ packet_hook!(to_device, ToDevice);
 macro_rules! packet_stage {
     ($name:ident, $direction:ident, $stage:ident) => {
         #[classifier]
+        #[inline(always)]
         fn $name(context: TcContext) -> i32 {
             go_on(&context, Direction::$direction, PacketStage::$stage)
         }

@@ -293,7 +293,7 @@ impl SimFlow<'_> {
 
 impl FlowEntry for SimFlow<'_> {
     fn value(&self) -> FlowValue {
-        let mut value = FlowValue::returning(&self.key, self.key.source(), 0);
+        let mut value = FlowValue::returning(self.key.source(), 0);
         self.change(|found| value = *found);
         value
     }

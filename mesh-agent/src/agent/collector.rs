@@ -53,13 +53,13 @@ fn run(reader: &Reader, attachments: &Attachments, stopped: &Receiver<()>) {
             rebound = rebind(reader);
         }
         pause = match collect(reader) {
-            Ok((collected, capacity)) => {
+            Ok(collected) => {
                 tracing::debug!(
                     entries = collected.looked_at,
                     deleted = collected.deleted,
                     "flows collected"
                 );
-                next_pause(collected, capacity)
+                next_pause(collected)
             }
             Err(error) => {
                 tracing::warn!("{error}; collecting again later");
@@ -83,16 +83,15 @@ fn rebind(reader: &Reader) -> bool {
     }
 }
 
-fn collect(reader: &Reader) -> Result<(Collected, u64), DatapathError> {
+fn collect(reader: &Reader) -> Result<Collected, DatapathError> {
     let now = datapath::monotonic_nanoseconds() / NANOS_PER_SECOND;
-    let collected = reader.collect_flows(u32::try_from(now).unwrap_or(u32::MAX))?;
-    Ok((collected, reader.capacity("flows")?))
+    reader.collect_flows(u32::try_from(now).unwrap_or(u32::MAX))
 }
 
 /// A map with more than three quarters of its room taken is looked at more often.
-fn next_pause(collected: Collected, capacity: u64) -> Duration {
+fn next_pause(collected: Collected) -> Duration {
     let left = collected.looked_at.saturating_sub(collected.deleted);
-    if left * 4 > capacity * 3 {
+    if left * 4 > collected.capacity * 3 {
         SHORT_PAUSE
     } else {
         PAUSE
@@ -105,9 +104,15 @@ mod tests {
 
     #[test]
     fn a_nearly_full_map_is_looked_at_more_often() {
-        let collected = |looked_at, deleted| Collected { looked_at, deleted };
-        assert_eq!(next_pause(collected(75, 0), 100), PAUSE);
-        assert_eq!(next_pause(collected(76, 0), 100), SHORT_PAUSE);
-        assert_eq!(next_pause(collected(90, 20), 100), PAUSE);
+        let pause = |looked_at, deleted| {
+            next_pause(Collected {
+                looked_at,
+                deleted,
+                capacity: 100,
+            })
+        };
+        assert_eq!(pause(75, 0), PAUSE);
+        assert_eq!(pause(76, 0), SHORT_PAUSE);
+        assert_eq!(pause(90, 20), PAUSE);
     }
 }

@@ -170,9 +170,9 @@ pub struct CapacityArgs {
     /// Most backends, counted once per service port
     #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = size())]
     pub max_backends: u32,
-    /// Most flows of packets, and most entries of unconnected sockets
-    #[arg(long, visible_alias = "max-sockets", value_name = "N", default_value_t = 262_144, value_parser = size())]
-    pub max_flows: u32,
+    /// Most flows of packets, and most entries of unconnected sockets [default: 65536 and 262144]
+    #[arg(long, visible_alias = "max-sockets", value_name = "N", value_parser = size())]
+    pub max_flows: Option<u32>,
     /// Most clients of Services with session affinity
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = size())]
     pub max_affinity: u32,

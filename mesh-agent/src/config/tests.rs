@@ -45,7 +45,7 @@ fn defaults_are_those_of_the_design() {
     let capacities = Capacities {
         services: 65_536,
         backends: 262_144,
-        flows: 262_144,
+        flows: None,
         affinity: 65_536,
         source_ranges: 16_384,
     };

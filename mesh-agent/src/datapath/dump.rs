@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, io, os::fd::AsFd, path::Path};
 
 use mesh_common::{
-    AffinityKey, AffinityValue, Backend, COUNTERS, ClientAddresses, Counter, FrontendKey,
-    FrontendValue, Interface, MAPS, MapShape, Peer, Plain, ServiceWord, SetWord, SocketKey,
-    SocketValue, SourceRangeKey, from_bytes,
+    AffinityKey, AffinityValue, Backend, COUNTERS, ClientAddresses, Counter, FLOW_WAYS, FlowLine,
+    FrontendKey, FrontendValue, Interface, MAPS, MapShape, Peer, Plain, ServiceWord, SetWord,
+    SocketKey, SocketValue, SourceRangeKey, from_bytes,
 };
 
 use super::{
@@ -267,6 +267,9 @@ impl Reader {
         if name == "counters" {
             return Ok(u64::from(COUNTERS));
         }
+        if is_flow_table(name) {
+            return Ok(self.flow_lines(name)?.used());
+        }
         if spec(name).is_some_and(|spec| spec.shape == MapShape::MappedArray) {
             let (words, size) = self.words(name)?;
             let is_used = |index: &usize| {
@@ -294,8 +297,17 @@ impl Reader {
     /// # Errors
     /// If the map is not there.
     pub fn capacity(&self, name: &'static str) -> Result<u64, DatapathError> {
-        Ok(u64::from(self.map(name)?.info().max_entries))
+        let entries = u64::from(self.map(name)?.info().max_entries);
+        if is_flow_table(name) {
+            return Ok(entries * u64::from(FLOW_WAYS));
+        }
+        Ok(entries)
     }
+}
+
+/// What has lines of flows for values.
+fn is_flow_table(name: &str) -> bool {
+    spec(name).is_some_and(|spec| spec.value.name == FlowLine::LAYOUT.name)
 }
 
 fn typed<T>(words: &[u64], from: impl Fn(u64) -> T) -> Vec<T> {

@@ -1,8 +1,8 @@
 //! The flow tables read and collected.
 
-use mesh_common::{FlowKey, FlowValue, bytes_of, from_bytes};
+use mesh_common::{FlowKey, FlowValue};
 
-use super::{DatapathError, Reader};
+use super::{DatapathError, Reader, flow_lines::FlowLines, load::host_number, sys::Words};
 use crate::{
     collect::{FlowTable, over},
     rebind::Backends,
@@ -10,10 +10,34 @@ use crate::{
 
 /// The programs' word on whether ids in flows are those of the tables: the object's data section, which is theirs alone.
 pub(super) const TRUST: &str = ".data";
-/// BPF_EXIST
-const EXIST: u64 = 2;
+
+/// Both tables.
+struct Flows {
+    opening: FlowLines,
+    confirmed: FlowLines,
+}
+
+impl FlowTable for Flows {
+    fn flow(&self, key: &FlowKey) -> Option<FlowValue> {
+        let found = self.confirmed.find(key).or_else(|| self.opening.find(key));
+        found.map(|(_, value)| value)
+    }
+}
 
 impl Reader {
+    pub(super) fn flow_lines(&self, name: &'static str) -> Result<FlowLines, DatapathError> {
+        let words = Words::map(self.map(name)?.fd());
+        let words = words.map_err(DatapathError::map("map", name))?;
+        Ok(FlowLines::new(words, host_number()))
+    }
+
+    fn flow_tables(&self) -> Result<Flows, DatapathError> {
+        Ok(Flows {
+            opening: self.flow_lines("opening")?,
+            confirmed: self.flow_lines("flows")?,
+        })
+    }
+
     /// Every entry of `opening` and `flows` in turn, with whether it is in `opening`.
     ///
     /// # Errors
@@ -22,16 +46,13 @@ impl Reader {
         &self,
         see: &mut dyn FnMut(FlowKey, FlowValue, bool),
     ) -> Result<(), DatapathError> {
-        for name in ["opening", "flows"] {
-            let mut typed = |key: &[u8], value: &[u8]| {
-                if let (Some(key), Some(value)) = (from_bytes(key), from_bytes(value)) {
-                    see(key, value, name == "opening");
-                }
-            };
-            self.map(name)?
-                .for_each(&mut typed)
-                .map_err(DatapathError::map("read", name))?;
-        }
+        let tables = self.flow_tables()?;
+        tables
+            .opening
+            .for_each(&mut |_, key, value| see(key, value, true));
+        tables
+            .confirmed
+            .for_each(&mut |_, key, value| see(key, value, false));
         Ok(())
     }
 
@@ -39,30 +60,26 @@ impl Reader {
     /// looked at and how many were deleted.
     ///
     /// # Errors
-    /// As above; those that were found by then are deleted.
+    /// As above.
     pub fn collect_flows(&self, now: u32) -> Result<Collected, DatapathError> {
-        let flows = self.map("flows")?;
-        let mut collected = Collected::default();
-        let mut see = |key: &[u8], value: &[u8]| {
-            let (Some(key), Some(value)) = (from_bytes(key), from_bytes(value)) else {
-                return;
-            };
+        let tables = self.flow_tables()?;
+        let mut collected = Collected {
+            capacity: tables.confirmed.capacity(),
+            ..Collected::default()
+        };
+        tables.confirmed.for_each(&mut |_, key, value| {
             collected.looked_at += 1;
-            for key in over(self, &key, &value, now) {
+            for key in over(&tables, &key, &value, now) {
                 // One that another entry of its flow took away before is not there.
-                if flows.delete(bytes_of(&key)).is_ok() {
+                let place = tables.confirmed.find(&key).map(|(place, _)| place);
+                if place.is_some_and(|place| tables.confirmed.free(place)) {
                     collected.deleted += 1;
                 }
             }
-        };
-        flows
-            .for_each(&mut see)
-            .map_err(DatapathError::map("collect", "flows"))?;
+        });
         Ok(collected)
     }
-}
 
-impl Reader {
     /// Gives flows the ids that their backends have in the tables now, and then lets the programs believe them. Until it
     /// has gone well they do not: they go on with the addresses that flows hold.
     ///
@@ -71,26 +88,16 @@ impl Reader {
     pub fn rebind_flows(&self) -> Result<u64, DatapathError> {
         let tables = self.tables()?;
         let backends = Backends::new(&tables);
+        let flows = self.flow_tables()?;
         let mut rebound = 0;
-        for name in ["opening", "flows"] {
-            let map = self.map(name)?;
-            let mut see = |key: &[u8], value: &[u8]| {
-                let (Some(key), Some(value)) =
-                    (from_bytes::<FlowKey>(key), from_bytes::<FlowValue>(value))
-                else {
-                    return;
-                };
-                let Some(id) = backends.rebound(&key, &value) else {
-                    return;
-                };
-                // One that is not there any more has ended or moved to `flows`, which is looked at last.
-                let value = value.with_backend(id);
-                if map.update(bytes_of(&key), bytes_of(&value), EXIST).is_ok() {
+        // A flow that moves meanwhile moves to `flows`, which is looked at last.
+        for lines in [&flows.opening, &flows.confirmed] {
+            lines.for_each(&mut |place, key, value| {
+                let id = backends.rebound(&key, &value);
+                if id.is_some_and(|id| lines.set_backend(place, id)) {
                     rebound += 1;
                 }
-            };
-            map.for_each(&mut see)
-                .map_err(DatapathError::map("read", name))?;
+            });
         }
         self.map(TRUST)?
             .update(&0_u32.to_ne_bytes(), &1_u64.to_ne_bytes(), 0)
@@ -106,13 +113,6 @@ pub struct Collected {
     pub looked_at: u64,
     /// Entries that were deleted.
     pub deleted: u64,
-}
-
-impl FlowTable for Reader {
-    fn flow(&self, key: &FlowKey) -> Option<FlowValue> {
-        ["flows", "opening"].into_iter().find_map(|name| {
-            let value = self.map(name).ok()?.lookup(bytes_of(key)).ok()??;
-            from_bytes(&value)
-        })
-    }
+    /// Entries that there is room for.
+    pub capacity: u64,
 }

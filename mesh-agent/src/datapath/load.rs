@@ -21,8 +21,8 @@ use super::{
     object,
     packet::{self, PacketPrograms},
     probe,
-    shape::{Fit, fit},
-    sys::RawMap,
+    shape::{self, Fit, fit},
+    sys::{self, RawMap},
 };
 
 /// The object in the kernel.
@@ -58,6 +58,11 @@ pub(super) fn load(
     if let (Some(spec), Some(pin)) = (BEFORE, before) {
         loader.map_pin_path(spec.name, pin);
     }
+    let lines = [("OPENING_LINES", "opening"), ("FLOW_LINES", "flows")];
+    let lines = lines.map(|(global, map)| (global, entries(map, sizes, taken)));
+    for (global, lines) in &lines {
+        loader.override_global(global, lines, true);
+    }
     let seed = host_number();
     loader.override_global("SEED", &seed, true);
     // Flows that stand may hold ids of tables that no longer are: `Reader::rebind_flows` says when they do not.
@@ -82,6 +87,14 @@ pub(super) fn load(
     #[cfg(feature = "kernel-log")]
     super::kernel_log::follow(&mut object)?;
     Ok(loaded)
+}
+
+/// Entries that a map will have: a pin that is taken over may have others than are wanted.
+fn entries(name: &str, sizes: &Sizes, taken: &BTreeMap<&'static str, PathBuf>) -> u32 {
+    let pinned = taken.get(name).and_then(|pin| sys::object_get(pin).ok());
+    let pinned = pinned.and_then(|map| sys::map_info(map.as_fd()).ok());
+    let wanted = shape::spec(name).map_or(0, |spec| sizes.entries(spec));
+    pinned.map_or(wanted, |info| info.max_entries)
 }
 
 /// A number of this host's that is the same until it starts anew, and that only root can read: flows choose their

@@ -8,6 +8,7 @@ pub mod codes;
 mod commit;
 mod dump;
 mod error;
+mod flow_lines;
 mod flows;
 mod hooks;
 mod inherit;

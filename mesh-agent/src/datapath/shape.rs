@@ -1,6 +1,6 @@
 //! What shape a map must have, and whether a pinned one has it; pure.
 
-use mesh_common::{MAPS, MapShape, MapSpec, PEERS};
+use mesh_common::{MAPS, MapShape, MapSpec, PEERS, flow_lines};
 
 use super::sys::MapInfo;
 use crate::{config::Capacities, plan};
@@ -12,13 +12,20 @@ pub struct Sizes {
     pub services: u32,
     /// `backends`; `slots` has four times as many.
     pub backends: u32,
-    /// `sockets`; `flows` has twice as many.
+    /// `sockets`
     pub sockets: u32,
+    /// Flows that `flows` has room for. One that needs a source counts twice.
+    pub flows: u32,
     /// `affinity`
     pub affinity: u32,
     /// `source_ranges`
     pub ranges: u32,
 }
+
+/// Without --max-flows. The memory of `sockets` is taken by those that there are, that of `flows` when it is made: hence two
+/// numbers.
+const SOCKETS: u32 = 262_144;
+const FLOWS: u32 = 65_536;
 
 impl From<&Capacities> for Sizes {
     fn from(flags: &Capacities) -> Self {
@@ -32,7 +39,8 @@ impl From<&Capacities> for Sizes {
         Self {
             services,
             backends,
-            sockets: flows,
+            sockets: flows.unwrap_or(SOCKETS),
+            flows: flows.unwrap_or(FLOWS),
             affinity,
             ranges,
         }
@@ -44,7 +52,8 @@ impl Default for Sizes {
         Self {
             services: 65_536,
             backends: 262_144,
-            sockets: 262_144,
+            sockets: SOCKETS,
+            flows: FLOWS,
             affinity: 65_536,
             ranges: 16_384,
         }
@@ -79,8 +88,7 @@ impl Sizes {
             "backends" => self.backends,
             "slots" => self.backends.saturating_mul(4),
             "sockets" => self.sockets,
-            // A flow has two entries, and those that need a source four.
-            "flows" => self.sockets.saturating_mul(2),
+            "flows" => flow_lines(self.flows),
             "affinity" => self.affinity,
             "source_ranges" => self.ranges,
             _ => spec.default_entries,
@@ -126,6 +134,7 @@ pub(super) fn wanted(spec: &MapSpec, entries: u32) -> MapInfo {
         MapShape::Hash => (1, 0),
         MapShape::SparseHash => (1, 1),
         MapShape::LruHash => (9, 0),
+        MapShape::Array => (2, 0),
         MapShape::MappedArray => (2, 1 << 10),
         MapShape::PerCpuArray => (6, 0),
         MapShape::LpmTrie => (11, 1),

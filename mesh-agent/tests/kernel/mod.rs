@@ -71,6 +71,7 @@ impl Place {
                 bpffs: PathBuf::from("/sys/fs/bpf").join(&unique),
                 ports: mesh_ebpf::SnatPorts::default(),
                 sizes: Sizes {
+                    flows: 64,
                     services: 64,
                     backends: 64,
                     sockets: 64,

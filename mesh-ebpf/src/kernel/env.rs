@@ -37,6 +37,10 @@ settings! {
     NODEPORT_FIRST = 30_000;
     /// The highest.
     NODEPORT_LAST = 32_767;
+    /// Lines of `opening`.
+    OPENING_LINES = 1024;
+    /// Lines of `flows`.
+    FLOW_LINES = 1024;
 }
 
 /// Whether backend ids in flows are those of these tables; 0 until the agent has put them right. In `.data`, because it
@@ -50,6 +54,21 @@ static IDS_TRUSTED: AtomicU64 = AtomicU64::new(1);
 fn setting(setting: &'static u32) -> u32 {
     // SAFETY: a static of the program's, initialised and never written by it.
     unsafe { core::ptr::from_ref(setting).read_volatile() }
+}
+
+#[inline(always)]
+pub(super) fn seed() -> u32 {
+    setting(&SEED)
+}
+
+#[inline(always)]
+pub(super) fn opening_lines() -> u32 {
+    setting(&OPENING_LINES)
+}
+
+#[inline(always)]
+pub(super) fn flow_lines() -> u32 {
+    setting(&FLOW_LINES)
 }
 
 /// The one environment: maps are the program's own, so there is nothing to hold.
@@ -289,7 +308,7 @@ impl Random for KernelEnv {
 
     #[inline(always)]
     fn seed(&self) -> u32 {
-        setting(&SEED)
+        seed()
     }
 }
 

@@ -2,13 +2,14 @@
 //! and gives each its size.
 
 use aya_ebpf::{
-    macros::map,
+    bindings::bpf_spin_lock,
+    btf_maps,
+    macros::{btf_map, map},
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray},
 };
 use mesh_common::{
-    AffinityKey, AffinityValue, Backend, COUNTERS, ClientAddresses, FlowKey, FlowValue,
-    FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface, PEERS, Peer, SocketKey,
-    SocketValue,
+    AffinityKey, AffinityValue, Backend, COUNTERS, ClientAddresses, FlowLine, FragmentKey,
+    FragmentPorts, FrontendKey, FrontendValue, Interface, PEERS, Peer, SocketKey, SocketValue,
 };
 use mesh_ebpf::PacketState;
 
@@ -51,10 +52,21 @@ pub(crate) static CLIENTS: HashMap<u64, ClientAddresses> = HashMap::with_max_ent
 #[map(name = "interfaces")]
 pub(crate) static INTERFACES: HashMap<u32, Interface> = HashMap::with_max_entries(SMALL, 0);
 #[map(name = "opening")]
-pub(crate) static OPENING: LruHashMap<FlowKey, FlowValue> = LruHashMap::with_max_entries(SMALL, 0);
+pub(crate) static OPENING: Array<FlowLine> = Array::with_max_entries(SMALL, MMAPABLE);
 #[map(name = "flows")]
-pub(crate) static FLOWS: HashMap<FlowKey, FlowValue> =
-    HashMap::with_max_entries(SMALL, NO_PREALLOC);
+pub(crate) static FLOWS: Array<FlowLine> = Array::with_max_entries(SMALL, MMAPABLE);
+
+/// A lock of flow lines as the kernel knows it: it looks for the type by its name, in the map's BTF.
+#[repr(C)]
+pub(crate) struct Lock {
+    pub(crate) lock: bpf_spin_lock,
+    room: u32,
+}
+
+/// By the low bits of a line's number.
+#[btf_map(name = "flow_locks")]
+pub(crate) static FLOW_LOCKS: btf_maps::Array<Lock, { mesh_common::FLOW_LOCKS as usize }> =
+    btf_maps::Array::new();
 #[map(name = "fragments")]
 pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts> =
     LruHashMap::with_max_entries(SMALL, 0);

@@ -16,9 +16,6 @@ pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
         None => return unknown(state),
     };
     let value = found.value();
-    if !value.belongs_to(&state.key) {
-        return unknown(state);
-    }
     match value.entry() {
         Some(Entry::Request) => request(env, state, &found, &value),
         Some(Entry::Returning) => {
@@ -59,17 +56,17 @@ fn request<E: Env>(
 ) -> PacketStep {
     let opens = state.is_syn();
     if opens && is_closed(value.seen(), server_seen(env, &state.key, value)) {
-        return PacketStep::Next(PacketStage::Open);
+        return again(state);
     }
     if !is_there(env, value) {
         if state.is_tcp() && !opens {
             return state.refuse(Reason::BackendGone);
         }
-        return PacketStep::Next(PacketStage::Open);
+        return again(state);
     }
     let now = seconds(env);
     if !state.is_tcp() && now.saturating_sub(value.stamp()) >= UDP_SILENCE {
-        return PacketStep::Next(PacketStage::Open);
+        return again(state);
     }
     note(found, value, seen(state, value), now);
     state.target = value.target();
@@ -77,6 +74,13 @@ fn request<E: Env>(
         return PacketStep::Next(PacketStage::Confirm);
     }
     PacketStep::Next(PacketStage::Rewrite)
+}
+
+/// A new flow in the place of one that is over.
+#[inline(always)]
+const fn again(state: &mut PacketState) -> PacketStep {
+    state.is_known = true;
+    PacketStep::Next(PacketStage::Open)
 }
 
 /// Whether the flow's backend is still one. Its id may be another's by now, or one of tables that were replaced.

@@ -45,7 +45,7 @@ pub(super) fn stage<E: Env, P: Packet>(
     let target = value.target();
     // An error goes to whom the packet came from, or it is about nothing that was sent.
     let is_answer = state.key.destination().0 == key.destination().0;
-    if !is_answer || !value.belongs_to(&key) || target.1.to_be() == 0 {
+    if !is_answer || target.1.to_be() == 0 {
         return PASS;
     }
     state.target = target;

@@ -2,7 +2,7 @@
 
 use mesh_common::{
     Backend, BackendId, BackendState, Client, Counter, Direction, Entry, FlowKey, FlowValue,
-    FrontendKey, FrontendValue, Protocol, Reason, is_closed,
+    FrontendKey, FrontendValue, Protocol, Reason, is_closed, spread,
 };
 
 use super::{
@@ -28,7 +28,9 @@ pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
     if frontend.has_source_ranges() && !env.has_source(frontend.service(), client) {
         return drop(Reason::SourceNotAllowed);
     }
-    forget_old(env, &state.key);
+    if state.is_known {
+        forget_old(env, &state.key);
+    }
     let affinity = Affinity::of(env, frontend.service(), || Client::from_address(client));
     let (id, backend) = match choose(env, &state.key, &frontend, affinity.as_ref()) {
         Ok(chosen) => chosen,
@@ -82,7 +84,7 @@ fn choose<E: Env>(
     {
         return Ok((id, backend));
     }
-    let number = scramble(request.digest() ^ env.seed());
+    let number = spread(request.digest() ^ env.seed());
     let mut reason = Reason::Inconsistent;
     for attempt in 0..TRIES {
         let word = env.set(frontend.cluster());
@@ -122,7 +124,7 @@ fn is_free<E: Env>(env: &E, request: &FlowKey, backend: &Backend) -> bool {
         return true;
     };
     let value = found.value();
-    if !value.belongs_to(&reply) || value.target() == request.destination() {
+    if value.target() == request.destination() {
         return true;
     }
     let other = request.to(Direction::Ingress, value.target());
@@ -130,7 +132,7 @@ fn is_free<E: Env>(env: &E, request: &FlowKey, backend: &Backend) -> bool {
         return true;
     };
     let holder = holder.value();
-    if holder.entry() != Some(Entry::Request) || !holder.belongs_to(&other) {
+    if holder.entry() != Some(Entry::Request) {
         return true;
     }
     request.protocol() == Protocol::Tcp.number() && is_closed(holder.seen(), value.seen())
@@ -141,7 +143,7 @@ fn is_free<E: Env>(env: &E, request: &FlowKey, backend: &Backend) -> bool {
 fn add<E: Env>(env: &E, state: &mut PacketState, id: BackendId) -> Result<(), Reason> {
     let now = seconds(env);
     let request = state.key;
-    let value = FlowValue::request(&request, state.target, id, now);
+    let value = FlowValue::request(state.target, id, now);
     match env.add_flow(Place::Opening, &request, &value) {
         Ok(()) if add_rest(env, state, now) => {
             env.count(Counter::FlowOpened);
@@ -168,7 +170,7 @@ fn add_rest<E: Env>(env: &E, state: &PacketState, now: u32) -> bool {
     let request = state.key;
     let leaving = request.leaving(state.target);
     let reply = leaving.reversed();
-    let value = FlowValue::reply(&reply, request.destination(), now);
+    let value = FlowValue::reply(request.destination(), now);
     if !put(env, &reply, &value) {
         return false;
     }
@@ -176,23 +178,15 @@ fn add_rest<E: Env>(env: &E, state: &PacketState, now: u32) -> bool {
     if !is_hairpin && state.hook != PacketHook::FromDevice {
         return true;
     }
-    let value = FlowValue::leaving(&leaving, is_hairpin, now);
+    let value = FlowValue::leaving(is_hairpin, now);
     put(env, &leaving, &value)
 }
 
-/// In the place of what an earlier flow has left there, if anything: to look is cheaper than to remove nothing.
+/// In the place of what an earlier flow has left there, if anything. `opening` alone is not all: it may be in `flows`.
 #[inline(always)]
 fn put<E: Env>(env: &E, key: &FlowKey, value: &FlowValue) -> bool {
     if env.flow(key).is_some() {
         env.remove_flow(key);
     }
     env.add_flow(Place::Opening, key, value) != Err(NotAdded::Full)
-}
-
-/// Spreads the bits (the finalizer of MurmurHash3, Appleby 2011).
-#[inline(always)]
-const fn scramble(number: u32) -> u32 {
-    let number = (number ^ (number >> 16)).wrapping_mul(0x85eb_ca6b);
-    let number = (number ^ (number >> 13)).wrapping_mul(0xc2b2_ae35);
-    number ^ (number >> 16)
 }

@@ -112,7 +112,7 @@ pub(super) fn stage<E: Env, P: Packet>(env: &E, packet: &P, state: &mut PacketSt
         if env.flow(&returning).is_some() || packet.has_socket(&returning) {
             continue;
         }
-        let value = FlowValue::returning(&returning, (client, client_port), seconds(env));
+        let value = FlowValue::returning((client, client_port), seconds(env));
         match env.add_flow(place, &returning, &value) {
             Ok(()) => {}
             Err(NotAdded::Exists) => continue,

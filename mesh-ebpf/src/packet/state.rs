@@ -159,6 +159,8 @@ pub struct PacketState {
     pub family: Family,
     /// Whether it is a part.
     pub fragment: Fragment,
+    /// Whether the tuple has an entry, of a flow that is over.
+    pub is_known: bool,
     /// TCP's flags, as in the header; 0 for other protocols and later fragments.
     pub tcp_flags: u8,
     /// Why it is refused, for stage Refuse.
@@ -182,6 +184,7 @@ impl PacketState {
             hook,
             family: Family::V4,
             fragment: Fragment::Whole,
+            is_known: false,
             tcp_flags: 0,
             reason: Reason::Inconsistent,
         }

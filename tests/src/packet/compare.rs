@@ -21,6 +21,9 @@ const REDIRECT: i32 = 7;
 /// BPF_PROG_TEST_RUN takes no frame that ends before its IP header does.
 const SHORT: usize = 54;
 
+/// Enough for the flows of a packet or two; each comparison reads them all.
+const FLOW_LINES: u32 = 16;
+
 /// Both.
 #[derive(Debug)]
 pub struct Twin {
@@ -35,7 +38,7 @@ impl Twin {
     /// # Errors
     /// If the kernel refuses the object.
     pub fn new(object: &[u8], world: &PacketWorld) -> Result<Self> {
-        let mut kernel = PacketPrograms::load(object, PacketWorld::seed())?;
+        let mut kernel = PacketPrograms::load(object, PacketWorld::seed(), FLOW_LINES)?;
         kernel.fill(&world.sim)?;
         let sim = world.sim.clone();
         Ok(Self { sim, kernel })

@@ -21,6 +21,9 @@ const ROOM: usize = 256;
 /// The programs of the packet hooks.
 pub struct PacketPrograms {
     pub(super) object: Ebpf,
+    pub(super) seed: u32,
+    /// Of `opening` and of `flows`.
+    pub(super) flow_lines: u32,
     /// Kept, or the kernel empties it.
     _stages: ProgramArray<aya::maps::MapData>,
 }
@@ -43,15 +46,21 @@ impl std::fmt::Debug for PacketPrograms {
 }
 
 impl PacketPrograms {
-    /// Loads the object's packet programs; flows choose their backends by `seed`.
+    /// Loads the object's packet programs; flows choose their backends by `seed`, and have so many lines.
     ///
     /// # Errors
     /// If the object is not this build's, or the kernel refuses it.
-    pub fn load(object: &[u8], seed: u32) -> Result<Self> {
+    pub fn load(object: &[u8], seed: u32, flow_lines: u32) -> Result<Self> {
         let mut loader = EbpfLoader::new();
         for spec in &MAPS {
-            loader.map_max_entries(spec.name, spec.default_entries);
+            let entries = match spec.name {
+                "opening" | "flows" => flow_lines,
+                _ => spec.default_entries,
+            };
+            loader.map_max_entries(spec.name, entries);
         }
+        loader.override_global("OPENING_LINES", &flow_lines, true);
+        loader.override_global("FLOW_LINES", &flow_lines, true);
         let set_retval = 0_u32;
         loader.override_global("HAS_SET_RETVAL", &set_retval, false);
         loader.override_global("SEED", &seed, true);
@@ -72,6 +81,8 @@ impl PacketPrograms {
         }
         Ok(Self {
             object,
+            seed,
+            flow_lines,
             _stages: stages,
         })
     }

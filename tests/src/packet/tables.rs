@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, lpm_trie::Key};
 use mesh_common::{
-    AffinityKey, AffinityValue, Backend, Counter, FlowKey, FlowValue, FragmentKey, FragmentPorts,
-    FrontendKey, FrontendValue, Interface, Plain, bytes_of, from_bytes,
+    AffinityKey, AffinityValue, Backend, Counter, FlowKey, FlowLine, FlowValue, FragmentKey,
+    FragmentPorts, FrontendKey, FrontendValue, Interface, Plain, bytes_of, flow_line, flow_tag,
+    from_bytes,
 };
 use mesh_ebpf::sim::Sim;
 
 use super::programs::PacketPrograms;
 
 const BACKEND: usize = size_of::<Backend>();
+const LINE: usize = size_of::<FlowLine>();
 
 fn array<const N: usize>(value: &impl Plain) -> [u8; N] {
     let mut bytes = [0; N];
@@ -64,8 +66,8 @@ impl PacketPrograms {
     /// # Errors
     /// If a map has no room.
     pub fn fill_traffic(&mut self, sim: &Sim) -> Result<()> {
-        self.replace::<40, 32, _, _>("opening", &sim.opening.borrow())?;
-        self.replace::<40, 32, _, _>("flows", &sim.flows.borrow())?;
+        self.replace_flows("opening", &sim.opening.borrow())?;
+        self.replace_flows("flows", &sim.flows.borrow())?;
         self.replace::<40, 8, _, _>("fragments", &sim.fragments.borrow())?;
         self.replace::<24, 24, _, _>("affinity", &sim.affinity.borrow())
     }
@@ -131,12 +133,46 @@ impl PacketPrograms {
         Ok(entries)
     }
 
+    /// Lines that are as they should be are not written.
+    fn replace_flows(&mut self, name: &str, flows: &BTreeMap<FlowKey, FlowValue>) -> Result<()> {
+        let count = self.flow_lines;
+        let mut wanted = vec![FlowLine::EMPTY; count as usize];
+        for (key, value) in flows {
+            let number = flow_line(flow_tag(key), self.seed, count);
+            let line = wanted.get_mut(number as usize);
+            let is_put = line.is_some_and(|line| line.put(key, value));
+            ensure!(is_put, "no room in a line of {name}");
+        }
+        let map = self.object.map_mut(name);
+        let map = map.with_context(|| format!("no map {name}"))?;
+        let mut map: Array<&mut MapData, [u8; LINE]> = map.try_into()?;
+        for (number, line) in (0..count).zip(&wanted) {
+            let wanted = array(line);
+            if map.get(&number, 0)? != wanted {
+                map.set(number, wanted, 0)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_flows(&self, name: &str) -> Result<BTreeMap<FlowKey, FlowValue>> {
+        let map = self.object.map(name);
+        let map = map.with_context(|| format!("no map {name}"))?;
+        let map: Array<&MapData, [u8; LINE]> = map.try_into()?;
+        let mut flows = BTreeMap::new();
+        for number in 0..self.flow_lines {
+            let line = from_bytes::<FlowLine>(&map.get(&number, 0)?);
+            flows.extend(line.iter().flat_map(FlowLine::flows));
+        }
+        Ok(flows)
+    }
+
     /// `opening`.
     ///
     /// # Errors
     /// If it cannot be read; so for all that follow.
     pub fn opening(&self) -> Result<BTreeMap<FlowKey, FlowValue>> {
-        self.read::<40, 32, _, _>("opening")
+        self.read_flows("opening")
     }
 
     /// `flows`.
@@ -144,7 +180,7 @@ impl PacketPrograms {
     /// # Errors
     /// As above.
     pub fn flows(&self) -> Result<BTreeMap<FlowKey, FlowValue>> {
-        self.read::<40, 32, _, _>("flows")
+        self.read_flows("flows")
     }
 
     /// `fragments`.
@@ -182,7 +218,6 @@ impl PacketPrograms {
 }
 
 const _: () = assert!(size_of::<FrontendKey>() == 20 && size_of::<FrontendValue>() == 16);
-const _: () = assert!(size_of::<FlowKey>() == 40 && size_of::<FlowValue>() == 32);
 const _: () = assert!(size_of::<FragmentKey>() == 40 && size_of::<FragmentPorts>() == 8);
 const _: () = assert!(size_of::<AffinityKey>() == 24 && size_of::<AffinityValue>() == 24);
 const _: () = assert!(size_of::<Interface>() == 32);

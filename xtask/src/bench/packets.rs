@@ -25,6 +25,9 @@ const SERVICES: [u32; 2] = [1, 10_000];
 pub(super) const ROUNDS: u32 = 10;
 pub(super) const CALLS: u64 = 10_000;
 
+/// Of `opening` and of `flows`: what they have by default, or about so.
+const FLOW_LINES: u32 = 8192;
+
 type Way = [PacketHook; 2];
 const POD: Way = [PacketHook::FromPod, PacketHook::ToPod];
 const DEVICE: Way = [PacketHook::FromDevice, PacketHook::ToDevice];
@@ -61,7 +64,7 @@ pub(super) fn measure(
             .cast_unsigned();
         world.sim.clock.set(now * 1_000_000_000);
         let cases = cases(&world)?;
-        let mut programs = PacketPrograms::load(object, PacketWorld::seed())?;
+        let mut programs = PacketPrograms::load(object, PacketWorld::seed(), FLOW_LINES)?;
         programs.fill(&world.sim)?;
         let mut figures = vec![Vec::new(); cases.len()];
         for round in 0..rounds {

@@ -64,6 +64,19 @@ impl Words {
             .map_or(0, |word| word.load(Ordering::Acquire))
     }
 
+    /// Replaces a word by what is made of it, as long as nobody else writes it in between; then it is asked anew. False if
+    /// nothing is made of it, or out of range.
+    pub(in crate::datapath) fn change(
+        &self,
+        index: usize,
+        change: impl Fn(u64) -> Option<u64>,
+    ) -> bool {
+        self.word(index).is_some_and(|word| {
+            word.fetch_update(Ordering::AcqRel, Ordering::Acquire, change)
+                .is_ok()
+        })
+    }
+
     /// Publishes a word: everything stored before is visible to who sees it. False out of range.
     pub(in crate::datapath) fn store(&self, index: usize, value: u64) -> bool {
         match self.word(index) {

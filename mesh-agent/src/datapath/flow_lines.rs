@@ -1,0 +1,128 @@
+//! A flow table as memory: which tuples are in it, and what may be changed there while the programs write too. A tag is
+//! replaced, and a backend's id, only as long as the word is what was read.
+
+use mesh_common::{
+    BackendId, FLOW_WAYS, FlowCell, FlowKey, FlowLine, FlowValue, flow_line, flow_tag, from_bytes,
+    second_flow_line,
+};
+
+use super::sys::Words;
+
+const LINE_WORDS: usize = size_of::<FlowLine>() / 8;
+const CELL_WORDS: usize = size_of::<FlowCell>() / 8;
+
+/// `opening` or `flows`.
+#[derive(Debug)]
+pub(super) struct FlowLines {
+    words: Words,
+    lines: u32,
+    seed: u32,
+}
+
+/// Where a tuple was found, and its tag there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    line: usize,
+    /// 1 to 15.
+    block: usize,
+    tag: u32,
+}
+
+impl FlowLines {
+    /// `seed` is that of the programs in force.
+    pub(super) fn new(words: Words, seed: u32) -> Self {
+        let lines = u32::try_from(words.count() / LINE_WORDS).unwrap_or(u32::MAX);
+        Self { words, lines, seed }
+    }
+
+    /// How many tuples there is room for.
+    pub(super) fn capacity(&self) -> u64 {
+        u64::from(self.lines) * u64::from(FLOW_WAYS)
+    }
+
+    /// How many there are.
+    pub(super) fn used(&self) -> u64 {
+        let used = |line| self.tags(line).count() as u64;
+        (0..self.lines as usize).map(used).sum()
+    }
+
+    /// Every tuple in turn. One that comes or goes meanwhile may be seen or not.
+    pub(super) fn for_each(&self, see: &mut dyn FnMut(Place, FlowKey, FlowValue)) {
+        for line in 0..self.lines as usize {
+            for place in self.tags(line) {
+                if let Some((key, value)) = self.read(place) {
+                    see(place, key, value);
+                }
+            }
+        }
+    }
+
+    /// A tuple's place, in its first line or its second.
+    pub(super) fn find(&self, key: &FlowKey) -> Option<(Place, FlowValue)> {
+        let tag = flow_tag(key);
+        let numbers = [
+            flow_line(tag, self.seed, self.lines),
+            second_flow_line(tag, self.seed, self.lines),
+        ];
+        numbers.into_iter().find_map(|number| {
+            let mut places = self.tags(number as usize);
+            let place = places.find(|place| place.tag == tag)?;
+            let (found, value) = self.read(place)?;
+            (found == *key).then_some((place, value))
+        })
+    }
+
+    /// Frees a place; false if it is another tuple's by now.
+    pub(super) fn free(&self, place: Place) -> bool {
+        let word = place.line * LINE_WORDS + place.block / 2;
+        let shift = tag_shift(place.block);
+        self.words.change(word, |found| {
+            let tag = (found >> shift) as u32;
+            (tag == place.tag).then_some(found & !(u64::from(u32::MAX) << shift))
+        })
+    }
+
+    /// Gives a tuple's backend another id; false if the place is another tuple's by now.
+    pub(super) fn set_backend(&self, place: Place, id: BackendId) -> bool {
+        let word = cell(place) + FlowCell::BACKEND_WORD;
+        self.words.change(word, |found| {
+            let stamp = found & u64::from(u32::MAX);
+            self.is_there(place).then_some(stamp | u64::from(id) << 32)
+        })
+    }
+
+    /// The places of a line that are taken.
+    fn tags(&self, line: usize) -> impl Iterator<Item = Place> {
+        let head: [u64; CELL_WORDS] =
+            std::array::from_fn(|word| self.words.load(line * LINE_WORDS + word));
+        (1..=FLOW_WAYS as usize).filter_map(move |block| {
+            let tag = (head.get(block / 2)? >> tag_shift(block)) as u32;
+            (tag != 0).then_some(Place { line, block, tag })
+        })
+    }
+
+    fn is_there(&self, place: Place) -> bool {
+        let word = self.words.load(place.line * LINE_WORDS + place.block / 2);
+        (word >> tag_shift(place.block)) as u32 == place.tag
+    }
+
+    /// What is in a place; None if it is being written at this moment.
+    fn read(&self, place: Place) -> Option<(FlowKey, FlowValue)> {
+        let words: [u64; CELL_WORDS] =
+            std::array::from_fn(|word| self.words.load(cell(place) + word));
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let cell = from_bytes::<FlowCell>(&bytes)?;
+        let key = cell.key();
+        (flow_tag(&key) == place.tag && self.is_there(place)).then_some((key, cell.value()))
+    }
+}
+
+/// The first word of a place's cell.
+const fn cell(place: Place) -> usize {
+    place.line * LINE_WORDS + place.block * CELL_WORDS
+}
+
+/// Where in its word of the head a block's tag is.
+const fn tag_shift(block: usize) -> u32 {
+    if block.is_multiple_of(2) { 0 } else { 32 }
+}
