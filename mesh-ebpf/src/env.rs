@@ -59,6 +59,8 @@ pub trait Packet {
     fn length(&self) -> u32;
     /// The kernel's number of the interface whose hook it is.
     fn interface(&self) -> u32;
+    /// Words of the IP header and what follows it, as they lie in memory; None if they do not lie in one piece.
+    fn words<const N: usize>(&self) -> Option<[u32; N]>;
     /// Bytes of the packet; None if it ends before.
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;
     /// Writes bytes into the packet.

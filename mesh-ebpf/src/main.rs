@@ -88,10 +88,12 @@ macro_rules! packet_stage {
     };
 }
 
+packet_stage!(ingress_parse, Ingress, Parse);
 packet_stage!(ingress_open, Ingress, Open);
 packet_stage!(ingress_confirm, Ingress, Confirm);
 packet_stage!(ingress_icmp, Ingress, Icmp);
 packet_stage!(ingress_refuse, Ingress, Refuse);
+packet_stage!(egress_parse, Egress, Parse);
 packet_stage!(egress_source, Egress, Source);
 packet_stage!(egress_icmp, Egress, Icmp);
 

@@ -6,6 +6,7 @@
 mod checksum;
 mod confirm;
 mod conntrack;
+mod direct;
 mod extension;
 mod header;
 mod icmp;
@@ -47,13 +48,21 @@ pub fn run_packet<E: Env, P: Packet>(
     }
 }
 
-/// What every packet of an established flow meets. What it says comes next is another program's.
+/// What every packet of an established flow meets. What it says comes next is another program's: stage Parse for what is
+/// not as packets usually are.
 #[inline(always)]
 pub fn hot<E: Env, P: Packet>(env: &E, packet: &mut P, state: &mut PacketState) -> PacketStep {
-    match parse::stage(env, packet, state) {
-        PacketStep::Next(PacketStage::Conntrack) => {}
-        step @ (PacketStep::Next(_) | PacketStep::Done(_)) => return step,
+    if packet.family().is_none() {
+        return state::PASS;
     }
+    if !direct::parse(packet, state) {
+        return PacketStep::Next(PacketStage::Parse);
+    }
+    track(env, packet, state)
+}
+
+#[inline(always)]
+fn track<E: Env, P: Packet>(env: &E, packet: &mut P, state: &mut PacketState) -> PacketStep {
     match conntrack::stage(env, state) {
         PacketStep::Next(PacketStage::Rewrite) => rewrite::stage(env, packet, state),
         step @ (PacketStep::Next(_) | PacketStep::Done(_)) => step,
@@ -69,6 +78,9 @@ pub fn cold<E: Env, P: Packet>(
     state: &mut PacketState,
 ) -> PacketStep {
     match run_packet(stage, env, packet, state) {
+        PacketStep::Next(PacketStage::Conntrack) if stage as u8 == PacketStage::Parse as u8 => {
+            track(env, packet, state)
+        }
         PacketStep::Next(PacketStage::Rewrite) => rewrite::stage(env, packet, state),
         step @ (PacketStep::Next(_) | PacketStep::Done(_)) => step,
     }

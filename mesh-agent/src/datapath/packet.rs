@@ -25,11 +25,13 @@ use super::{
 const EGRESS: u32 = 16;
 
 /// The stages that are programs of their own, with their place in `stages`.
-const STAGES: [(&str, u32); 6] = [
+const STAGES: [(&str, u32); 8] = [
+    ("ingress_parse", PacketStage::Parse as u32),
     ("ingress_open", PacketStage::Open as u32),
     ("ingress_confirm", PacketStage::Confirm as u32),
     ("ingress_icmp", PacketStage::Icmp as u32),
     ("ingress_refuse", PacketStage::Refuse as u32),
+    ("egress_parse", PacketStage::Parse as u32 + EGRESS),
     ("egress_source", PacketStage::Source as u32 + EGRESS),
     ("egress_icmp", PacketStage::Icmp as u32 + EGRESS),
 ];

@@ -9,8 +9,8 @@ use aya_ebpf::{
     maps::Array,
 };
 use mesh_common::{
-    Address, FLOW_LOCKS as LOCKS, FlowCell, FlowHead, FlowKey, FlowLine, FlowValue, Port, Seen,
-    flow_block, flow_head, flow_line, flow_tag, second_flow_line, takes_second,
+    Address, FLOW_LOCKS as LOCKS, FlowCell, FlowKey, FlowLine, FlowValue, Port, Seen, flow_block,
+    flow_line, flow_room, flow_tag, second_flow_line, takes_second,
 };
 use mesh_ebpf::{FlowEntry, Full, NotAdded, Place};
 
@@ -54,18 +54,18 @@ impl FlowEntry for KernelFlow {
     }
 }
 
-/// A word of a line's head, as the agent or another processor may be writing it.
-#[inline(always)]
-fn word(line: *const FlowLine, index: usize) -> u64 {
-    // SAFETY: the head is the first 64 bytes of the value, and the index is below 8.
-    unsafe { line.cast::<u64>().add(index).read_volatile() }
-}
-
 /// The word of a block's tag. Blocks are numbered from 1: the head is block 0.
 #[inline(always)]
 fn tag_of(line: *mut FlowLine, block: u32) -> *mut u32 {
     // SAFETY: the head has sixteen words of four bytes.
     unsafe { line.cast::<u32>().add((block & 15) as usize) }
+}
+
+/// A block's tag, as the agent or another processor may be writing it.
+#[inline(always)]
+fn tag_at(line: *mut FlowLine) -> impl Fn(u32) -> u32 {
+    // SAFETY: a word of the head of a line that is there.
+    move |block| unsafe { tag_of(line, block).read_volatile() }
 }
 
 #[inline(always)]
@@ -104,21 +104,15 @@ impl Line {
         unsafe { bpf_spin_unlock(self.lock) };
     }
 
-    #[inline(always)]
-    fn head(&self, tag: u32) -> FlowHead {
-        flow_head(|index| word(self.line, index), tag)
-    }
-
     /// Fills a free cell. Where none is, the one that was filled longest ago if `pushes`.
     #[inline(always)]
     fn add(&self, tag: u32, cell: &FlowCell, pushes: bool) -> Result<(), NotAdded> {
         self.lock();
-        let head = self.head(tag);
-        if head.block != 0 {
+        if flow_block(tag_at(self.line), tag) != 0 {
             self.unlock();
             return Err(NotAdded::Exists);
         }
-        let mut block = head.free;
+        let mut block = flow_block(tag_at(self.line), 0);
         if block == 0 {
             if !pushes {
                 self.unlock();
@@ -154,7 +148,7 @@ impl Line {
     #[inline(always)]
     fn remove(&self, tag: u32) {
         self.lock();
-        let block = flow_block(|index| word(self.line, index), tag);
+        let block = flow_block(tag_at(self.line), tag);
         if block != 0 {
             // SAFETY: the tag's word, under the line's lock.
             unsafe { tag_of(self.line, block).write_volatile(0) };
@@ -172,7 +166,7 @@ fn look(
     key: &FlowKey,
 ) -> Option<(*mut FlowCell, FlowValue)> {
     let line = table.get_ptr_mut(number)?;
-    let block = flow_block(|index| word(line, index), tag);
+    let block = flow_block(tag_at(line), tag);
     if block == 0 {
         return None;
     }
@@ -250,7 +244,7 @@ fn add_confirmed(tag: u32, cell: &FlowCell) -> Result<(), NotAdded> {
 #[inline(always)]
 fn room(number: u32) -> u32 {
     match FLOWS.get_ptr_mut(number) {
-        Some(line) => flow_head(|index| word(line, index), 0).room,
+        Some(line) => flow_room(tag_at(line)),
         None => 0,
     }
 }

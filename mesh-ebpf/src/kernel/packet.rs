@@ -79,6 +79,22 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
+    fn words<const N: usize>(&self) -> Option<[u32; N]> {
+        // SAFETY: as in `family`.
+        let (start, end) = unsafe { ((*self.skb).data as usize, (*self.skb).data_end as usize) };
+        let first = start + ETHERNET as usize;
+        if first + 4 * N > end {
+            return None;
+        }
+        let words = first as *const u32;
+        // SAFETY: they end before the packet's linear part does, and the IP header is aligned to four bytes, or the
+        // processor does not mind.
+        Some(core::array::from_fn(|index| unsafe {
+            words.add(index).read()
+        }))
+    }
+
+    #[inline(always)]
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
         let mut bytes = MaybeUninit::<[u8; N]>::uninit();
         // SAFETY: the helper writes N bytes, or fails.

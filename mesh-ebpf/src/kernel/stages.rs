@@ -27,13 +27,16 @@ fn scratch(direction: Direction) -> Option<*mut PacketState> {
 #[inline(always)]
 pub(crate) fn begin(context: &TcContext, hook: PacketHook) -> i32 {
     let mut packet = Skb::new(context);
-    let Some(state) = scratch(hook.direction()) else {
+    let mut state = PacketState::new(hook);
+    let step = hot(&KernelEnv, &mut packet, &mut state);
+    if let PacketStep::Done(verdict) = step {
+        return end(&packet, verdict);
+    }
+    let Some(kept) = scratch(hook.direction()) else {
         return end(&packet, PacketVerdict::Drop(Reason::Inconsistent));
     };
     // SAFETY: the pointer is to this processor's own copy, which no other program of the class uses meanwhile.
-    let state = unsafe { &mut *state };
-    *state = PacketState::new(hook);
-    let step = hot(&KernelEnv, &mut packet, state);
+    unsafe { *kept = state };
     next(context, &packet, hook.direction(), step)
 }
 

@@ -13,11 +13,11 @@ use crate::{Env, Packet};
 /// IP protocol numbers.
 pub(super) const ICMP: u8 = 1;
 pub(super) const ICMPV6: u8 = 58;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
+pub(super) const TCP: u8 = 6;
+pub(super) const UDP: u8 = 17;
 
 /// IPv4's "more fragments", in the word that has the fragment's offset too.
-const MORE_FRAGMENTS: u16 = 0x2000;
+pub(super) const MORE_FRAGMENTS: u16 = 0x2000;
 pub(super) const OFFSET: u16 = 0x1fff;
 
 #[inline(always)]

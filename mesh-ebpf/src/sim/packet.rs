@@ -62,6 +62,15 @@ impl Packet for SimPacket {
         self.interface
     }
 
+    fn words<const N: usize>(&self) -> Option<[u32; N]> {
+        let mut words = [0; N];
+        let bytes = self.bytes.get(ETHERNET..ETHERNET + 4 * N)?;
+        for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(4)) {
+            *word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        }
+        Some(words)
+    }
+
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
         let start = offset as usize;
         self.bytes.get(start..start + N)?.try_into().ok()
