@@ -34,21 +34,71 @@ pub(super) fn stage<E: Env, P: Packet>(
 #[inline(always)]
 fn write<P: Packet>(packet: &mut P, state: &PacketState) -> Result<(), Broken> {
     let is_v4 = state.family == Family::V4;
-    let (address, port) = match state.key.direction() {
-        Direction::Ingress => state.key.destination(),
-        Direction::Egress => state.key.source(),
+    let side = Side::rewritten(state.key.direction());
+    let (address, port) = match side {
+        Side::Destination => state.key.destination(),
+        Side::Source => state.key.source(),
     };
     let difference = Difference::of_addresses(is_v4, address, state.target.0);
-    // Transport first: for that the offsets are certain.
-    if state.fragment != Fragment::Later {
-        write_transport(packet, state, difference, port)?;
+    if state.fragment == Fragment::Later {
+        return write_address(packet, state, side, difference);
     }
-    write_address(
-        packet,
-        state,
-        Side::rewritten(state.key.direction()),
-        difference,
-    )
+    // Checksums first: for that the offsets are certain.
+    update_checksums(packet, state, difference, port)?;
+    if state.transport as u32 == packet.network() + header_length(state.family) {
+        return write_all(packet, state, side, difference);
+    }
+    write_address(packet, state, side, difference)?;
+    if port == state.target.1 {
+        return Ok(());
+    }
+    let at = if side == Side::Source { 0 } else { 2 };
+    let target = state.target.1.to_be().to_ne_bytes();
+    packet.store(u32::from(state.transport) + at, &target)
+}
+
+/// Of an IP header without options.
+const fn header_length(family: Family) -> u32 {
+    match family {
+        Family::V4 => 20,
+        Family::V6 => 40,
+    }
+}
+
+/// Addresses and ports lie side by side, and the checksum before them: one call of a helper.
+#[inline(always)]
+fn write_all<P: Packet>(
+    packet: &mut P,
+    state: &PacketState,
+    side: Side,
+    difference: Difference,
+) -> Result<(), Broken> {
+    let ((source, source_port), (destination, port)) = match side {
+        Side::Source => (state.target, state.key.destination()),
+        Side::Destination => (state.key.source(), state.target),
+    };
+    let network = packet.network();
+    let [i, j] = source_port.to_be().to_ne_bytes();
+    let [k, l] = port.to_be().to_ne_bytes();
+    if state.family == Family::V4 {
+        let checksum = difference.apply(state.checksum).to_ne_bytes();
+        let [a, b, c, d] = source.v4_word().to_ne_bytes();
+        let [e, f, g, h] = destination.v4_word().to_ne_bytes();
+        let bytes = [checksum[0], checksum[1], a, b, c, d, e, f, g, h, i, j, k, l];
+        return packet.store(network + 10, &bytes);
+    }
+    let mut bytes = [0; 20];
+    bytes[16..].copy_from_slice(&[i, j, k, l]);
+    match side {
+        Side::Source => {
+            packet.store(network + 8, &v6_bytes(source))?;
+            packet.store(network + 40, &[i, j, k, l])
+        }
+        Side::Destination => {
+            bytes[..16].copy_from_slice(&v6_bytes(destination));
+            packet.store(network + 24, &bytes)
+        }
+    }
 }
 
 /// Source or destination.
@@ -115,25 +165,19 @@ pub(super) const fn checksum_place(is_tcp: bool) -> (u32, bool) {
 }
 
 #[inline(always)]
-fn write_transport<P: Packet>(
+fn update_checksums<P: Packet>(
     packet: &mut P,
     state: &PacketState,
     difference: Difference,
     port: Port,
 ) -> Result<(), Broken> {
-    let transport = u32::from(state.transport);
     let (checksum, optional) = checksum_place(state.is_tcp());
+    let place = u32::from(state.transport) + checksum;
     let covers = Covers::pseudo_header(state.family);
-    packet.update_checksum(transport + checksum, difference, covers, optional)?;
-    let target = state.target.1;
-    if port == target {
+    packet.update_checksum(place, difference, covers, optional)?;
+    if port == state.target.1 {
         return Ok(());
     }
-    let difference = Difference::of_ports(port, target);
-    packet.update_checksum(transport + checksum, difference, Covers::Payload, optional)?;
-    let at = match state.key.direction() {
-        Direction::Ingress => 2,
-        Direction::Egress => 0,
-    };
-    packet.store(transport + at, &target.to_be().to_ne_bytes())
+    let difference = Difference::of_ports(port, state.target.1);
+    packet.update_checksum(place, difference, Covers::Payload, optional)
 }
