@@ -2,9 +2,12 @@
 //! is one cache line, and then the one cell that has its tag. An array of lines is mapped into the agent, which so reads
 //! a million flows without a system call.
 //!
-//! A flow's tuple has one line in `opening` and two in `flows`, of which it takes the one with more room: so the table
-//! is nearly full before the first tuple finds none. The programs fill and free cells under the lock of the line
-//! (`flow_locks`); a tag is written after its cell. The agent frees a cell by replacing its tag, if it is still there.
+//! A tuple has two lines and goes into the one with more room; as long as its first has enough the second is not looked
+//! at, neither then nor later. Half-open and confirmed flows lie side by side: a newcomer that finds no free cell
+//! pushes out a half-open one, and never are all cells of a line confirmed, so that there is a place for newcomers.
+//!
+//! The programs fill and free cells under the lock of the line (`flow_locks`), and write a tag after its cell. The agent
+//! frees a cell by replacing its tag, if it is still there.
 
 use core::hint::black_box;
 
@@ -15,6 +18,9 @@ use crate::{
 
 /// Cells of a line.
 pub const FLOW_WAYS: u32 = 15;
+
+/// Most confirmed cells of a line.
+pub const FLOW_CONFIRMED: u32 = 14;
 
 /// Locks of `flow_locks`: a line's is that of its number's low bits.
 pub const FLOW_LOCKS: u32 = 1024;
@@ -140,10 +146,10 @@ impl FlowCell {
 }
 
 plain! {
-    /// Value of `opening` and `flows`: sixteen blocks of 64 bytes. The first is the head: `last` is the block that was filled
-    /// last where all are full, `tags` those of the blocks after it, 0 where one is free.
+    /// Value of `flows`: sixteen blocks of 64 bytes. The first is the head: `tags` are those of the blocks after it, 0 where
+    /// one is free, and `state` what `FlowState` says.
     #[derive(Debug)]
-    pub struct FlowLine { last: u32, tags: [u32; 15], cells: [FlowCell; 15] }
+    pub struct FlowLine { state: u32, tags: [u32; 15], cells: [FlowCell; 15] }
 }
 
 const _: () = assert!(size_of::<FlowCell>() == 64 && size_of::<FlowLine>() == 1024);
@@ -175,12 +181,12 @@ pub const fn second_flow_line(tag: u32, seed: u32, lines: u32) -> u32 {
     among(spread(tag.rotate_left(16) ^ !seed), lines)
 }
 
-/// Lines of `flows` for so many flows: each has two tuples, and a table with 88 of 100 cells taken still refuses less
-/// than one in a thousand.
+/// Lines of `flows` for so many flows: each has two tuples, and a table with 88 of 100 possible cells confirmed still
+/// refuses less than one in a thousand.
 #[must_use]
 pub const fn flow_lines(flows: u32) -> u32 {
     let tuples = 2 * flows as u64;
-    let lines = (tuples * 100).div_ceil(FLOW_WAYS as u64 * 88);
+    let lines = (tuples * 100).div_ceil(FLOW_CONFIRMED as u64 * 88);
     if lines > u32::MAX as u64 {
         u32::MAX
     } else {
@@ -188,12 +194,11 @@ pub const fn flow_lines(flows: u32) -> u32 {
     }
 }
 
-/// Which of its lines a tuple goes into, by their room. As long as the first has room enough the second is not looked at.
+/// Whether a tuple's second line is looked at too, by the room in its first: it goes into the one with more room.
 #[must_use]
 #[inline(always)]
-pub fn takes_second(first: u32, second: impl FnOnce() -> u32) -> bool {
-    const ENOUGH: u32 = 5;
-    first <= ENOUGH && second() > first
+pub const fn is_short(room: u32) -> bool {
+    room <= 5
 }
 
 #[inline(always)]
@@ -226,50 +231,122 @@ fn forget(block: u64, unknown: u32) -> u32 {
     (black_box(block.wrapping_add(unknown)).wrapping_sub(unknown) & 15) as u32
 }
 
-/// How many of a line's blocks are free.
+/// The blocks of a line that are taken, as bits by their numbers.
 #[must_use]
 #[inline(always)]
-pub fn flow_room(tag_at: impl Fn(u32) -> u32) -> u32 {
-    let mut room = 0;
+pub fn flow_taken(tag_at: impl Fn(u32) -> u32) -> u32 {
+    let mut taken = 0;
     let end = black_box(u64::from(FLOW_WAYS) + 1);
     let mut block = 1;
     while block < end {
-        // Arithmetic, or the verifier would walk every way through the comparisons: 1 where the tag is 0.
-        room += (u64::from(tag_at(block as u32)).wrapping_sub(1) >> 63) as u32;
+        // Arithmetic, or the verifier would walk every way through the comparisons: the highest bit is 1 where the tag is 0.
+        let is_free = u64::from(tag_at(block as u32)).wrapping_sub(1) >> 63;
+        taken |= (1 - is_free) << (block & 15);
         block += 1;
     }
-    room
+    taken as u32
+}
+
+/// A line's state: bits 0 to 3 are where the search for a cell to push out begins; bit 4 says that a tuple of this line may
+/// lie in its second one; bits 17 to 31 are the confirmed ones among the blocks that are taken. Only the programs write it, under the line's lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowState(pub u32);
+
+impl FlowState {
+    const SECOND: u32 = 1 << 4;
+    const BLOCKS: u32 = 0xfffe;
+
+    /// Whether tuples of this line may lie in their second one.
+    #[must_use]
+    #[inline(always)]
+    pub const fn has_second(self) -> bool {
+        self.0 & Self::SECOND != 0
+    }
+
+    /// From now on they may.
+    #[must_use]
+    #[inline(always)]
+    pub const fn with_second(self) -> Self {
+        Self(self.0 | Self::SECOND)
+    }
+
+    /// Whether a block that is taken is a confirmed flow's.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_confirmed(self, block: u32) -> bool {
+        self.0 >> (16 + (block & 15)) & 1 != 0
+    }
+
+    /// The same with a block confirmed or not.
+    #[must_use]
+    #[inline(always)]
+    pub const fn with(self, block: u32, is_confirmed: bool) -> Self {
+        let bit = 1 << (16 + (block & 15));
+        Self(if is_confirmed {
+            self.0 | bit
+        } else {
+            self.0 & !bit
+        })
+    }
+
+    /// How many blocks are not a confirmed flow's. `taken` is what `flow_taken` says.
+    #[must_use]
+    #[inline(always)]
+    pub const fn room(self, taken: u32) -> u32 {
+        FLOW_WAYS - (taken & (self.0 >> 16)).count_ones()
+    }
+
+    /// Of a line without a free block: the half-open one whose turn it is to go, 0 if there is none, and the state then.
+    #[must_use]
+    #[inline(always)]
+    pub const fn push_out(self) -> (u32, Self) {
+        let open = (!(self.0 >> 16) & Self::BLOCKS) >> 1;
+        let start = self.0 & 15;
+        let turned = ((open >> start) | (open << (15 - start))) & (Self::BLOCKS >> 1);
+        if turned == 0 {
+            return (0, self);
+        }
+        // The number of zeros below the lowest one.
+        let place = start
+            + (turned & turned.wrapping_neg())
+                .wrapping_sub(1)
+                .count_ones();
+        let place = if place >= FLOW_WAYS {
+            place - FLOW_WAYS
+        } else {
+            place
+        };
+        let next = if place + 1 >= FLOW_WAYS { 0 } else { place + 1 };
+        (place + 1, Self(self.0 & !15 | next))
+    }
 }
 
 impl FlowLine {
     /// A line that has nothing.
     pub const EMPTY: Self = Self {
-        last: 0,
+        state: 0,
         tags: [0; 15],
         cells: [FlowCell::NONE; 15],
     };
 
-    /// What is in it. A cell whose tag is another tuple's is being written at this moment.
-    pub fn flows(&self) -> impl Iterator<Item = (FlowKey, FlowValue)> {
-        let taken = self
-            .tags
-            .iter()
-            .zip(&self.cells)
-            .filter(|(tag, _)| **tag != 0);
-        taken
-            .map(|(tag, cell)| (tag, cell.key(), cell.value()))
-            .filter(|(tag, key, _)| flow_tag(key) == **tag)
-            .map(|(_, key, value)| (key, value))
+    /// What is in it, with whether it is half-open. A cell whose tag is another tuple's is being written at this moment.
+    pub fn flows(&self) -> impl Iterator<Item = (FlowKey, FlowValue, bool)> {
+        let state = FlowState(self.state);
+        let cells = self.tags.iter().zip(&self.cells).zip(1..);
+        cells
+            .filter(|((tag, cell), _)| **tag != 0 && flow_tag(&cell.key()) == **tag)
+            .map(move |((_, cell), block)| (cell.key(), cell.value(), !state.is_confirmed(block)))
     }
 
     /// Puts a tuple into a free cell; false if there is none. For who alone has the line.
     #[must_use]
-    pub fn put(&mut self, key: &FlowKey, value: &FlowValue) -> bool {
-        let mut places = self.tags.iter_mut().zip(&mut self.cells);
-        let Some((tag, cell)) = places.find(|(tag, _)| **tag == 0) else {
+    pub fn put(&mut self, key: &FlowKey, value: &FlowValue, is_confirmed: bool) -> bool {
+        let mut places = self.tags.iter_mut().zip(&mut self.cells).zip(1..);
+        let Some(((tag, cell), block)) = places.find(|((tag, _), _)| **tag == 0) else {
             return false;
         };
         (*tag, *cell) = (flow_tag(key), FlowCell::new(key, value));
+        self.state = FlowState(self.state).with(block, is_confirmed).0;
         true
     }
 }
@@ -291,7 +368,7 @@ mod tests {
     }
 
     fn room(line: &FlowLine) -> u32 {
-        flow_room(|block| line.tags[block as usize - 1])
+        FlowState(line.state).room(flow_taken(|block| line.tags[block as usize - 1]))
     }
 
     #[test]
@@ -324,16 +401,39 @@ mod tests {
         let mut line = FlowLine::EMPTY;
         for port in 1..=15 {
             assert_eq!(block(&line, flow_tag(&key(port))), 0);
-            assert_eq!(room(&line), 16 - u32::from(port));
+            assert_eq!(room(&line), 15 - u32::from(port - 1).div_ceil(2));
             assert_eq!(block(&line, 0), u32::from(port));
-            assert!(line.put(&key(port), &FlowValue::leaving(false, 9)));
+            assert!(line.put(&key(port), &FlowValue::leaving(false, 9), port % 2 == 1));
         }
-        assert!(!line.put(&key(16), &FlowValue::leaving(false, 9)));
+        assert!(!line.put(&key(16), &FlowValue::leaving(false, 9), true));
         for port in 1..=15 {
             assert_eq!(block(&line, flow_tag(&key(port))), u32::from(port));
         }
-        assert_eq!((block(&line, 0), room(&line)), (0, 0));
-        assert_eq!(line.flows().count(), 15);
+        assert_eq!((block(&line, 0), room(&line)), (0, 7));
+        assert_eq!(
+            line.flows()
+                .filter(|(_, _, is_opening)| !is_opening)
+                .count(),
+            8
+        );
+    }
+
+    #[test]
+    fn half_open_ones_go_in_turn_and_confirmed_ones_never() {
+        let mut state = FlowState(0).with_second();
+        for block in [2, 3, 9, 15] {
+            state = state.with(block, true);
+        }
+        let mut gone = [0; 22];
+        for block in &mut gone {
+            (*block, state) = state.push_out();
+        }
+        let turn = [1, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14];
+        assert_eq!((&gone[..11], &gone[11..]), (&turn[..], &turn[..]));
+        assert!(state.has_second() && state.is_confirmed(9) && !state.is_confirmed(10));
+        let full = (1..=15).fold(state, |state, block| state.with(block, true));
+        assert_eq!(full.push_out(), (0, full));
+        assert!(!full.with(9, false).is_confirmed(9));
     }
 
     #[test]
@@ -348,12 +448,13 @@ mod tests {
             let first = flow_line(tag, 5, lines) as usize;
             let second = second_flow_line(tag, 5, lines) as usize;
             let room = |line: usize| room(&table[line]);
-            let line = if takes_second(room(first), || room(second)) {
+            let line = if is_short(room(first)) && room(second) > room(first) {
                 second
             } else {
                 first
             };
-            !table[line].put(&key, &FlowValue::leaving(false, 9))
+            room(line) == 15 - FLOW_CONFIRMED
+                || !table[line].put(&key, &FlowValue::leaving(false, 9), true)
         });
         assert!(refused.count() < 6);
     }

@@ -63,7 +63,7 @@ pub struct MapSpec {
 const NEXT: u32 = if cfg!(feature = "layout-next") { 2 } else { 1 };
 
 /// Every map, in the order in which the way of a connection meets them.
-pub const MAPS: [MapSpec; 17] = [
+pub const MAPS: [MapSpec; 16] = [
     MapSpec {
         name: "frontends",
         version: 1,
@@ -180,15 +180,6 @@ pub const MAPS: [MapSpec; 17] = [
         key: u32::LAYOUT,
         value: FlowLock::LAYOUT,
         default_entries: FLOW_LOCKS,
-    },
-    MapSpec {
-        name: "opening",
-        version: 1,
-        kind: MapKind::Flow,
-        shape: MapShape::MappedArray,
-        key: u32::LAYOUT,
-        value: FlowLine::LAYOUT,
-        default_entries: 4_370,
     },
     MapSpec {
         name: "flows",

@@ -268,7 +268,7 @@ impl Reader {
             return Ok(u64::from(COUNTERS));
         }
         if is_flow_table(name) {
-            return Ok(self.flow_lines(name)?.used());
+            return Ok(self.flow_lines()?.used());
         }
         if spec(name).is_some_and(|spec| spec.shape == MapShape::MappedArray) {
             let (words, size) = self.words(name)?;

@@ -1,9 +1,9 @@
-//! A flow table as memory: which tuples are in it, and what may be changed there while the programs write too. A tag is
+//! The flow table as memory: which tuples are in it, and what may be changed there while the programs write too. A tag is
 //! replaced, and a backend's id, only as long as the word is what was read.
 
 use mesh_common::{
-    BackendId, FLOW_WAYS, FlowCell, FlowKey, FlowLine, FlowValue, flow_line, flow_tag, from_bytes,
-    second_flow_line,
+    BackendId, FLOW_WAYS, FlowCell, FlowKey, FlowLine, FlowState, FlowValue, flow_line, flow_tag,
+    from_bytes, second_flow_line,
 };
 
 use super::sys::Words;
@@ -11,7 +11,7 @@ use super::sys::Words;
 const LINE_WORDS: usize = size_of::<FlowLine>() / 8;
 const CELL_WORDS: usize = size_of::<FlowCell>() / 8;
 
-/// `opening` or `flows`.
+/// `flows`, mapped.
 #[derive(Debug)]
 pub(super) struct FlowLines {
     words: Words,
@@ -99,6 +99,12 @@ impl FlowLines {
             let tag = (head.get(block / 2)? >> tag_shift(block)) as u32;
             (tag != 0).then_some(Place { line, block, tag })
         })
+    }
+
+    /// Whether the flow of a place is half-open.
+    pub(super) fn is_opening(&self, place: Place) -> bool {
+        let state = FlowState(self.words.load(place.line * LINE_WORDS) as u32);
+        u32::try_from(place.block).is_ok_and(|block| !state.is_confirmed(block))
     }
 
     fn is_there(&self, place: Place) -> bool {

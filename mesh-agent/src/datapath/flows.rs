@@ -1,4 +1,4 @@
-//! The flow tables read and collected.
+//! The flow table read and collected.
 
 use mesh_common::{FlowKey, FlowValue};
 
@@ -11,34 +11,20 @@ use crate::{
 /// The programs' word on whether ids in flows are those of the tables: the object's data section, which is theirs alone.
 pub(super) const TRUST: &str = ".data";
 
-/// Both tables.
-struct Flows {
-    opening: FlowLines,
-    confirmed: FlowLines,
-}
-
-impl FlowTable for Flows {
+impl FlowTable for FlowLines {
     fn flow(&self, key: &FlowKey) -> Option<FlowValue> {
-        let found = self.confirmed.find(key).or_else(|| self.opening.find(key));
-        found.map(|(_, value)| value)
+        self.find(key).map(|(_, value)| value)
     }
 }
 
 impl Reader {
-    pub(super) fn flow_lines(&self, name: &'static str) -> Result<FlowLines, DatapathError> {
-        let words = Words::map(self.map(name)?.fd());
-        let words = words.map_err(DatapathError::map("map", name))?;
+    pub(super) fn flow_lines(&self) -> Result<FlowLines, DatapathError> {
+        let words = Words::map(self.map("flows")?.fd());
+        let words = words.map_err(DatapathError::map("map", "flows"))?;
         Ok(FlowLines::new(words, host_number()))
     }
 
-    fn flow_tables(&self) -> Result<Flows, DatapathError> {
-        Ok(Flows {
-            opening: self.flow_lines("opening")?,
-            confirmed: self.flow_lines("flows")?,
-        })
-    }
-
-    /// Every entry of `opening` and `flows` in turn, with whether it is in `opening`.
+    /// Every entry of `flows` in turn, with whether its flow is half-open.
     ///
     /// # Errors
     /// As above.
@@ -46,13 +32,8 @@ impl Reader {
         &self,
         see: &mut dyn FnMut(FlowKey, FlowValue, bool),
     ) -> Result<(), DatapathError> {
-        let tables = self.flow_tables()?;
-        tables
-            .opening
-            .for_each(&mut |_, key, value| see(key, value, true));
-        tables
-            .confirmed
-            .for_each(&mut |_, key, value| see(key, value, false));
+        let lines = self.flow_lines()?;
+        lines.for_each(&mut |place, key, value| see(key, value, lines.is_opening(place)));
         Ok(())
     }
 
@@ -62,17 +43,17 @@ impl Reader {
     /// # Errors
     /// As above.
     pub fn collect_flows(&self, now: u32) -> Result<Collected, DatapathError> {
-        let tables = self.flow_tables()?;
+        let lines = self.flow_lines()?;
         let mut collected = Collected {
-            capacity: tables.confirmed.capacity(),
+            capacity: lines.capacity(),
             ..Collected::default()
         };
-        tables.confirmed.for_each(&mut |_, key, value| {
+        lines.for_each(&mut |_, key, value| {
             collected.looked_at += 1;
-            for key in over(&tables, &key, &value, now) {
+            for key in over(&lines, &key, &value, now) {
                 // One that another entry of its flow took away before is not there.
-                let place = tables.confirmed.find(&key).map(|(place, _)| place);
-                if place.is_some_and(|place| tables.confirmed.free(place)) {
+                let place = lines.find(&key).map(|(place, _)| place);
+                if place.is_some_and(|place| lines.free(place)) {
                     collected.deleted += 1;
                 }
             }
@@ -88,17 +69,14 @@ impl Reader {
     pub fn rebind_flows(&self) -> Result<u64, DatapathError> {
         let tables = self.tables()?;
         let backends = Backends::new(&tables);
-        let flows = self.flow_tables()?;
+        let lines = self.flow_lines()?;
         let mut rebound = 0;
-        // A flow that moves meanwhile moves to `flows`, which is looked at last.
-        for lines in [&flows.opening, &flows.confirmed] {
-            lines.for_each(&mut |place, key, value| {
-                let id = backends.rebound(&key, &value);
-                if id.is_some_and(|id| lines.set_backend(place, id)) {
-                    rebound += 1;
-                }
-            });
-        }
+        lines.for_each(&mut |place, key, value| {
+            let id = backends.rebound(&key, &value);
+            if id.is_some_and(|id| lines.set_backend(place, id)) {
+                rebound += 1;
+            }
+        });
         self.map(TRUST)?
             .update(&0_u32.to_ne_bytes(), &1_u64.to_ne_bytes(), 0)
             .map_err(DatapathError::map("update", TRUST))?;

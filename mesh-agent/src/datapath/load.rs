@@ -58,11 +58,8 @@ pub(super) fn load(
     if let (Some(spec), Some(pin)) = (BEFORE, before) {
         loader.map_pin_path(spec.name, pin);
     }
-    let lines = [("OPENING_LINES", "opening"), ("FLOW_LINES", "flows")];
-    let lines = lines.map(|(global, map)| (global, entries(map, sizes, taken)));
-    for (global, lines) in &lines {
-        loader.override_global(global, lines, true);
-    }
+    let lines = entries("flows", sizes, taken);
+    loader.override_global("FLOW_LINES", &lines, true);
     let seed = host_number();
     loader.override_global("SEED", &seed, true);
     // Flows that stand may hold ids of tables that no longer are: `Reader::rebind_flows` says when they do not.

@@ -37,8 +37,6 @@ settings! {
     NODEPORT_FIRST = 30_000;
     /// The highest.
     NODEPORT_LAST = 32_767;
-    /// Lines of `opening`.
-    OPENING_LINES = 1024;
     /// Lines of `flows`.
     FLOW_LINES = 1024;
 }
@@ -59,11 +57,6 @@ fn setting(setting: &'static u32) -> u32 {
 #[inline(always)]
 pub(super) fn seed() -> u32 {
     setting(&SEED)
-}
-
-#[inline(always)]
-pub(super) fn opening_lines() -> u32 {
-    setting(&OPENING_LINES)
 }
 
 #[inline(always)]

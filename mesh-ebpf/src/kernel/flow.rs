@@ -1,23 +1,26 @@
-//! The flow tables, `opening` and `flows`: lines of cells, as `mesh_common::FlowLine` describes them. Cells are filled and
-//! freed under the lock of their line; they are read without.
+//! The flow table, `flows`: lines of cells, as `mesh_common::FlowLine` describes them. Cells are filled and freed under the
+//! lock of their line; they are read without.
 
 use core::sync::atomic::{Ordering, compiler_fence};
 
 use aya_ebpf::{
     bindings::bpf_spin_lock as SpinLock,
     helpers::{bpf_spin_lock, bpf_spin_unlock},
-    maps::Array,
 };
 use mesh_common::{
-    Address, FLOW_LOCKS as LOCKS, FlowCell, FlowKey, FlowLine, FlowValue, Port, Seen, flow_block,
-    flow_line, flow_room, flow_tag, second_flow_line, takes_second,
+    Address, FLOW_CONFIRMED, FLOW_LOCKS as LOCKS, FLOW_WAYS, FlowCell, FlowKey, FlowLine,
+    FlowState, FlowValue, Port, Seen, flow_block, flow_line, flow_tag, flow_taken, is_short,
+    second_flow_line,
 };
 use mesh_ebpf::{FlowEntry, Full, NotAdded, Place};
 
 use super::{
-    env::{flow_lines, opening_lines, seed},
-    maps::{FLOW_LOCKS, FLOWS, OPENING},
+    env::{flow_lines, seed},
+    maps::{FLOW_LOCKS, FLOWS},
 };
+
+/// Cells of a line that are never confirmed flows'.
+const ALWAYS_OPEN: u32 = FLOW_WAYS - FLOW_CONFIRMED;
 
 /// A cell where it is, and what it held when it was found. It may be given to another tuple while it is held.
 pub(crate) struct KernelFlow {
@@ -74,7 +77,21 @@ fn cell_of(line: *mut FlowLine, block: u32) -> *mut FlowCell {
     unsafe { line.cast::<FlowCell>().add((block & 15) as usize) }
 }
 
-/// A line of one of the tables, and its lock.
+/// The line's state, as another processor may be writing it.
+#[inline(always)]
+fn state_of(line: *mut FlowLine) -> FlowState {
+    // SAFETY: the first word of a line that is there.
+    FlowState(unsafe { line.cast::<u32>().read_volatile() })
+}
+
+/// Only under the line's lock.
+#[inline(always)]
+fn set_state(line: *mut FlowLine, state: FlowState) {
+    // SAFETY: as in `state_of`.
+    unsafe { line.cast::<u32>().write_volatile(state.0) };
+}
+
+/// A line and its lock.
 struct Line {
     line: *mut FlowLine,
     lock: *mut SpinLock,
@@ -82,8 +99,8 @@ struct Line {
 
 impl Line {
     #[inline(always)]
-    fn of(table: &Array<FlowLine>, number: u32) -> Option<Self> {
-        let line = table.get_ptr_mut(number)?;
+    fn of(number: u32) -> Option<Self> {
+        let line = FLOWS.get_ptr_mut(number)?;
         let lock = FLOW_LOCKS.get_ptr_mut(number & (LOCKS - 1))?;
         Some(Self {
             line,
@@ -104,21 +121,27 @@ impl Line {
         unsafe { bpf_spin_unlock(self.lock) };
     }
 
-    /// Fills a free cell. Where none is, the one that was filled longest ago if `pushes`.
+    /// How many blocks are not a confirmed flow's.
     #[inline(always)]
-    fn add(&self, tag: u32, cell: &FlowCell, pushes: bool) -> Result<(), NotAdded> {
+    fn room(&self) -> u32 {
+        state_of(self.line).room(flow_taken(tag_at(self.line)))
+    }
+
+    /// Fills a free cell, or that of the half-open flow whose turn it is to go.
+    #[inline(always)]
+    fn add(&self, tag: u32, cell: &FlowCell, is_confirmed: bool) -> Result<(), NotAdded> {
         self.lock();
         if flow_block(tag_at(self.line), tag) != 0 {
             self.unlock();
             return Err(NotAdded::Exists);
         }
-        let mut block = flow_block(tag_at(self.line), 0);
+        let (mut block, mut state) = (flow_block(tag_at(self.line), 0), state_of(self.line));
         if block == 0 {
-            if !pushes {
-                self.unlock();
-                return Err(NotAdded::Full);
-            }
-            block = self.next_to_go();
+            (block, state) = state.push_out();
+        }
+        if block == 0 || (is_confirmed && self.room() <= ALWAYS_OPEN) {
+            self.unlock();
+            return Err(NotAdded::Full);
         }
         // SAFETY: pointers into the value, under its lock. Readers believe a cell as long as its tag stays the same.
         unsafe {
@@ -126,22 +149,29 @@ impl Line {
             compiler_fence(Ordering::SeqCst);
             *cell_of(self.line, block) = *cell;
             compiler_fence(Ordering::SeqCst);
+            set_state(self.line, state.with(block, is_confirmed));
             tag_of(self.line, block).write_volatile(tag);
         }
         self.unlock();
         Ok(())
     }
 
-    /// The blocks of a full line in turn.
+    /// Makes a tag's cell a confirmed flow's, or a half-open one's again. Nothing if it has none.
     #[inline(always)]
-    fn next_to_go(&self) -> u32 {
-        // SAFETY: the head's first word, under the line's lock.
-        let last = unsafe { tag_of(self.line, 0).read_volatile() };
-        let next = (last + 1) & 15;
-        let next = if next == 0 { 1 } else { next };
-        // SAFETY: as above.
-        unsafe { tag_of(self.line, 0).write_volatile(next) };
-        next
+    fn set_confirmed(&self, tag: u32, is_confirmed: bool) -> Result<(), Full> {
+        self.lock();
+        let block = flow_block(tag_at(self.line), tag);
+        let state = state_of(self.line);
+        let changes = block != 0 && state.is_confirmed(block) != is_confirmed;
+        if changes && is_confirmed && self.room() <= ALWAYS_OPEN {
+            self.unlock();
+            return Err(Full);
+        }
+        if changes {
+            set_state(self.line, state.with(block, is_confirmed));
+        }
+        self.unlock();
+        Ok(())
     }
 
     /// Frees a tag's cell, if it has one.
@@ -155,17 +185,19 @@ impl Line {
         }
         self.unlock();
     }
+
+    /// From now on tuples of this line may lie in their second one.
+    #[inline(always)]
+    fn use_second(&self) {
+        self.lock();
+        set_state(self.line, state_of(self.line).with_second());
+        self.unlock();
+    }
 }
 
-/// A tuple's cell in a line; null if it has none.
+/// A tuple's cell in a line; None if it has none.
 #[inline(always)]
-fn look(
-    table: &Array<FlowLine>,
-    number: u32,
-    tag: u32,
-    key: &FlowKey,
-) -> Option<(*mut FlowCell, FlowValue)> {
-    let line = table.get_ptr_mut(number)?;
+fn look(line: *mut FlowLine, tag: u32, key: &FlowKey) -> Option<KernelFlow> {
     let block = flow_block(tag_at(line), tag);
     if block == 0 {
         return None;
@@ -174,127 +206,87 @@ fn look(
     // SAFETY: a pointer into the value. What is read may be of two tuples if the cell is given away meanwhile: then its
     // tag is another one afterwards.
     let (value, is_of) = unsafe { ((*cell).value(), (*cell).is_of(key)) };
+    let is_opening = !state_of(line).is_confirmed(block);
     compiler_fence(Ordering::SeqCst);
     // SAFETY: as above.
     let still = unsafe { tag_of(line, block).read_volatile() };
     if !is_of || still != tag {
         return None;
     }
-    Some((cell, value))
+    Some(KernelFlow {
+        cell,
+        value,
+        is_opening,
+    })
 }
 
 #[inline(always)]
 pub(super) fn find(key: &FlowKey) -> Option<KernelFlow> {
     let (tag, seed, lines) = (flow_tag(key), seed(), flow_lines());
-    if let Some((cell, value)) = look(&FLOWS, flow_line(tag, seed, lines), tag, key) {
-        return Some(KernelFlow {
-            cell,
-            value,
-            is_opening: false,
-        });
+    let line = FLOWS.get_ptr_mut(flow_line(tag, seed, lines))?;
+    if let Some(found) = look(line, tag, key) {
+        return Some(found);
     }
-    if let Some((cell, value)) = look(&FLOWS, second_flow_line(tag, seed, lines), tag, key) {
-        return Some(KernelFlow {
-            cell,
-            value,
-            is_opening: false,
-        });
+    if !state_of(line).has_second() {
+        return None;
     }
-    let number = flow_line(tag, seed, opening_lines());
-    let (cell, value) = look(&OPENING, number, tag, key)?;
-    Some(KernelFlow {
-        cell,
-        value,
-        is_opening: true,
-    })
+    look(
+        FLOWS.get_ptr_mut(second_flow_line(tag, seed, lines))?,
+        tag,
+        key,
+    )
 }
 
 #[inline(always)]
 pub(super) fn add(place: Place, key: &FlowKey, value: &FlowValue) -> Result<(), NotAdded> {
     let cell = FlowCell::new(key, value);
-    match place {
-        Place::Opening => add_opening(flow_tag(key), &cell),
-        Place::Confirmed => add_confirmed(flow_tag(key), &cell),
+    let (tag, seed, lines) = (flow_tag(key), seed(), flow_lines());
+    let Some(mut line) = Line::of(flow_line(tag, seed, lines)) else {
+        return Err(NotAdded::Full);
+    };
+    let room = line.room();
+    if is_short(room)
+        && let Some(second) = Line::of(second_flow_line(tag, seed, lines))
+        && second.room() > room
+    {
+        line.use_second();
+        line = second;
     }
+    line.add(tag, &cell, place == Place::Confirmed)
 }
 
+/// The line that a tuple lies in, its second one if it may be there and is not in its first.
 #[inline(always)]
-fn add_opening(tag: u32, cell: &FlowCell) -> Result<(), NotAdded> {
-    match Line::of(&OPENING, flow_line(tag, seed(), opening_lines())) {
-        Some(line) => line.add(tag, cell, true),
-        None => Err(NotAdded::Full),
-    }
-}
-
-/// Into the line with more room.
-#[inline(always)]
-fn add_confirmed(tag: u32, cell: &FlowCell) -> Result<(), NotAdded> {
+fn line_of(tag: u32) -> Option<Line> {
     let (seed, lines) = (seed(), flow_lines());
-    let mut number = flow_line(tag, seed, lines);
-    let second = second_flow_line(tag, seed, lines);
-    if takes_second(room(number), || room(second)) {
-        number = second;
+    let line = Line::of(flow_line(tag, seed, lines))?;
+    if state_of(line.line).has_second() && flow_block(tag_at(line.line), tag) == 0 {
+        return Line::of(second_flow_line(tag, seed, lines));
     }
-    match Line::of(&FLOWS, number) {
-        Some(line) => line.add(tag, cell, false),
-        None => Err(NotAdded::Full),
-    }
-}
-
-#[inline(always)]
-fn room(number: u32) -> u32 {
-    match FLOWS.get_ptr_mut(number) {
-        Some(line) => flow_room(tag_at(line)),
-        None => 0,
-    }
+    Some(line)
 }
 
 #[inline(always)]
 pub(super) fn confirm(key: &FlowKey) -> Result<(), Full> {
     let tag = flow_tag(key);
-    let number = flow_line(tag, seed(), opening_lines());
-    let Some((_, value)) = look(&OPENING, number, tag, key) else {
-        return Ok(());
-    };
-    match add_confirmed(tag, &FlowCell::new(key, &value)) {
-        Ok(()) | Err(NotAdded::Exists) => {}
-        Err(NotAdded::Full) => return Err(Full),
+    match line_of(tag) {
+        Some(line) => line.set_confirmed(tag, true),
+        None => Ok(()),
     }
-    if let Some(line) = Line::of(&OPENING, number) {
-        line.remove(tag);
-    }
-    Ok(())
 }
 
 #[inline(always)]
 pub(super) fn unconfirm(key: &FlowKey) {
-    if let Some(found) = find(key)
-        && !found.is_opening
-    {
-        let tag = flow_tag(key);
-        // What cannot be put back is forgotten, as what is pushed out is.
-        add_opening(tag, &FlowCell::new(key, &found.value)).ok();
-        remove_confirmed(tag);
+    let tag = flow_tag(key);
+    if let Some(line) = line_of(tag) {
+        line.set_confirmed(tag, false).ok();
     }
 }
 
 #[inline(always)]
 pub(super) fn remove(key: &FlowKey) {
     let tag = flow_tag(key);
-    remove_confirmed(tag);
-    if let Some(line) = Line::of(&OPENING, flow_line(tag, seed(), opening_lines())) {
-        line.remove(tag);
-    }
-}
-
-/// From both lines: two processors that confirm a flow at once may have put it into both.
-#[inline(always)]
-fn remove_confirmed(tag: u32) {
-    let (seed, lines) = (seed(), flow_lines());
-    if let Some(line) = Line::of(&FLOWS, flow_line(tag, seed, lines)) {
-        line.remove(tag);
-    }
-    if let Some(line) = Line::of(&FLOWS, second_flow_line(tag, seed, lines)) {
+    if let Some(line) = line_of(tag) {
         line.remove(tag);
     }
 }

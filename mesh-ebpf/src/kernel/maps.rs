@@ -51,8 +51,6 @@ pub(crate) static SOCKETS: HashMap<SocketKey, SocketValue> =
 pub(crate) static CLIENTS: HashMap<u64, ClientAddresses> = HashMap::with_max_entries(SMALL, 0);
 #[map(name = "interfaces")]
 pub(crate) static INTERFACES: HashMap<u32, Interface> = HashMap::with_max_entries(SMALL, 0);
-#[map(name = "opening")]
-pub(crate) static OPENING: Array<FlowLine> = Array::with_max_entries(SMALL, MMAPABLE);
 #[map(name = "flows")]
 pub(crate) static FLOWS: Array<FlowLine> = Array::with_max_entries(SMALL, MMAPABLE);
 

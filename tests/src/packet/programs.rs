@@ -22,7 +22,7 @@ const ROOM: usize = 256;
 pub struct PacketPrograms {
     pub(super) object: Ebpf,
     pub(super) seed: u32,
-    /// Of `opening` and of `flows`.
+    /// Of `flows`.
     pub(super) flow_lines: u32,
     /// Kept, or the kernel empties it.
     _stages: ProgramArray<aya::maps::MapData>,
@@ -54,12 +54,11 @@ impl PacketPrograms {
         let mut loader = EbpfLoader::new();
         for spec in &MAPS {
             let entries = match spec.name {
-                "opening" | "flows" => flow_lines,
+                "flows" => flow_lines,
                 _ => spec.default_entries,
             };
             loader.map_max_entries(spec.name, entries);
         }
-        loader.override_global("OPENING_LINES", &flow_lines, true);
         loader.override_global("FLOW_LINES", &flow_lines, true);
         let set_retval = 0_u32;
         loader.override_global("HAS_SET_RETVAL", &set_retval, false);

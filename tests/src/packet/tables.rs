@@ -66,8 +66,7 @@ impl PacketPrograms {
     /// # Errors
     /// If a map has no room.
     pub fn fill_traffic(&mut self, sim: &Sim) -> Result<()> {
-        self.replace_flows("opening", &sim.opening.borrow())?;
-        self.replace_flows("flows", &sim.flows.borrow())?;
+        self.replace_flows(&sim.opening.borrow(), &sim.flows.borrow())?;
         self.replace::<40, 8, _, _>("fragments", &sim.fragments.borrow())?;
         self.replace::<24, 24, _, _>("affinity", &sim.affinity.borrow())
     }
@@ -134,17 +133,22 @@ impl PacketPrograms {
     }
 
     /// Lines that are as they should be are not written.
-    fn replace_flows(&mut self, name: &str, flows: &BTreeMap<FlowKey, FlowValue>) -> Result<()> {
+    fn replace_flows(
+        &mut self,
+        opening: &BTreeMap<FlowKey, FlowValue>,
+        confirmed: &BTreeMap<FlowKey, FlowValue>,
+    ) -> Result<()> {
         let count = self.flow_lines;
         let mut wanted = vec![FlowLine::EMPTY; count as usize];
-        for (key, value) in flows {
-            let number = flow_line(flow_tag(key), self.seed, count);
-            let line = wanted.get_mut(number as usize);
-            let is_put = line.is_some_and(|line| line.put(key, value));
-            ensure!(is_put, "no room in a line of {name}");
+        for (flows, is_confirmed) in [(opening, false), (confirmed, true)] {
+            for (key, value) in flows {
+                let number = flow_line(flow_tag(key), self.seed, count);
+                let line = wanted.get_mut(number as usize);
+                let is_put = line.is_some_and(|line| line.put(key, value, is_confirmed));
+                ensure!(is_put, "no room in a line of flows");
+            }
         }
-        let map = self.object.map_mut(name);
-        let map = map.with_context(|| format!("no map {name}"))?;
+        let map = self.object.map_mut("flows").context("no map flows")?;
         let mut map: Array<&mut MapData, [u8; LINE]> = map.try_into()?;
         for (number, line) in (0..count).zip(&wanted) {
             let wanted = array(line);
@@ -155,32 +159,33 @@ impl PacketPrograms {
         Ok(())
     }
 
-    fn read_flows(&self, name: &str) -> Result<BTreeMap<FlowKey, FlowValue>> {
-        let map = self.object.map(name);
-        let map = map.with_context(|| format!("no map {name}"))?;
+    fn read_flows(&self, opening: bool) -> Result<BTreeMap<FlowKey, FlowValue>> {
+        let map = self.object.map("flows").context("no map flows")?;
         let map: Array<&MapData, [u8; LINE]> = map.try_into()?;
         let mut flows = BTreeMap::new();
         for number in 0..self.flow_lines {
             let line = from_bytes::<FlowLine>(&map.get(&number, 0)?);
-            flows.extend(line.iter().flat_map(FlowLine::flows));
+            let found = line.iter().flat_map(FlowLine::flows);
+            let found = found.filter(|(_, _, is_opening)| *is_opening == opening);
+            flows.extend(found.map(|(key, value, _)| (key, value)));
         }
         Ok(flows)
     }
 
-    /// `opening`.
+    /// The half-open flows.
     ///
     /// # Errors
     /// If it cannot be read; so for all that follow.
     pub fn opening(&self) -> Result<BTreeMap<FlowKey, FlowValue>> {
-        self.read_flows("opening")
+        self.read_flows(true)
     }
 
-    /// `flows`.
+    /// The confirmed ones.
     ///
     /// # Errors
     /// As above.
     pub fn flows(&self) -> Result<BTreeMap<FlowKey, FlowValue>> {
-        self.read_flows("flows")
+        self.read_flows(false)
     }
 
     /// `fragments`.
