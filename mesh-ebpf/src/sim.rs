@@ -224,13 +224,14 @@ impl Tables for Sim {
     }
 
     fn add_flow(&self, place: Place, key: &FlowKey, value: &FlowValue) -> Result<(), NotAdded> {
-        let (mut table, capacity) = match place {
-            Place::Opening => (self.opening.borrow_mut(), self.opening_capacity),
-            Place::Confirmed => (self.flows.borrow_mut(), self.flows_capacity),
-        };
-        if table.contains_key(key) {
+        let (mut opening, mut flows) = (self.opening.borrow_mut(), self.flows.borrow_mut());
+        if opening.contains_key(key) || flows.contains_key(key) {
             return Err(NotAdded::Exists);
         }
+        let (table, capacity) = match place {
+            Place::Opening => (&mut opening, self.opening_capacity),
+            Place::Confirmed => (&mut flows, self.flows_capacity),
+        };
         if table.len() >= capacity {
             return Err(NotAdded::Full);
         }
@@ -239,13 +240,14 @@ impl Tables for Sim {
     }
 
     fn confirm_flow(&self, key: &FlowKey) -> Result<(), Full> {
-        let value = self.opening.borrow().get(key).copied();
-        let Some(value) = value else {
+        let Some(value) = self.opening.borrow().get(key).copied() else {
             return Ok(());
         };
-        if self.add_flow(Place::Confirmed, key, &value) == Err(NotAdded::Full) {
+        let mut flows = self.flows.borrow_mut();
+        if flows.len() >= self.flows_capacity {
             return Err(Full);
         }
+        flows.insert(*key, value);
         self.opening.borrow_mut().remove(key);
         Ok(())
     }

@@ -47,6 +47,8 @@ pub(super) fn load(
     let has_set_retval = u32::from(probe::has_set_retval());
     let mut loader = EbpfLoader::new();
     loader.override_global("HAS_SET_RETVAL", &has_set_retval, true);
+    let has_coarse_clock = u32::from(probe::has_coarse_clock());
+    loader.override_global("HAS_COARSE_CLOCK", &has_coarse_clock, true);
     let before_has_ids = u32::from(keeps_ids);
     loader.override_global("BEFORE_HAS_IDS", &before_has_ids, false);
     for spec in &MAPS {

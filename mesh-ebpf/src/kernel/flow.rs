@@ -244,6 +244,9 @@ pub(super) fn add(place: Place, key: &FlowKey, value: &FlowValue) -> Result<(), 
     let Some(mut line) = Line::of(flow_line(tag, seed, lines)) else {
         return Err(NotAdded::Full);
     };
+    if state_of(line.line).has_second() && is_in_second(tag) {
+        return Err(NotAdded::Exists);
+    }
     let room = line.room();
     if is_short(room)
         && let Some(second) = Line::of(second_flow_line(tag, seed, lines))
@@ -253,6 +256,14 @@ pub(super) fn add(place: Place, key: &FlowKey, value: &FlowValue) -> Result<(), 
         line = second;
     }
     line.add(tag, &cell, place == Place::Confirmed)
+}
+
+#[inline(always)]
+fn is_in_second(tag: u32) -> bool {
+    match FLOWS.get_ptr_mut(second_flow_line(tag, seed(), flow_lines())) {
+        Some(line) => flow_block(tag_at(line), tag) != 0,
+        None => false,
+    }
 }
 
 /// The line that a tuple lies in, its second one if it may be there and is not in its first.

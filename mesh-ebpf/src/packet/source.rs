@@ -109,7 +109,7 @@ pub(super) fn stage<E: Env, P: Packet>(env: &E, packet: &P, state: &mut PacketSt
         };
         let source = (address, Port::new(port));
         let returning = leaving.returning(source);
-        if env.flow(&returning).is_some() || packet.has_socket(&returning) {
+        if packet.has_socket(&returning) {
             continue;
         }
         let value = FlowValue::returning((client, client_port), seconds(env));

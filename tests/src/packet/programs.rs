@@ -60,7 +60,8 @@ impl PacketPrograms {
             loader.map_max_entries(spec.name, entries);
         }
         loader.override_global("FLOW_LINES", &flow_lines, true);
-        let set_retval = 0_u32;
+        let (set_retval, coarse_clock) = (0_u32, 1_u32);
+        loader.override_global("HAS_COARSE_CLOCK", &coarse_clock, true);
         loader.override_global("HAS_SET_RETVAL", &set_retval, false);
         loader.override_global("SEED", &seed, true);
         let mut object = loader.load(object).context("the eBPF object")?;

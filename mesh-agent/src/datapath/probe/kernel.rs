@@ -10,10 +10,16 @@ use super::{
 const CONNECT4: u32 = 10;
 const BPF_FUNC_GET_NETNS_COOKIE: u32 = 122;
 const BPF_FUNC_SET_RETVAL: u32 = 187;
+const BPF_FUNC_KTIME_GET_COARSE_NS: u32 = 160;
 
 /// Whether a program at a socket hook can say with which error a call fails (Linux 6.1).
 pub(in super::super) fn has_set_retval() -> bool {
     sys::helper_works(BPF_FUNC_SET_RETVAL, CONNECT4, false)
+}
+
+/// Whether programs have a clock that costs little (Linux 5.11).
+pub(in super::super) fn has_coarse_clock() -> bool {
+    sys::helper_works(BPF_FUNC_KTIME_GET_COARSE_NS, CONNECT4, false)
 }
 
 pub(super) fn hooks() -> CheckResult {
