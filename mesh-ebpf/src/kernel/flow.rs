@@ -8,9 +8,8 @@ use aya_ebpf::{
     helpers::{bpf_spin_lock, bpf_spin_unlock},
 };
 use mesh_common::{
-    Address, FLOW_CONFIRMED, FLOW_LOCKS as LOCKS, FLOW_WAYS, FlowCell, FlowKey, FlowLine,
-    FlowState, FlowValue, Port, Seen, flow_block, flow_line, flow_tag, flow_taken, is_short,
-    second_flow_line,
+    Address, FLOW_CONFIRMED, FLOW_LOCKS as LOCKS, FLOW_WAYS, FlowCell, FlowHead, FlowKey, FlowLine,
+    FlowState, FlowValue, Port, Seen, flow_block, flow_line, flow_tag, is_short, second_flow_line,
 };
 use mesh_ebpf::{FlowEntry, Full, NotAdded, Place};
 
@@ -121,25 +120,36 @@ impl Line {
         unsafe { bpf_spin_unlock(self.lock) };
     }
 
+    #[inline(always)]
+    fn head(&self, tag: u32) -> FlowHead {
+        FlowHead::read(tag_at(self.line), tag)
+    }
+
     /// How many blocks are not a confirmed flow's.
     #[inline(always)]
     fn room(&self) -> u32 {
-        state_of(self.line).room(flow_taken(tag_at(self.line)))
+        let state = state_of(self.line);
+        let least = state.room(u32::MAX);
+        if is_short(least) {
+            return state.room(self.head(0).taken);
+        }
+        least
     }
 
     /// Fills a free cell, or that of the half-open flow whose turn it is to go.
     #[inline(always)]
     fn add(&self, tag: u32, cell: &FlowCell, is_confirmed: bool) -> Result<(), NotAdded> {
         self.lock();
-        if flow_block(tag_at(self.line), tag) != 0 {
+        let head = self.head(tag);
+        if head.block != 0 {
             self.unlock();
             return Err(NotAdded::Exists);
         }
-        let (mut block, mut state) = (flow_block(tag_at(self.line), 0), state_of(self.line));
+        let (mut block, mut state) = (head.free(), state_of(self.line));
         if block == 0 {
             (block, state) = state.push_out();
         }
-        if block == 0 || (is_confirmed && self.room() <= ALWAYS_OPEN) {
+        if block == 0 || (is_confirmed && state.room(head.taken) <= ALWAYS_OPEN) {
             self.unlock();
             return Err(NotAdded::Full);
         }
@@ -160,10 +170,10 @@ impl Line {
     #[inline(always)]
     fn set_confirmed(&self, tag: u32, is_confirmed: bool) -> Result<(), Full> {
         self.lock();
-        let block = flow_block(tag_at(self.line), tag);
-        let state = state_of(self.line);
+        let (head, state) = (self.head(tag), state_of(self.line));
+        let block = head.block;
         let changes = block != 0 && state.is_confirmed(block) != is_confirmed;
-        if changes && is_confirmed && self.room() <= ALWAYS_OPEN {
+        if changes && is_confirmed && state.room(head.taken) <= ALWAYS_OPEN {
             self.unlock();
             return Err(Full);
         }
