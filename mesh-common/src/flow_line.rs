@@ -6,7 +6,7 @@
 //! at, neither then nor later. Half-open and confirmed flows lie side by side: a newcomer that finds no free cell
 //! pushes out a half-open one, and never are all cells of a line confirmed, so that there is a place for newcomers.
 //!
-//! The programs fill and free cells under the lock of the line (`flow_locks`), and write a tag after its cell. The agent
+//! The programs fill and free cells under the lock of the line, and write a tag after its cell. The agent
 //! frees a cell by replacing its tag, if it is still there.
 
 use core::hint::black_box;
@@ -21,9 +21,6 @@ pub const FLOW_WAYS: u32 = 15;
 
 /// Most confirmed cells of a line.
 pub const FLOW_CONFIRMED: u32 = 14;
-
-/// Locks of `flow_locks`: a line's is that of its number's low bits.
-pub const FLOW_LOCKS: u32 = 1024;
 
 plain! {
     /// One tuple of a flow: `FlowKey` and `FlowValue` in one cache line. `bits` are what the value has; the entry's number
@@ -154,12 +151,6 @@ plain! {
 
 const _: () = assert!(size_of::<FlowCell>() == 64 && size_of::<FlowLine>() == 1024);
 
-plain! {
-    /// Value of `flow_locks`: the kernel's struct bpf_spin_lock, and room to eight bytes.
-    #[derive(Debug)]
-    pub struct FlowLock { lock: u32, room: u32 }
-}
-
 /// What a cell is known by in its line's head; never 0.
 #[must_use]
 #[inline(always)]
@@ -281,14 +272,34 @@ const fn zeros_below(bits: u32) -> u32 {
     (bits & bits.wrapping_neg()).wrapping_sub(1).count_ones()
 }
 
-/// A line's state: bits 0 to 3 are where the search for a cell to push out begins; bit 4 says that a tuple of this line may
-/// lie in its second one; bits 17 to 31 are the confirmed ones among the blocks that are taken. Only the programs write it, under the line's lock.
+/// A line's state. Bits 0 to 11 are its lock: how many processors hold it or try to. Bits 12 to 15 are where the search for a
+/// cell to push out begins. Bit 16 says that a tuple of this line may lie in its second one; bits 17 to 31 are the confirmed
+/// ones among the blocks that are taken. Only the programs write it: the low half by atomic additions, the high half
+/// under the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowState(pub u32);
 
 impl FlowState {
-    const SECOND: u32 = 1 << 4;
+    /// What is added by who wants the lock, and taken away again.
+    pub const LOCK: i32 = 1;
+    const LOCKS: u32 = 0xfff;
+    const TURN: u32 = 12;
+    const SECOND: u32 = 1 << 16;
     const BLOCKS: u32 = 0xfffe;
+
+    /// Of who has added to it: whether nobody else has.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_mine(self) -> bool {
+        self.0 & Self::LOCKS == Self::LOCK.cast_unsigned()
+    }
+
+    /// The half that is written under the lock.
+    #[must_use]
+    #[inline(always)]
+    pub const fn high(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
 
     /// Whether tuples of this line may lie in their second one.
     #[must_use]
@@ -331,28 +342,28 @@ impl FlowState {
         FLOW_WAYS - (taken & (self.0 >> 16)).count_ones()
     }
 
-    /// Of a line without a free block: the half-open one whose turn it is to go, 0 if there is none, and the state then.
+    /// Of a line without a free block: the half-open one whose turn it is to go, 0 if there is none, and what to add to the
+    /// state so that the next one's turn comes.
     #[must_use]
     #[inline(always)]
-    pub const fn push_out(self) -> (u32, Self) {
+    pub const fn push_out(self) -> (u32, i32) {
         let open = (!(self.0 >> 16) & Self::BLOCKS) >> 1;
-        let start = self.0 & 15;
+        let start = (self.0 >> Self::TURN) & 15;
         let turned = ((open >> start) | (open << (15 - start))) & (Self::BLOCKS >> 1);
         if turned == 0 {
-            return (0, self);
+            return (0, 0);
         }
-        // The number of zeros below the lowest one.
-        let place = start
-            + (turned & turned.wrapping_neg())
-                .wrapping_sub(1)
-                .count_ones();
+        let place = start + zeros_below(turned);
         let place = if place >= FLOW_WAYS {
             place - FLOW_WAYS
         } else {
             place
         };
         let next = if place + 1 >= FLOW_WAYS { 0 } else { place + 1 };
-        (place + 1, Self(self.0 & !15 | next))
+        (
+            place + 1,
+            (next.cast_signed() - start.cast_signed()) << Self::TURN,
+        )
     }
 }
 
@@ -466,14 +477,18 @@ mod tests {
         }
         let mut gone = [0; 22];
         for block in &mut gone {
-            (*block, state) = state.push_out();
+            let (pushed, turn) = state.push_out();
+            (*block, state) = (pushed, FlowState(state.0.wrapping_add_signed(turn)));
         }
         let turn = [1, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14];
         assert_eq!((&gone[..11], &gone[11..]), (&turn[..], &turn[..]));
         assert!(state.has_second() && state.is_confirmed(9) && !state.is_confirmed(10));
         let full = (1..=15).fold(state, |state, block| state.with(block, true));
-        assert_eq!(full.push_out(), (0, full));
+        assert_eq!(full.push_out(), (0, 0));
         assert!(!full.with(9, false).is_confirmed(9));
+        let held = FlowState(full.0 + 1);
+        assert!(held.is_mine() && !FlowState(held.0 + 1).is_mine() && !full.is_mine());
+        assert_eq!(held.high(), full.high());
     }
 
     #[test]

@@ -4,9 +4,9 @@
 //! forgetting that a failed build.
 
 use crate::{
-    AffinityKey, AffinityValue, Backend, COUNTERS, ClientAddresses, FLOW_LOCKS, FlowLine, FlowLock,
-    FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface, PEERS, Peer, SocketKey,
-    SocketValue, SourceRangeKey,
+    AffinityKey, AffinityValue, Backend, COUNTERS, ClientAddresses, FlowLine, FragmentKey,
+    FragmentPorts, FrontendKey, FrontendValue, Interface, PEERS, Peer, SocketKey, SocketValue,
+    SourceRangeKey,
     plain::{Layout, Plain},
 };
 
@@ -32,8 +32,6 @@ pub enum MapShape {
     LruHash,
     /// BPF_MAP_TYPE_ARRAY with BPF_F_MMAPABLE: the agent maps it into its memory.
     MappedArray,
-    /// BPF_MAP_TYPE_ARRAY.
-    Array,
     /// BPF_MAP_TYPE_PERCPU_ARRAY.
     PerCpuArray,
     /// BPF_MAP_TYPE_LPM_TRIE, which has to be made with BPF_F_NO_PREALLOC.
@@ -63,7 +61,7 @@ pub struct MapSpec {
 const NEXT: u32 = if cfg!(feature = "layout-next") { 2 } else { 1 };
 
 /// Every map, in the order in which the way of a connection meets them.
-pub const MAPS: [MapSpec; 16] = [
+pub const MAPS: [MapSpec; 15] = [
     MapSpec {
         name: "frontends",
         version: 1,
@@ -171,15 +169,6 @@ pub const MAPS: [MapSpec; 16] = [
         key: u32::LAYOUT,
         value: Interface::LAYOUT,
         default_entries: 4_096,
-    },
-    MapSpec {
-        name: "flow_locks",
-        version: 1,
-        kind: MapKind::Flow,
-        shape: MapShape::Array,
-        key: u32::LAYOUT,
-        value: FlowLock::LAYOUT,
-        default_entries: FLOW_LOCKS,
     },
     MapSpec {
         name: "flows",

@@ -1,6 +1,7 @@
 //! The eBPF object: hooks of a few lines over the library, the maps and the kernel side of the library's traits.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
 mod kernel;
 

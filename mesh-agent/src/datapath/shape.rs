@@ -134,7 +134,6 @@ pub(super) fn wanted(spec: &MapSpec, entries: u32) -> MapInfo {
         MapShape::Hash => (1, 0),
         MapShape::SparseHash => (1, 1),
         MapShape::LruHash => (9, 0),
-        MapShape::Array => (2, 0),
         MapShape::MappedArray => (2, 1 << 10),
         MapShape::PerCpuArray => (6, 0),
         MapShape::LpmTrie => (11, 1),

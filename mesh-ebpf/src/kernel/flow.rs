@@ -3,19 +3,15 @@
 
 use core::sync::atomic::{Ordering, compiler_fence};
 
-use aya_ebpf::{
-    bindings::bpf_spin_lock as SpinLock,
-    helpers::{bpf_spin_lock, bpf_spin_unlock},
-};
 use mesh_common::{
-    Address, FLOW_CONFIRMED, FLOW_LOCKS as LOCKS, FLOW_WAYS, FlowCell, FlowHead, FlowKey, FlowLine,
-    FlowState, FlowValue, Port, Seen, flow_block, flow_line, flow_tag, is_short, second_flow_line,
+    Address, FLOW_CONFIRMED, FLOW_WAYS, FlowCell, FlowHead, FlowKey, FlowLine, FlowState,
+    FlowValue, Port, Seen, flow_block, flow_line, flow_tag, is_short, second_flow_line,
 };
 use mesh_ebpf::{FlowEntry, Full, NotAdded, Place};
 
 use super::{
     env::{flow_lines, seed},
-    maps::{FLOW_LOCKS, FLOWS},
+    maps::FLOWS,
 };
 
 /// Cells of a line that are never confirmed flows'.
@@ -83,51 +79,82 @@ fn state_of(line: *mut FlowLine) -> FlowState {
     FlowState(unsafe { line.cast::<u32>().read_volatile() })
 }
 
-/// Only under the line's lock.
+/// Adds to a line's state, at one instant: BPF_XADD, which the compiler knows for no type of this target.
 #[inline(always)]
-fn set_state(line: *mut FlowLine, state: FlowState) {
-    // SAFETY: as in `state_of`.
-    unsafe { line.cast::<u32>().write_volatile(state.0) };
+fn add_to_state(line: *mut FlowLine, number: i32) {
+    // SAFETY: the state and the first tag, aligned to eight bytes. The sum stays in the state's half.
+    unsafe {
+        core::arch::asm!(
+            "lock *(u64 *)({line} + 0) += {number}",
+            line = in(reg) line,
+            number = in(reg) i64::from(number),
+        );
+    }
 }
 
-/// A line and its lock.
+/// How often a lock is tried for. It is held for less than a hundred nanoseconds, and whoever holds it is not interrupted
+/// but by a host that takes a processor away from its guest.
+const TRIES: u32 = 64;
+
+/// A line of the table.
+#[derive(Clone, Copy)]
 struct Line {
     line: *mut FlowLine,
-    lock: *mut SpinLock,
 }
+
+/// Who has it has the line's lock.
+#[must_use]
+struct Held;
 
 impl Line {
     #[inline(always)]
     fn of(number: u32) -> Option<Self> {
         let line = FLOWS.get_ptr_mut(number)?;
-        let lock = FLOW_LOCKS.get_ptr_mut(number & (LOCKS - 1))?;
-        Some(Self {
-            line,
-            // SAFETY: the field of a value that is there.
-            lock: unsafe { &raw mut (*lock).lock },
-        })
+        Some(Self { line })
     }
 
     #[inline(always)]
-    fn lock(&self) {
-        // SAFETY: the kernel checks that it is a lock, and that it is given back.
-        unsafe { bpf_spin_lock(self.lock) };
+    fn lock(self) -> Option<Held> {
+        for _ in 0..TRIES {
+            add_to_state(self.line, FlowState::LOCK);
+            if state_of(self.line).is_mine() {
+                return Some(Held);
+            }
+            add_to_state(self.line, -FlowState::LOCK);
+        }
+        None
     }
 
     #[inline(always)]
-    fn unlock(&self) {
-        // SAFETY: as in `lock`.
-        unsafe { bpf_spin_unlock(self.lock) };
+    fn unlock(self, held: Held) {
+        let Held = held;
+        add_to_state(self.line, -FlowState::LOCK);
     }
 
     #[inline(always)]
-    fn head(&self, tag: u32) -> FlowHead {
+    fn set_high(self, _: &Held, state: FlowState) {
+        // SAFETY: the high half of the first word; the low half is others' at the same time.
+        unsafe {
+            self.line.cast::<u16>().add(1).write_volatile(state.high());
+        };
+    }
+
+    #[inline(always)]
+    fn set_tag(self, _: &Held, block: u32, tag: u32) {
+        compiler_fence(Ordering::SeqCst);
+        // SAFETY: a word of the head.
+        unsafe { tag_of(self.line, block).write_volatile(tag) };
+        compiler_fence(Ordering::SeqCst);
+    }
+
+    #[inline(always)]
+    fn head(self, tag: u32) -> FlowHead {
         FlowHead::read(tag_at(self.line), tag)
     }
 
     /// How many blocks are not a confirmed flow's.
     #[inline(always)]
-    fn room(&self) -> u32 {
+    fn room(self) -> u32 {
         let state = state_of(self.line);
         let least = state.room(u32::MAX);
         if is_short(least) {
@@ -138,70 +165,86 @@ impl Line {
 
     /// Fills a free cell, or that of the half-open flow whose turn it is to go.
     #[inline(always)]
-    fn add(&self, tag: u32, cell: &FlowCell, is_confirmed: bool) -> Result<(), NotAdded> {
-        self.lock();
-        let head = self.head(tag);
+    fn add(self, tag: u32, cell: &FlowCell, is_confirmed: bool) -> Result<(), NotAdded> {
+        let Some(held) = self.lock() else {
+            return Err(NotAdded::Full);
+        };
+        let added = self.add_held(&held, tag, cell, is_confirmed);
+        self.unlock(held);
+        added
+    }
+
+    #[inline(always)]
+    fn add_held(
+        self,
+        held: &Held,
+        tag: u32,
+        cell: &FlowCell,
+        is_confirmed: bool,
+    ) -> Result<(), NotAdded> {
+        let (head, state) = (self.head(tag), state_of(self.line));
         if head.block != 0 {
-            self.unlock();
             return Err(NotAdded::Exists);
         }
-        let (mut block, mut state) = (head.free(), state_of(self.line));
-        if block == 0 {
-            (block, state) = state.push_out();
-        }
-        if block == 0 || (is_confirmed && state.room(head.taken) <= ALWAYS_OPEN) {
-            self.unlock();
+        if is_confirmed && state.room(head.taken) <= ALWAYS_OPEN {
             return Err(NotAdded::Full);
         }
-        // SAFETY: pointers into the value, under its lock. Readers believe a cell as long as its tag stays the same.
-        unsafe {
-            tag_of(self.line, block).write_volatile(0);
-            compiler_fence(Ordering::SeqCst);
-            *cell_of(self.line, block) = *cell;
-            compiler_fence(Ordering::SeqCst);
-            set_state(self.line, state.with(block, is_confirmed));
-            tag_of(self.line, block).write_volatile(tag);
+        let mut block = head.free();
+        if block == 0 {
+            let (pushed, turn) = state.push_out();
+            add_to_state(self.line, turn);
+            block = pushed;
         }
-        self.unlock();
+        if block == 0 {
+            return Err(NotAdded::Full);
+        }
+        // Readers believe a cell as long as its tag stays the same.
+        self.set_tag(held, block, 0);
+        // SAFETY: a pointer into the value, under its lock.
+        unsafe { *cell_of(self.line, block) = *cell };
+        self.set_high(held, state.with(block, is_confirmed));
+        self.set_tag(held, block, tag);
         Ok(())
     }
 
     /// Makes a tag's cell a confirmed flow's, or a half-open one's again. Nothing if it has none.
     #[inline(always)]
-    fn set_confirmed(&self, tag: u32, is_confirmed: bool) -> Result<(), Full> {
-        self.lock();
-        let (head, state) = (self.head(tag), state_of(self.line));
-        let block = head.block;
-        let changes = block != 0 && state.is_confirmed(block) != is_confirmed;
-        if changes && is_confirmed && state.room(head.taken) <= ALWAYS_OPEN {
-            self.unlock();
+    fn set_confirmed(self, tag: u32, is_confirmed: bool) -> Result<(), Full> {
+        let Some(held) = self.lock() else {
             return Err(Full);
+        };
+        let (head, state) = (self.head(tag), state_of(self.line));
+        let changes = head.block != 0 && state.is_confirmed(head.block) != is_confirmed;
+        let fits = !is_confirmed || state.room(head.taken) > ALWAYS_OPEN;
+        if changes && fits {
+            self.set_high(&held, state.with(head.block, is_confirmed));
         }
-        if changes {
-            set_state(self.line, state.with(block, is_confirmed));
-        }
-        self.unlock();
-        Ok(())
+        self.unlock(held);
+        if changes && !fits { Err(Full) } else { Ok(()) }
     }
 
     /// Frees a tag's cell, if it has one.
     #[inline(always)]
-    fn remove(&self, tag: u32) {
-        self.lock();
+    fn remove(self, tag: u32) {
+        let Some(held) = self.lock() else {
+            return;
+        };
         let block = flow_block(tag_at(self.line), tag);
         if block != 0 {
-            // SAFETY: the tag's word, under the line's lock.
-            unsafe { tag_of(self.line, block).write_volatile(0) };
+            self.set_tag(&held, block, 0);
         }
-        self.unlock();
+        self.unlock(held);
     }
 
     /// From now on tuples of this line may lie in their second one.
     #[inline(always)]
-    fn use_second(&self) {
-        self.lock();
-        set_state(self.line, state_of(self.line).with_second());
-        self.unlock();
+    fn use_second(self) -> bool {
+        let Some(held) = self.lock() else {
+            return false;
+        };
+        self.set_high(&held, state_of(self.line).with_second());
+        self.unlock(held);
+        true
     }
 }
 
@@ -261,8 +304,8 @@ pub(super) fn add(place: Place, key: &FlowKey, value: &FlowValue) -> Result<(), 
     if is_short(room)
         && let Some(second) = Line::of(second_flow_line(tag, seed, lines))
         && second.room() > room
+        && line.use_second()
     {
-        line.use_second();
         line = second;
     }
     line.add(tag, &cell, place == Place::Confirmed)

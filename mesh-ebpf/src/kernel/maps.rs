@@ -2,9 +2,7 @@
 //! and gives each its size.
 
 use aya_ebpf::{
-    bindings::bpf_spin_lock,
-    btf_maps,
-    macros::{btf_map, map},
+    macros::map,
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray},
 };
 use mesh_common::{
@@ -53,18 +51,6 @@ pub(crate) static CLIENTS: HashMap<u64, ClientAddresses> = HashMap::with_max_ent
 pub(crate) static INTERFACES: HashMap<u32, Interface> = HashMap::with_max_entries(SMALL, 0);
 #[map(name = "flows")]
 pub(crate) static FLOWS: Array<FlowLine> = Array::with_max_entries(SMALL, MMAPABLE);
-
-/// A lock of flow lines as the kernel knows it: it looks for the type by its name, in the map's BTF.
-#[repr(C)]
-pub(crate) struct Lock {
-    pub(crate) lock: bpf_spin_lock,
-    room: u32,
-}
-
-/// By the low bits of a line's number.
-#[btf_map(name = "flow_locks")]
-pub(crate) static FLOW_LOCKS: btf_maps::Array<Lock, { mesh_common::FLOW_LOCKS as usize }> =
-    btf_maps::Array::new();
 #[map(name = "fragments")]
 pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts> =
     LruHashMap::with_max_entries(SMALL, 0);

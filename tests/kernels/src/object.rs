@@ -9,7 +9,6 @@ use std::{
 use anyhow::{Context, Result, bail};
 use aya_obj::{
     Map, ProgramSection,
-    btf::BtfFeatures,
     generated::{bpf_attach_type, bpf_prog_type},
 };
 
@@ -56,8 +55,7 @@ impl Object {
 
     /// Makes the maps and loads the programs.
     pub(crate) fn load(mut self) -> Result<Loaded> {
-        let btf = self.load_types()?;
-        let maps = self.make_maps(btf.as_ref())?;
+        let maps = self.make_maps()?;
         let sections = self
             .0
             .functions
@@ -82,20 +80,11 @@ impl Object {
         Ok(loaded)
     }
 
-    /// The object's types as every kernel knows them: it looks for locks in maps by them.
-    fn load_types(&mut self) -> Result<Option<OwnedFd>> {
-        let types = self.0.fixup_and_sanitize_btf(&BtfFeatures::default())?;
-        types
-            .map(|types| sys::btf_load(&types.to_bytes()))
-            .transpose()
-            .context("cannot load the object's types")
-    }
-
-    fn make_maps(&self, btf: Option<&OwnedFd>) -> Result<BTreeMap<String, OwnedFd>> {
+    fn make_maps(&self) -> Result<BTreeMap<String, OwnedFd>> {
         let maps: BTreeMap<_, _> = self.0.maps.iter().collect();
         maps.into_iter()
             .map(|(name, map)| {
-                let fd = make_map(map, btf).with_context(|| format!("cannot make map {name}"))?;
+                let fd = make_map(map).with_context(|| format!("cannot make map {name}"))?;
                 Ok((name.clone(), fd))
             })
             .collect()
@@ -138,20 +127,14 @@ impl Object {
     }
 }
 
-fn make_map(map: &Map, btf: Option<&OwnedFd>) -> Result<OwnedFd> {
-    let types = match map {
-        Map::Btf(map) => (map.def.btf_key_type_id, map.def.btf_value_type_id),
-        Map::Legacy(_) => (0, 0),
-    };
-    let attributes = MapAttributes {
+fn make_map(map: &Map) -> Result<OwnedFd> {
+    let fd = sys::map_create(&MapAttributes {
         map_type: map.map_type(),
         key_size: map.key_size(),
         value_size: map.value_size(),
         max_entries: map.max_entries(),
         flags: map.map_flags(),
-        types,
-    };
-    let fd = sys::map_create(&attributes, btf)?;
+    })?;
     if !map.data().is_empty() {
         // A section of statics: one value, constant from here on.
         sys::map_update(&fd, &0_u32.to_ne_bytes(), map.data())?;

@@ -23,8 +23,6 @@ pub(crate) struct MapAttributes {
     pub(crate) value_size: u32,
     pub(crate) max_entries: u32,
     pub(crate) flags: u32,
-    /// Types of key and value in the object's BTF; 0 where the kernel need not know them.
-    pub(crate) types: (u32, u32),
 }
 
 /// Type and attach type of a program, as the kernel numbers them.
@@ -34,18 +32,8 @@ pub(crate) struct ProgramKind {
     pub(crate) attach_type: u32,
 }
 
-/// Loads an object's types.
-pub(crate) fn btf_load(bytes: &[u8]) -> io::Result<OwnedFd> {
-    let mut attr = zeroed();
-    // SAFETY: as in `map_create`.
-    let btf = unsafe { &mut attr.__bindgen_anon_7 };
-    btf.btf = bytes.as_ptr() as u64;
-    btf.btf_size = u32::try_from(bytes.len()).unwrap_or(0);
-    call_for_fd(bpf_cmd::BPF_BTF_LOAD, &mut attr)
-}
-
 /// Makes a map.
-pub(crate) fn map_create(attributes: &MapAttributes, btf: Option<&OwnedFd>) -> io::Result<OwnedFd> {
+pub(crate) fn map_create(attributes: &MapAttributes) -> io::Result<OwnedFd> {
     let mut attr = zeroed();
     // SAFETY: every field of this union member is a plain number, and all bytes are zero.
     let map = unsafe { &mut attr.__bindgen_anon_1 };
@@ -54,11 +42,6 @@ pub(crate) fn map_create(attributes: &MapAttributes, btf: Option<&OwnedFd>) -> i
     map.value_size = attributes.value_size;
     map.max_entries = attributes.max_entries;
     map.map_flags = attributes.flags;
-    if let (Some(btf), (key, value @ 1..)) = (btf, attributes.types) {
-        map.btf_fd = btf.as_raw_fd().cast_unsigned();
-        map.btf_key_type_id = key;
-        map.btf_value_type_id = value;
-    }
     call_for_fd(bpf_cmd::BPF_MAP_CREATE, &mut attr)
 }
 
