@@ -6,7 +6,7 @@
 //! at, neither then nor later. Half-open and confirmed flows lie side by side: a newcomer that finds no free cell
 //! pushes out a half-open one, and never are all cells of a line confirmed, so that there is a place for newcomers.
 //!
-//! The programs fill and free cells under the lock of the line, and write a tag after its cell. The agent
+//! The programs claim and free cells under the lock of the line, and write a tag after its cell. The agent
 //! frees a cell by replacing its tag, if it is still there.
 
 use core::hint::black_box;
@@ -151,11 +151,18 @@ plain! {
 
 const _: () = assert!(size_of::<FlowCell>() == 64 && size_of::<FlowLine>() == 1024);
 
-/// What a cell is known by in its line's head; never 0.
+/// What a cell is known by in its line's head. As long as it is being filled its lowest bit is 0; never is all of it.
 #[must_use]
 #[inline(always)]
 pub const fn flow_tag(key: &FlowKey) -> u32 {
-    key.digest() | 1
+    key.digest() | 3
+}
+
+/// The tag while its cell is being filled: nobody finds it, and nobody else can add it.
+#[must_use]
+#[inline(always)]
+pub const fn claimed_tag(tag: u32) -> u32 {
+    tag & !1
 }
 
 /// The first line of a tag, among so many. `seed` is a number that nobody outside the host knows.
@@ -225,7 +232,7 @@ fn forget(block: u64, unknown: u32) -> u32 {
 /// What a line's head says about a tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowHead {
-    /// The block that has it, 0 for none.
+    /// The block that has it, or that is being filled for it; 0 for none.
     pub block: u32,
     /// The blocks that are taken, as bits by their numbers.
     pub taken: u32,
@@ -243,7 +250,7 @@ impl FlowHead {
             // Arithmetic, or the verifier would walk every way through the comparisons: the highest bit is 1 for equal ones.
             // To the compiler these are any numbers of 64 bits, or it would make comparisons of it again.
             let at = u64::from(tag_at(block as u32)) | nothing;
-            found |= ((at ^ u64::from(tag)).wrapping_sub(1) >> 63) << (block & 15);
+            found |= (((at ^ u64::from(tag)) & !1).wrapping_sub(1) >> 63) << (block & 15);
             taken |= (1 - (at.wrapping_sub(1) >> 63)) << (block & 15);
             block += 1;
         }

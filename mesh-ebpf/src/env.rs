@@ -68,6 +68,11 @@ pub trait Packet {
     /// # Errors
     /// It ends before.
     fn store<const N: usize>(&mut self, offset: u32, bytes: &[u8; N]) -> Result<(), Broken>;
+    /// Writes words into the packet, as they lie in memory.
+    ///
+    /// # Errors
+    /// It ends before.
+    fn store_words<const N: usize>(&mut self, offset: u32, words: &[u32; N]) -> Result<(), Broken>;
     /// Changes the checksum at an offset by a difference. `optional`: 0 means that there is none, and stays.
     ///
     /// # Errors

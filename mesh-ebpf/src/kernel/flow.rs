@@ -5,7 +5,8 @@ use core::sync::atomic::{Ordering, compiler_fence};
 
 use mesh_common::{
     Address, FLOW_CONFIRMED, FLOW_WAYS, FlowCell, FlowHead, FlowKey, FlowLine, FlowState,
-    FlowValue, Port, Seen, flow_block, flow_line, flow_tag, is_short, second_flow_line,
+    FlowValue, Port, Seen, claimed_tag, flow_block, flow_line, flow_tag, is_short,
+    second_flow_line,
 };
 use mesh_ebpf::{FlowEntry, Full, NotAdded, Place};
 
@@ -140,7 +141,7 @@ impl Line {
     }
 
     #[inline(always)]
-    fn set_tag(self, _: &Held, block: u32, tag: u32) {
+    fn set_tag(self, block: u32, tag: u32) {
         compiler_fence(Ordering::SeqCst);
         // SAFETY: a word of the head.
         unsafe { tag_of(self.line, block).write_volatile(tag) };
@@ -169,19 +170,19 @@ impl Line {
         let Some(held) = self.lock() else {
             return Err(NotAdded::Full);
         };
-        let added = self.add_held(&held, tag, cell, is_confirmed);
+        let claimed = self.claim(&held, tag, is_confirmed);
         self.unlock(held);
-        added
+        let block = claimed?;
+        // Not under the lock, whose giving back waits for every store before it, and the cell is in nobody's cache. Readers
+        // believe a cell by its tag.
+        // SAFETY: a pointer into the value, which nobody else writes between claim and tag.
+        unsafe { *cell_of(self.line, block) = *cell };
+        self.set_tag(block, tag);
+        Ok(())
     }
 
     #[inline(always)]
-    fn add_held(
-        self,
-        held: &Held,
-        tag: u32,
-        cell: &FlowCell,
-        is_confirmed: bool,
-    ) -> Result<(), NotAdded> {
+    fn claim(self, held: &Held, tag: u32, is_confirmed: bool) -> Result<u32, NotAdded> {
         let (head, state) = (self.head(tag), state_of(self.line));
         if head.block != 0 {
             return Err(NotAdded::Exists);
@@ -198,13 +199,9 @@ impl Line {
         if block == 0 {
             return Err(NotAdded::Full);
         }
-        // Readers believe a cell as long as its tag stays the same.
-        self.set_tag(held, block, 0);
-        // SAFETY: a pointer into the value, under its lock.
-        unsafe { *cell_of(self.line, block) = *cell };
         self.set_high(held, state.with(block, is_confirmed));
-        self.set_tag(held, block, tag);
-        Ok(())
+        self.set_tag(block, claimed_tag(tag));
+        Ok(block)
     }
 
     /// Makes a tag's cell a confirmed flow's, or a half-open one's again. Nothing if it has none.
@@ -231,7 +228,7 @@ impl Line {
         };
         let block = flow_block(tag_at(self.line), tag);
         if block != 0 {
-            self.set_tag(&held, block, 0);
+            self.set_tag(block, 0);
         }
         self.unlock(held);
     }

@@ -117,6 +117,20 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
+    fn store_words<const N: usize>(&mut self, offset: u32, words: &[u32; N]) -> Result<(), Broken> {
+        // SAFETY: the helper reads N words.
+        done(unsafe {
+            bpf_skb_store_bytes(
+                self.skb.cast(),
+                offset,
+                words.as_ptr().cast(),
+                4 * N as u32,
+                0,
+            )
+        })
+    }
+
+    #[inline(always)]
     fn update_checksum(
         &mut self,
         offset: u32,

@@ -35,7 +35,7 @@ fn v4<P: Packet>(packet: &P, state: &mut PacketState) -> bool {
     if kind != 0x45 || fragment & (MORE_FRAGMENTS | OFFSET) != 0 {
         return false;
     }
-    let [_, protocol, checksum @ ..] = words[2].to_ne_bytes();
+    let [_, protocol, ..] = words[2].to_ne_bytes();
     let transport = packet.network() + 20;
     let end = packet.network() + u32::from(u16::from_be_bytes([length_high, length_low]));
     let addresses = (
@@ -54,7 +54,7 @@ fn v4<P: Packet>(packet: &P, state: &mut PacketState) -> bool {
         return false;
     }
     state.family = Family::V4;
-    state.checksum = u16::from_ne_bytes(checksum);
+    state.third = words[2];
     known(
         state,
         protocol,

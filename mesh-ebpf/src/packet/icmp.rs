@@ -9,7 +9,7 @@ use super::{
     extension::{self, Upper},
     header,
     parse::{ICMP, ICMPV6, OFFSET},
-    rewrite::{Side, checksum_place, v6_bytes, write_address},
+    rewrite::{Side, checksum_place, write_address},
     state::{Family, Fragment, PASS, PacketState, PacketStep, PacketVerdict, drop},
 };
 use crate::{Broken, Covers, Env, FlowEntry, Packet};
@@ -169,7 +169,7 @@ fn write_inner_address<P: Packet>(
             let icmp = u32::from(state.transport) + 2;
             packet.update_checksum(icmp, difference, Covers::Payload, false)?;
             let at = if is_source { 8 } else { 24 };
-            packet.store(inner.network + at, &v6_bytes(state.target.0))
+            packet.store_words(inner.network + at, &state.target.0.words())
         }
     }
 }

@@ -71,7 +71,7 @@ fn v4<E: Env, P: Packet>(env: &E, packet: &P, state: &mut PacketState) -> Packet
         _ => Fragment::Later,
     };
     state.family = Family::V4;
-    state.checksum = u16::from_ne_bytes([header[10], header[11]]);
+    state.third = u32::from_ne_bytes([header[8], header[9], header[10], header[11]]);
     state.fragment = fragment;
     state.fragment_id = u32::from(u16::from_be_bytes([header[4], header[5]]));
     let (source, destination) = header::v4_addresses(&header);

@@ -6,7 +6,6 @@ use mesh_common::{Address, Port};
 use super::{
     checksum::Sum,
     parse::{ICMP, ICMPV6},
-    rewrite::v6_bytes,
     state::{Family, Fragment, PacketState, PacketStep, PacketVerdict, drop, tcp},
 };
 use crate::{Broken, Packet};
@@ -182,8 +181,8 @@ fn write_ip<P: Packet>(
         Family::V6 => {
             let [high, low] = payload.to_be_bytes();
             packet.store(network, &[0x60, 0, 0, 0, high, low, protocol, HOP_LIMIT])?;
-            packet.store(network + 8, &v6_bytes(ends.source.0))?;
-            packet.store(network + 24, &v6_bytes(ends.destination.0))
+            packet.store_words(network + 8, &ends.source.0.words())?;
+            packet.store_words(network + 24, &ends.destination.0.words())
         }
     }
 }

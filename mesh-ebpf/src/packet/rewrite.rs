@@ -1,7 +1,7 @@
 //! Stage Rewrite: the new address and port go into the packet, with every checksum that covers them. In: the target.
 //! Ingress hooks rewrite the destination, egress hooks the source.
 
-use mesh_common::{Address, Direction, FragmentKey, FragmentPorts, Port, Reason};
+use mesh_common::{Direction, FragmentKey, FragmentPorts, Port, Reason};
 
 use super::{
     checksum::Difference,
@@ -78,27 +78,28 @@ fn write_all<P: Packet>(
         Side::Destination => (state.key.source(), state.target),
     };
     let network = packet.network();
-    let [i, j] = source_port.to_be().to_ne_bytes();
-    let [k, l] = port.to_be().to_ne_bytes();
+    let ports = u32::from(source_port.to_be()) | u32::from(port.to_be()) << 16;
     if state.family == Family::V4 {
-        let checksum = difference.apply(state.checksum).to_ne_bytes();
-        let [a, b, c, d] = source.v4_word().to_ne_bytes();
-        let [e, f, g, h] = destination.v4_word().to_ne_bytes();
-        let bytes = [checksum[0], checksum[1], a, b, c, d, e, f, g, h, i, j, k, l];
-        return packet.store(network + 10, &bytes);
+        let third = changed_third(state.third, difference);
+        let words = [third, source.v4_word(), destination.v4_word(), ports];
+        return packet.store_words(network + 8, &words);
     }
-    let mut bytes = [0; 20];
-    bytes[16..].copy_from_slice(&[i, j, k, l]);
+    let [e, f, g, h] = destination.words();
     match side {
+        Side::Destination => packet.store_words(network + 24, &[e, f, g, h, ports]),
         Side::Source => {
-            packet.store(network + 8, &v6_bytes(source))?;
-            packet.store(network + 40, &[i, j, k, l])
-        }
-        Side::Destination => {
-            bytes[..16].copy_from_slice(&v6_bytes(destination));
-            packet.store(network + 24, &bytes)
+            let [a, b, c, d] = source.words();
+            packet.store_words(network + 8, &[a, b, c, d, e, f, g, h, ports])
         }
     }
+}
+
+/// The third word of an IPv4 header with the checksum changed: its last two bytes.
+#[inline(always)]
+fn changed_third(third: u32, difference: Difference) -> u32 {
+    let [a, b, c, d] = third.to_ne_bytes();
+    let [c, d] = difference.apply(u16::from_ne_bytes([c, d])).to_ne_bytes();
+    u32::from_ne_bytes([a, b, c, d])
 }
 
 /// Source or destination.
@@ -129,33 +130,22 @@ pub(super) fn write_address<P: Packet>(
     let network = packet.network();
     match state.family {
         Family::V4 => {
-            let checksum = difference.apply(state.checksum).to_ne_bytes();
             let (mut source, mut destination) = (state.key.source().0, state.key.destination().0);
             match side {
                 Side::Source => source = state.target.0,
                 Side::Destination => destination = state.target.0,
             }
-            let [a, b, c, d] = source.v4_word().to_ne_bytes();
-            let [e, f, g, h] = destination.v4_word().to_ne_bytes();
-            // Checksum and both addresses lie side by side: one call of a helper instead of two.
-            let bytes = [checksum[0], checksum[1], a, b, c, d, e, f, g, h];
-            packet.store(network + 10, &bytes)
+            let third = changed_third(state.third, difference);
+            packet.store_words(
+                network + 8,
+                &[third, source.v4_word(), destination.v4_word()],
+            )
         }
         Family::V6 => {
             let at = if side == Side::Source { 8 } else { 24 };
-            packet.store(network + at, &v6_bytes(state.target.0))
+            packet.store_words(network + at, &state.target.0.words())
         }
     }
-}
-
-/// An address as an IPv6 header has it.
-#[inline(always)]
-pub(super) fn v6_bytes(address: Address) -> [u8; 16] {
-    let [a, b, c, d] = address.words().map(u32::to_ne_bytes);
-    [
-        a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2],
-        d[3],
-    ]
 }
 
 /// Where a transport's checksum is, and whether 0 means that there is none.

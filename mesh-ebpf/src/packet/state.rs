@@ -149,10 +149,10 @@ pub struct PacketState {
     pub target: (Address, Port),
     /// Identification of a fragmented packet, as it has it.
     pub fragment_id: u32,
+    /// Third word of an IPv4 header, as it lies in memory: TTL, protocol, checksum.
+    pub third: u32,
     /// Offset of the transport header from the start of the packet.
     pub transport: u16,
-    /// The IPv4 header's checksum, network order.
-    pub checksum: u16,
     /// Where it is seen.
     pub hook: PacketHook,
     /// IPv4 or IPv6.
@@ -179,8 +179,8 @@ impl PacketState {
             key: FlowKey::new(hook.direction(), Protocol::Tcp, nowhere, nowhere),
             target: nowhere,
             fragment_id: 0,
+            third: 0,
             transport: 0,
-            checksum: 0,
             hook,
             family: Family::V4,
             fragment: Fragment::Whole,

@@ -81,6 +81,14 @@ impl Packet for SimPacket {
         Ok(())
     }
 
+    fn store_words<const N: usize>(&mut self, offset: u32, words: &[u32; N]) -> Result<(), Broken> {
+        let place = self.range(offset, 4 * N)?;
+        for (bytes, word) in place.chunks_exact_mut(4).zip(words) {
+            bytes.copy_from_slice(&word.to_ne_bytes());
+        }
+        Ok(())
+    }
+
     fn update_checksum(
         &mut self,
         offset: u32,
