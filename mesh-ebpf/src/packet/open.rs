@@ -21,7 +21,12 @@ pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
     let Some(frontend) = env.frontend(&FrontendKey::new(destination, port, protocol)) else {
         return match env.frontend(&FrontendKey::whole_address(destination)) {
             Some(_) => state.refuse(Reason::NoSuchPort),
-            None => PASS,
+            None => {
+                if state.is_syn() {
+                    forget_closed(env, &state.key);
+                }
+                PASS
+            }
         };
     };
     let client = state.key.source().0;
@@ -52,6 +57,24 @@ pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
 fn forget_old<E: Env>(env: &E, request: &FlowKey) {
     if let Some(found) = env.flow(request) {
         forget(env, request, &found.value());
+    }
+}
+
+/// A connection that is nobody's flow begins between the ends of one that was: its replies are not that one's.
+#[inline(always)]
+fn forget_closed<E: Env>(env: &E, direct: &FlowKey) {
+    let reply = direct.reply(direct.destination());
+    let Some(found) = env.flow(&reply) else {
+        return;
+    };
+    let answered = found.value();
+    let request = direct.to(Direction::Ingress, answered.target());
+    let Some(found) = env.flow(&request) else {
+        return;
+    };
+    let asked = found.value();
+    if asked.entry() == Some(Entry::Request) && is_closed(asked.seen(), answered.seen()) {
+        forget(env, &request, &asked);
     }
 }
 

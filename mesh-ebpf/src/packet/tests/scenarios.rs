@@ -120,6 +120,28 @@ fn a_port_is_used_again() {
     }
 }
 
+/// The client calls the backend itself, from the port of a connection through the Service that has ended: what the backend
+/// says is not that one's reply.
+#[test]
+fn a_port_is_used_again_without_the_service() {
+    for last in [tcp::RST, tcp::FIN | tcp::ACK] {
+        let world = World::new(Route::PodToLocal, Protocol::Tcp, false, 1);
+        let (client, backend) = world.request(tcp::SYN, &plain());
+        world.reply((client, backend), tcp::SYN | tcp::ACK, &plain());
+        world.request(tcp::ACK, &plain());
+        world.request(last, &plain());
+        if last != tcp::RST {
+            world.reply((client, backend), last, &plain());
+        }
+        let there = Route::PodToLocal.there();
+        let asked = Datagram::tcp(client, backend, tcp::SYN).frame();
+        assert_eq!(world.send(there, asked.clone()), asked);
+        assert_eq!(world.flows(), (0, 0));
+        let answer = Datagram::tcp(backend, client, tcp::SYN | tcp::ACK).frame();
+        assert_eq!(world.send(Route::PodToLocal.back(), answer.clone()), answer);
+    }
+}
+
 #[test]
 fn a_reset_ends_a_flow_and_a_stranger_s_does_not() {
     let world = World::new(Route::DeviceToRemote, Protocol::Tcp, false, 1);
