@@ -4,7 +4,7 @@
 mod audit;
 mod change;
 mod churn;
-mod contender;
+pub(super) mod contender;
 mod exchange;
 mod memory;
 mod objects;
