@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use mesh_lab::{
     Agent, AgentOptions, Call, Endpoint, Families, Lab, Node, Place, Pod, Port, Process, Service,
-    Slice, ensure_clean, eventually, traffic::Report,
+    Slice, ensure_clean, eventually, packet::EmptyProgram, traffic::Report,
 };
 
 use super::{
@@ -33,16 +33,18 @@ const TARGET: u16 = 8080;
 const SERVICE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10));
 
 /// Where a client calls from, and whom.
-const WAYS: [&str; 4] = [
+const WAYS: [&str; 5] = [
     "nothing attached",
+    "pod to pod, empty programs",
     "pod to pod, programs attached",
     "ClusterIP, packet path",
     "ClusterIP, socket hooks",
 ];
 /// What the others are compared with, and what is judged.
 const BARE: usize = 0;
-const DIRECT: usize = 1;
-const PACKETS: usize = 2;
+const EMPTY: usize = 1;
+const DIRECT: usize = 2;
+const PACKETS: usize = 3;
 
 struct Kind {
     title: &'static str,
@@ -93,6 +95,9 @@ struct World {
     /// The agent's.
     node: Place,
     bare: Pods,
+    /// Where each hook of the agent's has a program that only returns: what the hooks cost by themselves.
+    empty: Pods,
+    program: EmptyProgram,
     attached: Pods,
     softirq: Softirq,
 }
@@ -103,16 +108,23 @@ pub(super) fn measure(agent: &Path, rounds: u32, document: &mut Document) -> Res
     let nodes = [
         lab.node("bare", Families::V4)?,
         lab.node("attached", Families::V4)?,
+        lab.node("empty", Families::V4)?,
     ];
     let both = [pods(&nodes[0])?, pods(&nodes[1])?];
     let alike = alike(&both)?;
     let [bare, attached] = both;
+    let empty = pods(&nodes[2])?;
+    let mut program = EmptyProgram::load()?;
+    program.attach(&nodes[2].host(), "veth")?;
+    program.attach(&nodes[2].host(), "eth")?;
     write(&lab, &attached.server)?;
     let world = World {
         agent: nodes[1].agent_with(&AgentOptions::binary(agent))?,
         node: nodes[1].host(),
         lab,
         bare,
+        empty,
+        program,
         attached,
         softirq: Softirq::of(processors())?,
     };
@@ -137,7 +149,7 @@ pub(super) fn measure(agent: &Path, rounds: u32, document: &mut Document) -> Res
         world.programs()?
     ));
     drop(world.agent);
-    drop((world.bare, world.attached));
+    drop((world.program, world.bare, world.empty, world.attached));
     world.lab.close()
 }
 
@@ -223,14 +235,14 @@ impl World {
     /// The place and the address of each of `WAYS`.
     fn way(&self, way: usize) -> Result<(Place, SocketAddr, &Pods)> {
         let service = SocketAddr::new(SERVICE, PORT);
-        let pods = if way == BARE {
-            &self.bare
-        } else {
-            &self.attached
+        let pods = match way {
+            BARE => &self.bare,
+            EMPTY => &self.empty,
+            _ => &self.attached,
         };
         let client = &pods.clients[way];
         let (place, to) = match way {
-            BARE => (client.place(), pods.direct()?),
+            BARE | EMPTY => (client.place(), pods.direct()?),
             DIRECT => (client.bare_place()?, pods.direct()?),
             PACKETS => (client.bare_place()?, service),
             _ => (client.place(), service),
@@ -337,11 +349,11 @@ mod tests {
     #[test]
     fn a_row_has_the_rates_and_their_ratios() {
         let figure = |rate| [Figure { rate, cpu: 1.0 }; 2];
-        let round = vec![figure(100.0), figure(99.0), figure(95.0), figure(100.0)];
+        let round = [100.0, 99.0, 98.0, 95.0, 100.0].map(figure).to_vec();
         let cells = row("x", &[round], |it| it.rate);
         assert_eq!(cells.len(), head().len());
-        assert_eq!(cells[3], "95");
-        assert_eq!(cells[6], "0.950 (0.950 - 0.950)");
-        assert_eq!(cells[8], "1.000 - 1.000");
+        assert_eq!(cells[4], "95");
+        assert_eq!(cells[8], "0.950 (0.950 - 0.950)");
+        assert_eq!(cells[10], "1.000 - 1.000");
     }
 }
