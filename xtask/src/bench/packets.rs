@@ -4,8 +4,10 @@
 mod burst;
 mod cpu;
 mod hooks;
+mod kinds;
 mod node_port;
 mod pod;
+mod pods;
 mod tables;
 mod ways;
 
