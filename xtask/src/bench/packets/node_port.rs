@@ -24,7 +24,7 @@ use crate::{
 pub(super) const ROUNDS: u32 = 6;
 
 pub(super) fn measure(agent: &Path, rounds: u32, document: &mut Document) -> Result<()> {
-    run::say("node ports: an API server, nine nodes, and kube-proxy on two of them");
+    run::say("node ports: an API server, ten nodes, and kube-proxy on two of them");
     let world = World::build(agent)?;
     world.wait()?;
     for (title, tracks) in [
@@ -51,10 +51,10 @@ fn settings() -> String {
         "UDP datagrams of {SIZE} bytes over {FLOWS} open flows (each has had an answer), from one thread on processor {}, \
          a burst of {} ms of CPU time each way, forwards and backwards in each round. The cost of a packet is the CPU time \
          of the sending thread and of its processor's ksoftirqd by the packets that arrived: on veth all of the way is gone \
-         in the softirq of the sender, and other processes of the machine do not count. The node's share is what that is \
+         in the softirq of the sender, and other processes of the machine count by cold caches alone. The node's share is what that is \
          over the same wires without the node, where a switch forwards what goes elsewhere: receiving, routing, \
          translation and one veth more. Each contender has a node of its own and knows 6 Services; nothing else is in \
-         its namespace, and ICMP redirects are off. Packets a second are by the clock: others on the machine lower them.",
+         its namespace, and ICMP redirects are off. By the clock others on the machine lower what goes in a second.",
         cpu::sender(),
         TIME.as_millis()
     )

@@ -10,6 +10,8 @@ pub(super) enum Way {
     Without,
     /// Through a node that routes it, without a Service.
     Routed,
+    /// The same, with a program that only returns at each hook of the agent's.
+    Hooked,
     /// Through a Service on a contender's node.
     Contender(Contender),
 }
@@ -19,6 +21,7 @@ impl Way {
         match self {
             Self::Without => "without the node",
             Self::Routed => "routed, no Service",
+            Self::Hooked => "routed, empty programs",
             Self::Contender(contender) => contender.title(),
         }
     }
@@ -36,7 +39,8 @@ pub(super) fn costs(rounds: &[Round]) -> Vec<Vec<String>> {
         "there / back",
         "the node's share",
         "over routed",
-        "packets a second",
+        "packets a second of a core",
+        "by the clock",
         "lost, %",
     ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
@@ -73,6 +77,7 @@ fn row(rounds: &[Round], way: Way) -> Vec<String> {
         } else {
             over(Way::Routed)
         },
+        format!("{:.0}", 1e9 / all.median()),
         each(|it| it.rate).median_of(0),
         each(|it| it.lost * 100.0).median_of(2),
     ]
@@ -182,6 +187,7 @@ mod tests {
         vec![
             (Way::Without, burst(1000.0)),
             (Way::Routed, burst(1500.0)),
+            (Way::Hooked, burst(1550.0)),
             (Way::Contender(Contender::Agent), burst(agent)),
             (Way::Contender(Contender::Iptables), burst(3000.0)),
             (Way::Contender(Contender::Nftables), burst(2500.0)),
@@ -191,9 +197,9 @@ mod tests {
     #[test]
     fn shares_are_what_is_over_the_way_without_the_node() {
         let rows = costs(&[round(2000.0), round(2200.0)]);
-        assert_eq!(rows.len(), 6);
-        assert_eq!(rows[3][1], "2100");
-        assert_eq!(rows[3][4..6], ["1100", "600"]);
+        assert_eq!(rows.len(), 7);
+        assert_eq!(rows[4][1], "2100");
+        assert_eq!(rows[4][4..7], ["1100", "600", "476190"]);
         assert_eq!(rows[1][4..6], ["", ""]);
     }
 

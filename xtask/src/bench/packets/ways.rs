@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 use mesh_lab::{
     Agent, AgentOptions, Endpoint, Families, Lab, Node, Place, Pod, Port, Process, Service, Slice,
-    eventually,
+    eventually, packet::EmptyProgram,
 };
 use serde_json::{Value, json};
 
@@ -50,6 +50,8 @@ pub(super) struct World {
     pub(super) node: Place,
     agent: Agent,
     proxies: Vec<Process>,
+    /// Attached for as long as it is kept.
+    program: EmptyProgram,
     pub(super) tracks: Tracks,
 }
 
@@ -60,12 +62,17 @@ impl World {
         let outside = quiet(lab.node("outside", Families::V4)?)?;
         let far = quiet(lab.node("far", Families::V4)?)?;
         let plain = quiet(lab.node("plain", Families::V4)?)?;
+        let hooked = quiet(lab.node("hooked", Families::V4)?)?;
         let nodes = CONTENDERS.map(|contender| quiet(lab.node(contender.name(), Families::V4)?));
         let [agents, iptables, nftables] = nodes;
         let nodes = [agents?, iptables?, nftables?];
         let mut tracks = Tracks::default();
         without(&mut lab, &outside, &mut tracks)?;
-        routed(&plain, &outside, &far, &mut tracks)?;
+        routed(Way::Routed, &plain, (&outside, &far), &mut tracks)?;
+        routed(Way::Hooked, &hooked, (&outside, &far), &mut tracks)?;
+        let mut program = EmptyProgram::load()?;
+        program.attach(&hooked.host(), "eth")?;
+        program.attach(&hooked.host(), "veth")?;
         let objects = through(&far, &nodes, &mut tracks)?;
         let plane = lab.control_plane().context("the lab has a control plane")?;
         let kubeconfig = plane.kubeconfig().to_owned();
@@ -84,6 +91,7 @@ impl World {
             node: node.host(),
             lab,
             proxies,
+            program,
             tracks,
         })
     }
@@ -115,7 +123,7 @@ impl World {
 
     pub(super) fn close(self) -> Result<()> {
         drop(self.agent);
-        drop(self.proxies);
+        drop((self.proxies, self.program));
         drop(self.tracks);
         self.lab.close()
     }
@@ -170,15 +178,21 @@ fn without(lab: &mut Lab, outside: &Node, tracks: &mut Tracks) -> Result<()> {
 }
 
 /// Through a node with nothing but routes.
-fn routed(plain: &Node, outside: &Node, far: &Node, tracks: &mut Tracks) -> Result<()> {
-    let (remote, local) = (far.pod("remote-routed")?, plain.pod("local")?);
-    let (target, via) = (v4(&remote)?, own(plain)?);
+fn routed(
+    way: Way,
+    node: &Node,
+    (outside, far): (&Node, &Node),
+    tracks: &mut Tracks,
+) -> Result<()> {
+    let remote = far.pod(&format!("remote-{}", node.name()))?;
+    let local = node.pod("local")?;
+    let (target, via) = (v4(&remote)?, own(node)?);
     outside
         .host()
         .ip(&format!("route add {target}/32 via {via}"))?;
-    let elsewhere = track(Way::Routed, (target, TARGET), remote.place())?;
+    let elsewhere = track(way, (target, TARGET), remote.place())?;
     tracks.elsewhere.push(elsewhere);
-    let here = track(Way::Routed, (v4(&local)?, TARGET), local.place())?;
+    let here = track(way, (v4(&local)?, TARGET), local.place())?;
     tracks.here.push(here);
     Ok(())
 }
