@@ -1,6 +1,11 @@
 //! Which programs the kernel runs at the interfaces of a node, asked of the kernel itself.
 
-use std::{collections::BTreeMap, fs, process::Command};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::fd::{AsFd, AsRawFd},
+    process::Command,
+};
 
 use anyhow::{Context, Result};
 use aya::programs::{SchedClassifier, TcAttachType};
@@ -66,6 +71,41 @@ fn programs(interface: &str, direction: TcAttachType) -> Result<Vec<String>> {
         .iter()
         .map(|it| it.name_as_str().map(str::to_owned));
     Ok(names.flatten().collect())
+}
+
+/// How often each program at the interfaces of a place has run while the kernel kept statistics, and for how many
+/// nanoseconds, by name.
+pub fn packet_program_runs(place: &Place) -> Result<BTreeMap<String, (u64, u64)>> {
+    let programs = netns::within(place.netns(), || {
+        let mut programs = BTreeMap::new();
+        for interface in &if_nameindex()? {
+            let name = interface.name().to_string_lossy().into_owned();
+            for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
+                let Ok((_, found)) = SchedClassifier::query_tcx(&name, direction) else {
+                    continue;
+                };
+                // One program serves many interfaces.
+                programs.extend(found.into_iter().map(|it| (it.id(), it)));
+            }
+        }
+        Ok(programs)
+    })?;
+    let mut runs = BTreeMap::new();
+    for program in programs.values() {
+        let fd = program.fd()?;
+        let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd()))?;
+        let name = program.name_as_str().unwrap_or_default().to_owned();
+        let sum: &mut (u64, u64) = runs.entry(name).or_default();
+        sum.0 += figure(&text, "run_cnt:")?;
+        sum.1 += figure(&text, "run_time_ns:")?;
+    }
+    Ok(runs)
+}
+
+fn figure(text: &str, key: &str) -> Result<u64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(key));
+    let value = value.with_context(|| format!("the kernel shows no {key}"))?;
+    Ok(value.trim().parse()?)
 }
 
 /// The names of the links at interfaces that an agent on a node has pinned.

@@ -29,7 +29,7 @@ mod statistics;
 pub mod traffic;
 
 pub use agent::{Agent, AgentOptions, CliOutput, Metrics, Response, agent_binary};
-pub use attached::{Attached, link_ids, pinned_links};
+pub use attached::{Attached, link_ids, packet_program_runs, pinned_links};
 pub use call::{Call, Load};
 pub use cluster::{Cluster, ClusterLoad, ClusterNode};
 pub use control_plane::{Client, ControlPlane, ControlPlaneOptions, control_plane_binary};

@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
     /// Numbers of Services
     #[arg(long, value_delimiter = ',', default_values_t = [1, 100, 1000, 10_000, 30_000])]
     services: Vec<u32>,
-    /// Rounds of each measurement: 6 unless given, 3 beside kube-proxy
+    /// Rounds of each measurement: 6 unless given, 3 beside kube-proxy, 10, 6 and 10 of the parts of `packets`
     #[arg(long)]
     rounds: Option<u32>,
     /// Connections of each kind in a round
@@ -37,6 +37,9 @@ pub(crate) struct Arguments {
     /// Of `packets`: an eBPF object instead of mesh-agent's
     #[arg(long)]
     object: Option<PathBuf>,
+    /// Of `packets`: these parts; all of them unless given
+    #[arg(long, value_enum, value_delimiter = ',')]
+    parts: Vec<packets::Part>,
     /// Write the result to docs/benchmarks too
     #[arg(long)]
     save: bool,
@@ -50,7 +53,7 @@ enum Name {
     Connect,
     /// A cold start with 10,000 Services stage by stage, one change, memory, and an idle agent
     Start,
-    /// What a packet costs at each hook, kind by kind, at 1 and at 10,000 Services
+    /// What a packet costs: at each hook, forwarded through a node port beside kube-proxy, from a pod to a ClusterIP
     Packets,
     /// The agent and the real kube-proxy in turn: start, connections, one change, churn, memory
     KubeProxy,
@@ -76,52 +79,62 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
     let names = arguments
         .name
         .map_or_else(|| Name::value_variants().to_vec(), |name| vec![name]);
-    setup::ensure(if names.contains(&Name::KubeProxy) {
+    let parts = packet_parts(arguments, &names);
+    let rivals = names.contains(&Name::KubeProxy) || parts.contains(&packets::Part::NodePort);
+    setup::ensure(if rivals {
         setup::Need::Test
     } else {
         setup::Need::Lab
     })?;
-    if names.contains(&Name::KubeProxy) {
+    if rivals {
         rival::find_control_plane()?;
-    }
-    // Packets need the programs alone.
-    if names.contains(&Name::Packets) {
-        measure_packets(arguments)?;
-    }
-    let others = names.into_iter().filter(|name| *name != Name::Packets);
-    let others: Vec<Name> = others.collect();
-    if others.is_empty() {
-        return Ok(());
     }
     let agent = build::agent()?;
     mesh_lab::choose_traffic_binary(build::release_traffic()?);
-    for name in others {
-        measure(name, arguments, &agent)?;
+    for name in names {
+        measure(name, arguments, &agent, &parts)?;
     }
     Ok(())
 }
 
-fn measure_packets(arguments: &Arguments) -> Result<()> {
+/// None where packets are not asked for.
+fn packet_parts(arguments: &Arguments, names: &[Name]) -> Vec<packets::Part> {
+    if !names.contains(&Name::Packets) {
+        return Vec::new();
+    }
+    if arguments.parts.is_empty() {
+        return packets::Part::value_variants().to_vec();
+    }
+    arguments.parts.clone()
+}
+
+fn measure_packets(
+    arguments: &Arguments,
+    agent: &Path,
+    parts: &[packets::Part],
+    document: &mut Document,
+) -> Result<()> {
     let object = match &arguments.object {
         Some(object) => object.clone(),
         None => build::object()?,
     };
     let object =
         std::fs::read(&object).with_context(|| format!("cannot read {}", object.display()))?;
-    let mut document = Document::new(Name::Packets.title())?;
-    let rounds = arguments.rounds.unwrap_or(packets::ROUNDS);
-    packets::measure(&object, rounds, packets::CALLS, &mut document)?;
-    finish(arguments, &document)
+    let built = packets::Built {
+        object: &object,
+        agent,
+    };
+    packets::measure(parts, &built, arguments.rounds, document)
 }
 
-fn measure(name: Name, arguments: &Arguments, agent: &Path) -> Result<()> {
+fn measure(name: Name, arguments: &Arguments, agent: &Path, parts: &[packets::Part]) -> Result<()> {
     let directory = place::root().join("docs/benchmarks");
     let mut document = Document::new(name.title())?;
     let rounds = arguments.rounds.unwrap_or(6);
     match name {
         Name::Connect => connect_bench(arguments, rounds, agent, &mut document)?,
         Name::Start => start::measure(agent, rounds, &mut document)?,
-        Name::Packets => {}
+        Name::Packets => measure_packets(arguments, agent, parts, &mut document)?,
         Name::KubeProxy => {
             let plan = rival::Plan {
                 services: &arguments.services,

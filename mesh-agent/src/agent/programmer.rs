@@ -20,7 +20,7 @@ use crate::{
     interfaces::{Place, Update},
     model::{Change, ObjectName},
     source::{
-        Batch,
+        Batch, Moment,
         news::{Herald, News},
     },
     telemetry::{
@@ -129,7 +129,7 @@ impl Programmer {
     }
 
     /// Writes what is due; how long until the next step at the latest.
-    pub(super) fn step(&mut self, received: Option<Instant>) -> Duration {
+    pub(super) fn step(&mut self, received: Option<Moment>) -> Duration {
         let began = Instant::now();
         let mut engine = self.shared.engine();
         let report = engine.step();
@@ -154,7 +154,8 @@ impl Programmer {
         drop(engine);
         self.count_failures(failures);
         if let Some(received) = received.filter(|_| report.writes > 0) {
-            self.metrics.programmed(received.elapsed());
+            self.metrics
+                .programmed(received.at.elapsed(), received.worked());
         }
         if let Some(findings) = findings {
             self.tell(findings);

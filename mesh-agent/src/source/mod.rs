@@ -4,11 +4,13 @@
 pub mod decode;
 pub mod dir;
 pub mod kube;
+mod moment;
 pub mod news;
 mod problem;
 
-use std::{ops::ControlFlow, time::Instant};
+use std::ops::ControlFlow;
 
+pub use moment::Moment;
 pub use problem::Problem;
 
 use crate::model::Change;
@@ -21,7 +23,7 @@ pub struct Batch {
     /// Every problem there is now; None when they are as they were.
     pub problems: Option<Vec<Problem>>,
     /// When the event that this comes from was seen.
-    pub received: Instant,
+    pub received: Moment,
 }
 
 /// A source of either kind.

@@ -25,9 +25,9 @@ use prometheus_client::{
 use super::{exposition, kube_proxy::KubeProxyMetrics, process::Process, view::MapView};
 
 /// Seconds: an endpoint change takes well under a millisecond, a cold start with ten thousand Services some seconds.
-const PROGRAMMING_BUCKETS: [f64; 16] = [
-    0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
-    10.0,
+const PROGRAMMING_BUCKETS: [f64; 19] = [
+    0.00001, 0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1,
+    0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
 ];
 
 /// The stages of a start, one after the other.
@@ -92,6 +92,7 @@ pub struct Metrics {
     pub kube_proxy: KubeProxyMetrics,
     registry: Arc<Registry>,
     programming: Histogram,
+    programming_cpu: Histogram,
     problems: Gauge,
     problems_found: Counter,
     dirty: Gauge,
@@ -115,6 +116,7 @@ impl Metrics {
             kube_proxy: KubeProxyMetrics::new(),
             registry: Arc::default(),
             programming: Histogram::new(PROGRAMMING_BUCKETS),
+            programming_cpu: Histogram::new(PROGRAMMING_BUCKETS),
             problems: Gauge::default(),
             problems_found: Counter::default(),
             dirty: Gauge::default(),
@@ -140,6 +142,11 @@ impl Metrics {
             "mesh_agent_programming_duration_seconds",
             "From an event decoded to the last write it caused",
             self.programming.clone(),
+        );
+        registry.register(
+            "mesh_agent_programming_cpu_seconds",
+            "CPU time of the thread that programs, from an event decoded to the last write it caused",
+            self.programming_cpu.clone(),
         );
         registry.register(
             "mesh_agent_source_problems",
@@ -187,9 +194,10 @@ impl Metrics {
         }
     }
 
-    /// An event was programmed.
-    pub fn programmed(&self, took: Duration) {
+    /// An event was programmed: how long it took, and how long the thread worked for it.
+    pub fn programmed(&self, took: Duration, worked: Duration) {
         self.programming.observe(took.as_secs_f64());
+        self.programming_cpu.observe(worked.as_secs_f64());
     }
 
     /// So many problems stand now.

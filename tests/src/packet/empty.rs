@@ -3,13 +3,18 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use aya::Ebpf;
+use aya::{
+    Ebpf,
+    programs::{SchedClassifier, TcAttachType},
+};
+use nix::net::if_::if_nameindex;
 use object::{
     Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, SymbolKind, SymbolScope,
     write::{Object, Symbol, SymbolSection},
 };
 
 use super::programs::{load, run};
+use crate::{lab::netns, place::Place};
 
 const NAME: &str = "empty";
 /// `r0 = -1` (TCX_NEXT) and `exit`.
@@ -33,6 +38,26 @@ impl EmptyProgram {
         let mut object = Ebpf::load(&object()?)?;
         load(&mut object, NAME)?;
         Ok(Self(object))
+    }
+
+    /// Has it run for every packet that comes in or leaves by the interfaces of a place whose names begin so, for as long as
+    /// the program is kept.
+    ///
+    /// # Errors
+    /// If the kernel refuses it.
+    pub fn attach(&mut self, place: &Place, prefix: &str) -> Result<()> {
+        let program = self.0.program_mut(NAME).context("no program")?;
+        let program: &mut SchedClassifier = program.try_into()?;
+        netns::within(place.netns(), || {
+            for interface in &if_nameindex()? {
+                let name = interface.name().to_string_lossy();
+                if name.starts_with(prefix) {
+                    program.attach(&name, TcAttachType::Ingress)?;
+                    program.attach(&name, TcAttachType::Egress)?;
+                }
+            }
+            Ok(())
+        })
     }
 
     /// How long it took with a packet.

@@ -1,288 +1,59 @@
-//! What a packet costs at a hook: each kind of packet through its program, call by call (BPF_PROG_TEST_RUN, repeat 1),
-//! less what a program without instructions costs with the same packet.
+//! `bench packets`: what a packet costs at each hook by itself, what a forwarded one costs a node beside the real kube-proxy,
+//! and what a pod's traffic to a ClusterIP loses to the packet path.
 
-use anyhow::{Context, Result, ensure};
-use mesh_common::Port;
-use mesh_ebpf::{
-    PacketHook, PacketVerdict,
-    sim::{
-        Sim, SimPacket,
-        wire::{self, Datagram, Error, tcp},
-    },
-};
-use mesh_lab::packet::{EmptyProgram, PacketPrograms, PacketWorld};
-use nix::{
-    sched::{CloneFlags, unshare},
-    time::{ClockId, clock_gettime},
-};
+mod burst;
+mod cpu;
+mod hooks;
+mod kinds;
+mod node_port;
+mod pod;
+mod pods;
+mod tables;
+mod ways;
+
+use std::path::Path;
+
+use anyhow::Result;
 
 use super::report::Document;
 
-/// Numbers of Services that are compared.
-const SERVICES: [u32; 2] = [1, 10_000];
-
-/// In all 100,000 calls of each kind.
-pub(super) const ROUNDS: u32 = 10;
-pub(super) const CALLS: u64 = 10_000;
-
-/// Of `flows`: what it has by default, or about so.
-const FLOW_LINES: u32 = 10_640;
-
-type Way = [PacketHook; 2];
-const POD: Way = [PacketHook::FromPod, PacketHook::ToPod];
-const DEVICE: Way = [PacketHook::FromDevice, PacketHook::ToDevice];
-
-/// A kind of packet.
-struct Case {
-    name: String,
-    hook: PacketHook,
-    frames: Frames,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Part {
+    /// Nanoseconds at each hook, by BPF_PROG_TEST_RUN
+    Hooks,
+    /// CPU time of a forwarded packet through a node port, beside kube-proxy
+    NodePort,
+    /// From a pod to a ClusterIP, with everything attached and with nothing
+    Pod,
 }
 
-enum Frames {
-    /// The same each time.
-    One(Vec<u8>),
-    /// The first packet of the flow of a client with this number, before its first hook or before its second.
-    New { v6: bool, way: Way, is_second: bool },
+/// What parts need: the programs' object, and the agent.
+pub(super) struct Built<'a> {
+    pub(super) object: &'a [u8],
+    pub(super) agent: &'a Path,
 }
 
+/// The parts in this order.
 pub(super) fn measure(
-    object: &[u8],
-    rounds: u32,
-    count: u64,
+    parts: &[Part],
+    built: &Built<'_>,
+    rounds: Option<u32>,
     document: &mut Document,
 ) -> Result<()> {
-    // No socket of the host stands in the way of a source.
-    unshare(CloneFlags::CLONE_NEWNET).context("a network namespace")?;
-    let empty = EmptyProgram::load()?;
-    let mut rows = vec![head()];
-    for services in SERVICES {
-        crate::run::say(&format!("{services} Services"));
-        let world = PacketWorld::new(services);
-        let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?
-            .tv_sec()
-            .cast_unsigned();
-        world.sim.clock.set(now * 1_000_000_000);
-        let cases = cases(&world)?;
-        let mut programs = PacketPrograms::load(object, PacketWorld::seed(), FLOW_LINES)?;
-        programs.fill(&world.sim)?;
-        let mut figures = vec![Vec::new(); cases.len()];
-        for round in 0..rounds {
-            let cases = cases.iter().zip(&mut figures);
-            for (case, figures) in cases {
-                let first = u64::from(round) * count;
-                figures.push(median_over_empty(
-                    case,
-                    &programs,
-                    &empty,
-                    first..first + count,
-                )?);
+    for part in parts {
+        match part {
+            Part::Hooks => {
+                let rounds = rounds.unwrap_or(hooks::ROUNDS);
+                hooks::measure(built.object, rounds, document)?;
+            }
+            Part::NodePort => {
+                let rounds = rounds.unwrap_or(node_port::ROUNDS);
+                node_port::measure(built.agent, rounds, document)?;
+            }
+            Part::Pod => {
+                pod::measure(built.agent, rounds.unwrap_or(pod::ROUNDS), document)?;
             }
         }
-        for (case, figures) in cases.iter().zip(figures) {
-            rows.push(row(services, case, figures));
-        }
     }
-    document.table("nanoseconds per packet over an empty program", &rows);
-    document.note(&format!(
-        "Each round: {count} calls of each kind in turn, each call timed by itself by the kernel (BPF_PROG_TEST_RUN, \
-         repeat 1), and as many of a program that has only its return, with the same packets; the difference of the \
-         medians. The maps have their usual sizes. New flows push older half-open ones out, as under a flood of them."
-    ));
     Ok(())
-}
-
-fn head() -> Vec<String> {
-    [
-        "Services",
-        "packet",
-        "hook",
-        "median",
-        "least and greatest round",
-    ]
-    .map(str::to_owned)
-    .to_vec()
-}
-
-fn row(services: u32, case: &Case, mut figures: Vec<i64>) -> Vec<String> {
-    figures.sort_unstable();
-    let cell = |place: usize| {
-        figures
-            .get(place)
-            .map_or("-".to_owned(), ToString::to_string)
-    };
-    vec![
-        services.to_string(),
-        case.name.clone(),
-        case.hook.name().to_owned(),
-        cell(figures.len() / 2),
-        format!("{} - {}", cell(0), cell(figures.len().saturating_sub(1))),
-    ]
-}
-
-/// The kinds, with the flows that they need open in the world's tables.
-fn cases(world: &PacketWorld) -> Result<Vec<Case>> {
-    let mut cases = Vec::new();
-    for v6 in [false, true] {
-        let family = if v6 { "IPv6" } else { "IPv4" };
-        let mut one = |name: &str, hook, frame| {
-            cases.push(Case {
-                name: format!("{family}: {name}"),
-                hook,
-                frames: Frames::One(frame),
-            });
-        };
-        let cluster = Flow::open(world, v6, 1, POD)?;
-        let node_port = Flow::open(world, v6, 2, DEVICE)?;
-        let stranger = (PacketWorld::outside(v6, 77), Port::new(80));
-        let not_ours = Datagram::tcp(cluster.client, stranger, tcp::ACK).frame();
-        one("not ours, TCP", POD[0], not_ours);
-        let not_ours = Datagram::udp(cluster.client, stranger).frame();
-        one("not ours, UDP", POD[0], not_ours);
-        one("ClusterIP, hit", POD[0], cluster.request.clone());
-        one("ClusterIP, reply", POD[1], cluster.reply_out()?);
-        one("NodePort in, hit", DEVICE[0], node_port.request.clone());
-        one(
-            "NodePort out, hit",
-            DEVICE[1],
-            node_port.request_out.clone(),
-        );
-        one("SNAT reply in", DEVICE[0], node_port.reply.clone());
-        one("SNAT reply out", DEVICE[1], node_port.reply_out.clone());
-        let about = &node_port.request_sent[wire::ETHERNET..];
-        let (router, node) = (PacketWorld::outside(v6, 99), PacketWorld::node(v6));
-        let error = Error::TooBig(1280).frame(router, node, about, 100);
-        one("ICMP error in", DEVICE[0], error);
-        for (name, way, is_second) in [
-            ("ClusterIP, new flow", POD, false),
-            ("NodePort in, new flow", DEVICE, false),
-            ("NodePort out, new flow's source", DEVICE, true),
-        ] {
-            cases.push(Case {
-                name: format!("{family}: {name}"),
-                hook: way[usize::from(is_second)],
-                frames: Frames::New { v6, way, is_second },
-            });
-        }
-    }
-    Ok(cases)
-}
-
-type End = (mesh_common::Address, Port);
-
-/// An established flow: its packets before each hook.
-struct Flow {
-    client: End,
-    request: Vec<u8>,
-    /// Between the hooks.
-    request_out: Vec<u8>,
-    request_sent: Vec<u8>,
-    reply: Vec<u8>,
-    reply_out: Vec<u8>,
-}
-
-fn frontend(v6: bool, way: Way) -> End {
-    if way == POD {
-        PacketWorld::cluster(v6, PacketWorld::PLAIN)
-    } else {
-        PacketWorld::node_port(v6)
-    }
-}
-
-fn client(v6: bool, number: u64) -> End {
-    // Ports and addresses change together, so that each client is another in every way.
-    let port = 1024 + (number % 28_000) as u16;
-    let address = PacketWorld::outside(v6, 1000 + (number / 28_000) as u32);
-    (address, Port::new(port))
-}
-
-impl Flow {
-    fn open(world: &PacketWorld, v6: bool, number: u32, way: Way) -> Result<Self> {
-        let client = (PacketWorld::outside(v6, number), Port::new(40_000));
-        let to = frontend(v6, way);
-        let there = |flags| {
-            let request = Datagram::tcp(client, to, flags).frame();
-            let out = pass(&world.sim, way[0], &request)?;
-            let sent = pass(&world.sim, way[1], &out)?;
-            anyhow::Ok((request, out, sent))
-        };
-        let (_, _, sent) = there(tcp::SYN)?;
-        let seen = wire::parse(&sent).context("the request was lost")?;
-        let reply = |flags| Datagram::tcp(seen.destination, seen.source, flags).frame();
-        let reply_out = pass(&world.sim, way[0], &reply(tcp::SYN | tcp::ACK))?;
-        pass(&world.sim, way[1], &reply_out)?;
-        let (request, request_out, request_sent) = there(tcp::ACK)?;
-        let reply = reply(tcp::ACK);
-        let reply_out = pass(&world.sim, way[0], &reply)?;
-        Ok(Self {
-            client,
-            request,
-            request_out,
-            request_sent,
-            reply,
-            reply_out,
-        })
-    }
-
-    fn reply_out(&self) -> Result<Vec<u8>> {
-        ensure!(self.reply_out == self.reply, "a reply was rewritten early");
-        Ok(self.reply_out.clone())
-    }
-}
-
-/// What goes on behind a hook.
-fn pass(sim: &Sim, hook: PacketHook, frame: &[u8]) -> Result<Vec<u8>> {
-    let mut packet = SimPacket::new(frame.to_vec(), 1);
-    let verdict = packet.pass(hook, sim);
-    ensure!(
-        matches!(verdict, PacketVerdict::Pass | PacketVerdict::Forward),
-        "{verdict:?} at {hook:?}"
-    );
-    Ok(packet.bytes)
-}
-
-/// The difference of the medians, in nanoseconds.
-fn median_over_empty(
-    case: &Case,
-    programs: &PacketPrograms,
-    empty: &EmptyProgram,
-    numbers: std::ops::Range<u64>,
-) -> Result<i64> {
-    let (mut with, mut without) = (Vec::new(), Vec::new());
-    for number in numbers {
-        let frame = case.frame(programs, number)?;
-        let ran = programs.run(case.hook, &frame)?.context("refused")?;
-        ensure!(
-            ran.code == -1,
-            "{}: the program returned {}",
-            case.name,
-            ran.code
-        );
-        with.push(ran.duration.as_nanos() as i64);
-        without.push(empty.run(&frame)?.as_nanos() as i64);
-    }
-    Ok(median(&mut with) - median(&mut without))
-}
-
-fn median(figures: &mut [i64]) -> i64 {
-    figures.sort_unstable();
-    figures.get(figures.len() / 2).copied().unwrap_or_default()
-}
-
-impl Case {
-    fn frame(&self, programs: &PacketPrograms, number: u64) -> Result<Vec<u8>> {
-        match &self.frames {
-            Frames::One(frame) => Ok(frame.clone()),
-            Frames::New { v6, way, is_second } => {
-                // Those of the second hook are other clients than those of the first.
-                let number = number + if *is_second { 1 << 30 } else { 0 };
-                let frame = Datagram::tcp(client(*v6, number), frontend(*v6, *way), tcp::SYN);
-                if !is_second {
-                    return Ok(frame.frame());
-                }
-                let ran = programs.run(way[0], &frame.frame())?;
-                Ok(ran.context("refused")?.bytes)
-            }
-        }
-    }
 }

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context, Result};
-use mesh_lab::{Agent, Call};
+use mesh_lab::{Agent, Call, Place, packet_program_runs};
 use serde_json::Value;
 
 use super::world::World;
@@ -48,6 +48,21 @@ impl Counts {
             ))
         });
         Ok(Self(counts.collect()))
+    }
+
+    /// Those at the interfaces of a node.
+    pub(super) fn at_interfaces(node: &Place) -> Result<Self> {
+        Ok(Self(packet_program_runs(node)?))
+    }
+
+    /// The mean of each program that has run since then, in words.
+    pub(super) fn words_since(&self, before: &Self) -> String {
+        let words = self.0.keys().filter_map(|name| {
+            let mean = self.mean_since(before, name)?;
+            let runs = self.runs_since(before, name);
+            Some(format!("{name} {mean} ns over {runs} runs"))
+        });
+        words.collect::<Vec<_>>().join(", ")
     }
 
     /// Runs of one program since then.

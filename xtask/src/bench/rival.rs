@@ -4,7 +4,7 @@
 mod audit;
 mod change;
 mod churn;
-mod contender;
+pub(super) mod contender;
 mod exchange;
 mod memory;
 mod objects;
@@ -217,6 +217,10 @@ impl Bench<'_> {
         document.table(
             "churn: a hundred changes a second for a minute",
             &results::churns(&self.all),
+        );
+        document.note(
+            "Decoded to written, and the CPU time of the thread that does it, are upper bounds of buckets (1, 2, 5) of the \
+             agent's own histograms: by the clock the turns of others on the processor count too, by CPU time they do not.",
         );
         document.table("memory", &results::memory(&self.all));
         for note in &self.notes {

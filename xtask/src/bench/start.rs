@@ -15,6 +15,9 @@ const MANY: Many = Many {
 /// Services in the file that is changed: below 100 kB.
 const SMALL: u32 = 20;
 const CHANGES: u32 = 50;
+/// From an event decoded to the last write it caused: by the clock, and the CPU time of it.
+pub(super) const PROGRAMMING: &str = "mesh_agent_programming_duration_seconds";
+pub(super) const PROGRAMMING_CPU: &str = "mesh_agent_programming_cpu_seconds";
 pub(super) const STAGES: [&str; 4] = ["load", "list", "write", "attach"];
 /// Long enough for a share of 0.1 % to be a tick of the clock.
 const IDLE: Duration = Duration::from_secs(10);
@@ -83,8 +86,7 @@ fn memory(metrics: &Metrics) -> [f64; 2] {
 
 /// The median of many changes in milliseconds, from the agent's own histogram.
 fn changes(lab: &Lab, agent: &Agent, format: Format) -> Result<f64> {
-    let count =
-        |metrics: &Metrics| metrics.sum("mesh_agent_programming_duration_seconds_count", &[]);
+    let count = |metrics: &Metrics| metrics.sum(&format!("{PROGRAMMING}_count"), &[]);
     let before = agent.metrics()?;
     for number in 1..=CHANGES {
         let seen = count(&agent.metrics()?);
@@ -95,13 +97,17 @@ fn changes(lab: &Lab, agent: &Agent, format: Format) -> Result<f64> {
         })?;
     }
     let after = agent.metrics()?;
-    let median = quantile(&before, &after, 0.5).context("no change was counted")?;
+    let median = quantile(PROGRAMMING, (&before, &after), 0.5).context("no change was counted")?;
     Ok(1000.0 * median)
 }
 
-/// The upper bound of the bucket that a share of the changes between two scrapes did not exceed, in seconds.
-pub(super) fn quantile(before: &Metrics, after: &Metrics, share: f64) -> Option<f64> {
-    let name = "mesh_agent_programming_duration_seconds_bucket";
+/// The upper bound of the bucket of a histogram that a share of what came between two scrapes did not exceed.
+pub(super) fn quantile(
+    name: &str,
+    (before, after): (&Metrics, &Metrics),
+    share: f64,
+) -> Option<f64> {
+    let name = &format!("{name}_bucket");
     let in_bucket =
         |bound: &str| after.sum(name, &[("le", bound)]) - before.sum(name, &[("le", bound)]);
     let all = in_bucket("+Inf");

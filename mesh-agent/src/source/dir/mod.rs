@@ -18,7 +18,7 @@ use std::{
 };
 
 use super::{
-    Batch, Problem,
+    Batch, Moment, Problem,
     decode::{self, Decoded},
 };
 use crate::model::{Change, Kind};
@@ -120,16 +120,16 @@ impl DirSource {
             let deadline = self.table.deadline();
             let until = deadline.map_or(rescan, |deadline| deadline.min(rescan));
             let woken = self.wait(until);
-            let received = Instant::now();
+            let received = Moment::now();
             let mut changes = match woken {
                 Woken::Stop => return,
-                Woken::Hints(hints) => self.take(hints, received),
-                Woken::Anything => self.scan(false, received),
+                Woken::Hints(hints) => self.take(hints, received.at),
+                Woken::Anything => self.scan(false, received.at),
                 Woken::Timeout => Vec::new(),
             };
-            if received >= rescan {
-                rescan = received + RESCAN;
-                changes.extend(self.scan(true, received));
+            if received.at >= rescan {
+                rescan = received.at + RESCAN;
+                changes.extend(self.scan(true, received.at));
             }
             changes.extend(self.table.settle(Instant::now()));
             if self.tell(changes, received, &mut sink).is_break() {
@@ -149,20 +149,20 @@ impl DirSource {
     /// The first full list of every kind, file by file. A directory that cannot be read has no list, and is not empty:
     /// what others were told to delete would be in use.
     fn first(&mut self, sink: &mut impl FnMut(Batch) -> ControlFlow<()>) -> ControlFlow<()> {
-        let mut received = Instant::now();
+        let mut received = Moment::now();
         let mut scan = self.look(false);
         while self.trouble.is_some() {
             self.tell(Vec::new(), received, sink)?;
-            if self.wait(received + RESCAN) == Woken::Stop {
+            if self.wait(received.at + RESCAN) == Woken::Stop {
                 return ControlFlow::Break(());
             }
-            received = Instant::now();
+            received = Moment::now();
             scan = self.look(false);
         }
         let (path, options) = (self.path.clone(), self.options.clone());
         read::all(&path, &scan.changed, &options, &mut |name, decoded| {
             self.note_unused(&decoded);
-            let changes = self.table.put(name, decoded, received);
+            let changes = self.table.put(name, decoded, received.at);
             sink(Batch {
                 changes,
                 problems: None,
@@ -258,7 +258,7 @@ impl DirSource {
     fn tell(
         &mut self,
         mut changes: Vec<Change>,
-        received: Instant,
+        received: Moment,
         sink: &mut impl FnMut(Batch) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         changes.extend(self.table.completeness());

@@ -30,7 +30,7 @@ use tokio::{
 };
 
 use super::{
-    Batch, Problem, decode,
+    Batch, Moment, Problem, decode,
     news::{Herald, Queue},
 };
 use crate::{
@@ -112,7 +112,7 @@ struct Ended;
 struct Heard {
     changes: Vec<Change>,
     /// When the first of them was decoded.
-    received: Instant,
+    received: Moment,
     answer: Option<bool>,
 }
 
@@ -190,7 +190,7 @@ impl KubeSource {
             .into_iter()
             .filter(|kind| !self.tables.contains_key(kind));
         let unwatched = unwatched.map(Change::Synced).collect();
-        if self.tell(unwatched, Instant::now(), sink).is_break() {
+        if self.tell(unwatched, Moment::now(), sink).is_break() {
             return Ended;
         }
         let mut random = SplitMix(crate::datapath::monotonic_nanoseconds());
@@ -251,7 +251,7 @@ impl KubeSource {
         wait: Duration,
         sink: &mut impl FnMut(Batch) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        self.tell(Vec::new(), Instant::now(), sink)?;
+        self.tell(Vec::new(), Moment::now(), sink)?;
         tokio::select! {
             _ = &mut self.stopped => ControlFlow::Break(()),
             () = tokio::time::sleep(wait) => ControlFlow::Continue(()),
@@ -363,7 +363,7 @@ impl KubeSource {
     fn gather(&mut self, first: Option<Told>, hears: &mut mpsc::Receiver<Told>) -> Heard {
         let mut heard = Heard {
             changes: Vec::new(),
-            received: Instant::now(),
+            received: Moment::now(),
             answer: None,
         };
         let mut next = first;
@@ -390,7 +390,7 @@ impl KubeSource {
     fn tell(
         &mut self,
         mut changes: Vec<Change>,
-        received: Instant,
+        received: Moment,
         sink: &mut impl FnMut(Batch) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         for slice in changes.iter().filter_map(table::api_servers) {

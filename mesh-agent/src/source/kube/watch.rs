@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::{sync::mpsc::Sender, time::Instant};
 
 use super::{
-    super::{Problem, decode::Manifest},
+    super::{Moment, Problem, decode::Manifest},
     table::{Event, Table},
     trouble,
 };
@@ -35,7 +35,7 @@ const CALM: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) enum Told {
     /// What comes of an event, and when that was decoded.
-    Changes(Vec<Change>, std::time::Instant),
+    Changes(Vec<Change>, Moment),
     /// What is wrong with the watch, and whether other credentials may mend it.
     Failed(Kind, Problem, bool),
     /// Whether the server answered a question, asked because no watch had a word for long.
@@ -57,7 +57,7 @@ impl Output {
         if changes.is_empty() {
             return Some(());
         }
-        let told = Told::Changes(changes, std::time::Instant::now());
+        let told = Told::Changes(changes, Moment::now());
         self.told.send(told).await.ok()?;
         if is_change {
             // It is to be in force before the next one is decoded; the objects of a list come in large batches.

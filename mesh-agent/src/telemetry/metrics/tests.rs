@@ -41,7 +41,7 @@ impl Readings for Fixed {
 
 fn metrics() -> Metrics {
     let metrics = Metrics::new(Arc::new(Fixed));
-    metrics.programmed(Duration::from_micros(150));
+    metrics.programmed(Duration::from_micros(150), Duration::from_micros(15));
     metrics.set_problems(2);
     metrics.problem_found();
     metrics.set_dirty(1);
@@ -70,6 +70,9 @@ fn every_metric_is_there_from_the_start() {
         "mesh_agent_programming_duration_seconds_bucket{le=\"0.0001\"} 0",
         "mesh_agent_programming_duration_seconds_bucket{le=\"0.0002\"} 1",
         "mesh_agent_programming_duration_seconds_count 1",
+        "mesh_agent_programming_cpu_seconds_bucket{le=\"0.00001\"} 0",
+        "mesh_agent_programming_cpu_seconds_bucket{le=\"0.00002\"} 1",
+        "mesh_agent_programming_cpu_seconds_count 1",
         "mesh_agent_source_problems 2",
         "mesh_agent_source_problems_found_total 1",
         "mesh_agent_dirty_objects 1",

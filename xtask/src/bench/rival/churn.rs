@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Result, anyhow};
-use mesh_lab::{Client, traffic::Percentiles};
+use mesh_lab::{Client, Metrics, traffic::Percentiles};
 
 use super::{
     audit,
@@ -17,7 +17,7 @@ use super::{
     witness::{Watch, Witnesses},
     world::{self, World},
 };
-use crate::bench::start::quantile;
+use crate::bench::start::{PROGRAMMING, PROGRAMMING_CPU, quantile};
 
 const TIME: Duration = Duration::from_secs(60);
 const WRITERS: u32 = 4;
@@ -38,10 +38,18 @@ pub(super) struct Churn {
     pub(super) cpu: Duration,
     /// Connections of the client that failed.
     pub(super) failed: u64,
-    /// 99 of 100 changes were programmed in that many seconds after they were decoded, by the agent's own count.
-    pub(super) programming: Option<f64>,
+    /// Seconds from a change decoded to its last write, by the agent's own count.
+    pub(super) programming: Option<Programming>,
     /// Services whose endpoints in the kernel are not the API server's.
     pub(super) missed: Option<usize>,
+}
+
+/// Median and 99th percentile each.
+pub(super) struct Programming {
+    /// By the clock, others' turns on the processor included.
+    pub(super) wall: [f64; 2],
+    /// Of the thread that decodes and writes.
+    pub(super) cpu: [f64; 2],
 }
 
 pub(super) fn measure(
@@ -84,8 +92,19 @@ pub(super) fn measure(
         beyond: beyond(&changes),
         cpu,
         failed,
-        programming: programming.and_then(|(before, after)| quantile(&before, &after, 0.99)),
+        programming: programming.and_then(|(before, after)| between(&before, &after)),
         missed: audit::missed(world, running)?,
+    })
+}
+
+fn between(before: &Metrics, after: &Metrics) -> Option<Programming> {
+    let of = |name| {
+        let at = |share| quantile(name, (before, after), share);
+        Some([at(0.5)?, at(0.99)?])
+    };
+    Some(Programming {
+        wall: of(PROGRAMMING)?,
+        cpu: of(PROGRAMMING_CPU)?,
     })
 }
 

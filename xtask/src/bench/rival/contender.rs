@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use mesh_lab::{Agent, AgentOptions, Call, Metrics, Process};
+use mesh_lab::{Agent, AgentOptions, Call, Metrics, Node, Process};
 
 use super::{
     objects,
@@ -20,7 +20,7 @@ use super::{
 const TRY: u64 = 100;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-pub(super) enum Contender {
+pub(in crate::bench) enum Contender {
     /// mesh-agent
     Agent,
     /// kube-proxy in iptables mode
@@ -30,7 +30,7 @@ pub(super) enum Contender {
 }
 
 impl Contender {
-    pub(super) const fn name(self) -> &'static str {
+    pub(in crate::bench) const fn name(self) -> &'static str {
         match self {
             Self::Agent => "agent",
             Self::Iptables => "iptables",
@@ -39,7 +39,7 @@ impl Contender {
     }
 
     /// As tables call it.
-    pub(super) const fn title(self) -> &'static str {
+    pub(in crate::bench) const fn title(self) -> &'static str {
         match self {
             Self::Agent => "mesh-agent",
             Self::Iptables => "kube-proxy iptables",
@@ -49,15 +49,19 @@ impl Contender {
 }
 
 /// The binaries.
-pub(super) struct Programs {
-    pub(super) agent: PathBuf,
+pub(in crate::bench) struct Programs {
+    pub(in crate::bench) agent: PathBuf,
     pub(super) control_plane: PathBuf,
     /// Where `iptables` is the legacy one, whatever the system prefers.
     pub(super) legacy: PathBuf,
 }
 
 impl Programs {
-    pub(super) fn new(agent: PathBuf, control_plane: PathBuf, files: &Path) -> Result<Self> {
+    pub(in crate::bench) fn new(
+        agent: PathBuf,
+        control_plane: PathBuf,
+        files: &Path,
+    ) -> Result<Self> {
         let legacy = files.join("legacy");
         fs::create_dir_all(&legacy)?;
         for family in ["iptables", "ip6tables"] {
@@ -112,7 +116,13 @@ impl Running {
         let running = match seat.contender {
             Contender::Agent => Self::Agent(agent(world, seat, programs)?),
             Contender::Iptables | Contender::Nftables => {
-                Self::KubeProxy(kube_proxy(world, seat, programs, &kubeconfig)?)
+                let files = world.files();
+                Self::KubeProxy(kube_proxy(
+                    &seat.node,
+                    seat.contender,
+                    programs,
+                    (files, &kubeconfig),
+                )?)
             }
         };
         let mut ready = None;
@@ -185,21 +195,22 @@ fn agent(world: &World, seat: &Seat, programs: &Programs) -> Result<Agent> {
     seat.node.start_agent(&options)
 }
 
-fn kube_proxy(
-    world: &World,
-    seat: &Seat,
+/// Starts kube-proxy on a node, with a directory for its file and whom to ask.
+pub(in crate::bench) fn kube_proxy(
+    node: &Node,
+    contender: Contender,
     programs: &Programs,
-    kubeconfig: &Path,
+    (files, kubeconfig): (&Path, &Path),
 ) -> Result<Process> {
-    let name = seat.contender.name();
-    let config = world.files().join(format!("{name}.yaml"));
+    let name = contender.name();
+    let config = files.join(format!("{name}.yaml"));
     // Conntrack's limits belong to the machine, not to the node's namespace; the rest is kube-proxy's own default.
     let text = format!(
         "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: {name}\nhostnameOverride: {}\n\
          clientConnection: {{kubeconfig: {}}}\ndetectLocalMode: InterfaceNamePrefix\n\
          detectLocal: {{interfaceNamePrefix: veth}}\n\
          conntrack: {{maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}}\n",
-        seat.node.name(),
+        node.name(),
         kubeconfig.display()
     );
     fs::write(&config, text)?;
@@ -213,7 +224,7 @@ fn kube_proxy(
         "--config",
         &config,
     ];
-    seat.node.host().spawn(
+    node.host().spawn(
         &format!("kube-proxy-{name}"),
         Path::new("/usr/bin/env"),
         arguments,

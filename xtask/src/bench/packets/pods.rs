@@ -1,0 +1,236 @@
+//! Three nodes with a server and clients each: one with nothing attached, one with programs that only return, one with the
+//! agent. How a client calls the server, and what a call takes.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+};
+
+use anyhow::{Context, Result, ensure};
+use mesh_lab::{
+    Agent, AgentOptions, Call, Endpoint, Families, Lab, Node, Place, Pod, Port, Process, Service,
+    Slice, ensure_clean, eventually, packet::EmptyProgram,
+};
+
+use super::{
+    cpu::{self, Softirq},
+    kinds::{KINDS, Kind, Route},
+    tables::Sorted,
+};
+use crate::bench::programs::{Counts, Statistics};
+
+pub(super) const SECONDS: f64 = 0.2;
+pub(super) const SERVER_CPU: usize = 0;
+const PORT: u16 = 80;
+const TARGET: u16 = 8080;
+const SERVICE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10)), PORT);
+
+/// How fast, and the CPU time that each took in nanoseconds.
+#[derive(Clone, Copy)]
+pub(super) struct Figure {
+    pub(super) rate: f64,
+    pub(super) cpu: f64,
+}
+
+/// There and back, in one round: each route.
+pub(super) type Round = Vec<[Figure; 2]>;
+
+/// A server and its clients on one node. Each route has a client of its own: one address calls the server one way alone, so
+/// that no connection has the ports that another way's flow still remembers.
+struct Pods {
+    clients: Vec<Pod>,
+    server: Pod,
+    process: Process,
+}
+
+pub(super) struct World {
+    lab: Lab,
+    agent: Agent,
+    /// The agent's.
+    node: Place,
+    bare: Pods,
+    empty: Pods,
+    program: EmptyProgram,
+    attached: Pods,
+    softirq: Softirq,
+    /// The nodes without and with the agent before it came, one by the other: requests by CPU time.
+    pub(super) alike: String,
+}
+
+impl World {
+    pub(super) fn build(agent: &Path) -> Result<Self> {
+        let mut lab = Lab::new("pods")?;
+        let [bare, empty, attached] =
+            ["bare", "empty", "attached"].map(|name| lab.node(name, Families::V4));
+        let (bare, empty, node) = (bare?, empty?, attached?);
+        let softirq = Softirq::of(processors())?;
+        let (bare, attached) = (Pods::new(&bare)?, Pods::new(&node)?);
+        let alike = alike(&bare, &attached, &softirq)?;
+        let (idle, mut program) = (empty.host(), EmptyProgram::load()?);
+        let empty = Pods::new(&empty)?;
+        program.attach(&idle, "veth")?;
+        program.attach(&idle, "eth")?;
+        write(&lab, &attached)?;
+        let world = Self {
+            agent: node.agent_with(&AgentOptions::binary(agent))?,
+            node: node.host(),
+            lab,
+            bare,
+            empty,
+            program,
+            attached,
+            softirq,
+            alike,
+        };
+        world.wait()?;
+        Ok(world)
+    }
+
+    /// From where, whom, and whose server that is.
+    fn route(&self, route: Route) -> Result<(Place, SocketAddr, &Pods)> {
+        let pods = match route {
+            Route::Bare => &self.bare,
+            Route::Empty => &self.empty,
+            Route::Direct | Route::Packets | Route::Sockets => &self.attached,
+        };
+        let client = &pods.clients[route as usize];
+        let place = match route {
+            Route::Direct | Route::Packets => client.bare_place()?,
+            Route::Bare | Route::Empty | Route::Sockets => client.place(),
+        };
+        let to = match route {
+            Route::Packets | Route::Sockets => SERVICE,
+            Route::Bare | Route::Empty | Route::Direct => pods.address()?,
+        };
+        Ok((place.on_cpu(cpu::sender()), to, pods))
+    }
+
+    fn wait(&self) -> Result<()> {
+        for route in Route::ALL {
+            let (place, to, _) = self.route(route)?;
+            eventually(&format!("{} answers", route.title()), || {
+                ensure_clean(&place.call(&Call::connect(to).count(1).option("--timeout", 500))?)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn figure(&self, route: Route, kind: &Kind) -> Result<Figure> {
+        let (place, to, pods) = self.route(route)?;
+        figure((&place, to), kind, pods, &self.softirq).with_context(|| route.title())
+    }
+
+    /// Every route forwards, then backwards.
+    pub(super) fn round(&self, kind: &Kind) -> Result<Round> {
+        let routes = Route::ALL.into_iter();
+        let there = routes.clone().map(|route| self.figure(route, kind));
+        let there = there.collect::<Result<Vec<_>>>()?;
+        let back = routes.rev().map(|route| self.figure(route, kind));
+        let back = back.collect::<Result<Vec<_>>>()?;
+        let pairs = there.into_iter().zip(back.into_iter().rev());
+        Ok(pairs.map(|(there, back)| [there, back]).collect())
+    }
+
+    /// That each route is served by what it is meant to be, and what the programs take of it.
+    pub(super) fn programs(&self) -> Result<String> {
+        let statistics = Statistics::on()?;
+        let mut words = Vec::new();
+        for kind in &KINDS[..2] {
+            for route in [Route::Direct, Route::Packets, Route::Sockets] {
+                words.push(self.programs_of(kind, route)?);
+            }
+        }
+        drop(statistics);
+        Ok(words.join("; "))
+    }
+
+    fn programs_of(&self, kind: &Kind, route: Route) -> Result<String> {
+        let (place, to, _) = self.route(route)?;
+        let sockets = Counts::read(&self.agent)?;
+        let packets = Counts::at_interfaces(&self.node)?;
+        ensure_clean(&place.call(&(kind.call)(to).count(3000))?)?;
+        let connects = Counts::read(&self.agent)?.runs_since(&sockets, "connect4");
+        ensure!(
+            (connects > 0) == (route == Route::Sockets),
+            "{}: connect4 ran {connects} times",
+            route.title()
+        );
+        let words = Counts::at_interfaces(&self.node)?.words_since(&packets);
+        Ok(format!("{}, {}: {words}", kind.title, route.title()))
+    }
+
+    pub(super) fn close(self) -> Result<()> {
+        drop(self.agent);
+        drop((self.program, self.bare, self.empty, self.attached));
+        self.lab.close()
+    }
+}
+
+impl Pods {
+    fn new(node: &Node) -> Result<Self> {
+        let server = node.pod("server")?;
+        let place = server.place().on_cpu(SERVER_CPU);
+        Ok(Self {
+            process: place.serve("server", &[TARGET])?,
+            clients: node.pods(&Route::ALL.map(|route| route.name().to_owned()))?,
+            server,
+        })
+    }
+
+    /// The server's own.
+    fn address(&self) -> Result<SocketAddr> {
+        let address = self.server.address().v4;
+        Ok((address.context("the pod has no IPv4 address")?, TARGET).into())
+    }
+}
+
+fn processors() -> Vec<usize> {
+    let mut processors = vec![SERVER_CPU, cpu::sender()];
+    processors.dedup();
+    processors
+}
+
+fn alike(one: &Pods, other: &Pods, softirq: &Softirq) -> Result<String> {
+    let cost = |pods: &Pods| {
+        let client = &pods.clients[Route::Bare as usize];
+        let place = client.place().on_cpu(cpu::sender());
+        let figure = figure((&place, pods.address()?), &KINDS[0], pods, softirq)?;
+        anyhow::Ok(figure.cpu)
+    };
+    let mut ratios = Vec::new();
+    for _ in 0..6 {
+        let (there, back) = ([cost(one)?, cost(other)?], [cost(other)?, cost(one)?]);
+        ratios.push((there[0] + back[1]) / (there[1] + back[0]));
+    }
+    let ratios = Sorted::of(ratios.into_iter());
+    Ok(format!("{} ({})", ratios.median_of(3), ratios.range(3)))
+}
+
+fn write(lab: &Lab, pods: &Pods) -> Result<()> {
+    let ports = [Port::tcp("http", PORT, TARGET)];
+    let endpoint = Endpoint::ready(pods.address()?.ip());
+    let objects = [
+        Service::new("web", &[SERVICE.ip()], &ports).json(),
+        Slice::new("web", "web", &ports, &[endpoint]).json(),
+    ];
+    lab.source().write("web.json", &objects)
+}
+
+fn figure(
+    (from, to): (&Place, SocketAddr),
+    kind: &Kind,
+    pods: &Pods,
+    softirq: &Softirq,
+) -> Result<Figure> {
+    let taken =
+        || anyhow::Ok(cpu::children()? + cpu::process(pods.process.pid())? + softirq.time()?);
+    let before = taken()?;
+    let report = from.call(&(kind.call)(to).option("--duration", SECONDS))?;
+    ensure_clean(&report)?;
+    let taken = taken()? - before;
+    let done = (kind.done)(&report);
+    Ok(Figure {
+        rate: done / (report.elapsed_ns as f64 / 1e9),
+        cpu: taken.as_nanos() as f64 / done,
+    })
+}
