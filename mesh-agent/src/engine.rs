@@ -110,7 +110,7 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
         for address in touched.died {
             self.died(address, now);
             if knew_all {
-                self.gone.departed(address, self.store.is_alive(address));
+                self.gone.departed(address);
             }
         }
         for owner in touched.owners {
@@ -139,6 +139,7 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
             return report;
         }
         self.applied.settle(now);
+        self.gone.came_back(|address| self.store.is_alive(address));
         self.retry_unfit(now);
         let mut tally = Tally::default();
         let due = self.queue.take_due(now);
@@ -173,6 +174,8 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
             }
         }
         self.collect_garbage(now, &mut tally, &mut report);
+        let without_backend = |address| self.applied.holders(address) == Holders::default();
+        self.gone.taken_back(without_backend);
         let began = *self.began.get_or_insert(now);
         let tried = now.saturating_sub(began) >= LONG_ENOUGH;
         self.programmed |= self.queue.is_empty() || tried;
@@ -196,10 +199,7 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
         if !self.store.is_synced() || self.store.is_incomplete() {
             return Look::default();
         }
-        let (store, applied) = (&self.store, &self.applied);
-        let settled =
-            |address| store.is_alive(address) || applied.holders(address) == Holders::default();
-        let look = self.gone.take_settled(settled);
+        let look = self.gone.take();
         // What could not be written yet may still serve who is gone.
         if look.is_of_everything() && self.is_failing() {
             self.gone.extend(Look::everything());

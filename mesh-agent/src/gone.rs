@@ -22,12 +22,14 @@ pub struct Look {
     everything: bool,
 }
 
-/// Who has an address that departed.
+/// What became of an address that departed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Departure {
-    /// Nobody, or somebody for whom a backend of its own was made.
+    /// Its backends are not yet taken back.
+    Pending,
+    /// They are: whoever has the address again has backends of its own.
     Gone,
-    /// Somebody, at once: the backend of before serves on, and does not tell old connections from new ones.
+    /// Somebody had it again before that: the backends of before serve on, and do not tell old connections from new ones.
     Replaced,
 }
 
@@ -41,15 +43,27 @@ impl Look {
         }
     }
 
-    /// An address departed; whether somebody has it again already.
-    pub fn departed(&mut self, address: Address, came_back: bool) {
-        let departure = if came_back {
-            Departure::Replaced
-        } else {
-            Departure::Gone
-        };
-        // Gone and back and gone: by now the backend is gone as well.
-        self.departed.insert(address, departure);
+    /// Nobody has an address any more.
+    pub fn departed(&mut self, address: Address) {
+        self.departed.insert(address, Departure::Pending);
+    }
+
+    /// Before the tables change: who departed and is alive again.
+    pub fn came_back(&mut self, alive: impl Fn(Address) -> bool) {
+        self.pending_become(Departure::Replaced, alive);
+    }
+
+    /// After the tables have changed: whose backends were taken back.
+    pub fn taken_back(&mut self, without_backend: impl Fn(Address) -> bool) {
+        self.pending_become(Departure::Gone, without_backend);
+    }
+
+    fn pending_become(&mut self, next: Departure, which: impl Fn(Address) -> bool) {
+        for (address, departure) in &mut self.departed {
+            if *departure == Departure::Pending && which(*address) {
+                *departure = next;
+            }
+        }
     }
 
     /// Whether there is nothing to look for.
@@ -64,14 +78,12 @@ impl Look {
         self.everything
     }
 
-    /// Takes out what can be looked for now: addresses without a backend that is still to be taken back, as `settled` says.
+    /// Takes out what can be looked for now; whose backends are still to be taken back stays.
     #[must_use]
-    pub fn take_settled(&mut self, settled: impl Fn(Address) -> bool) -> Self {
+    pub fn take(&mut self) -> Self {
+        let settled = |_: &Address, departure: &mut Departure| *departure != Departure::Pending;
         Self {
-            departed: self
-                .departed
-                .extract_if(.., |address, _| settled(*address))
-                .collect(),
+            departed: self.departed.extract_if(.., settled).collect(),
             everything: std::mem::take(&mut self.everything),
         }
     }
@@ -106,7 +118,7 @@ impl Look {
             let address = peer.backend().0;
             match self.departed.get(&address) {
                 Some(Departure::Replaced) => true,
-                Some(Departure::Gone) => !in_force(peer, backend.as_ref()),
+                Some(Departure::Gone | Departure::Pending) => !in_force(peer, backend.as_ref()),
                 None => {
                     self.everything
                         && !alive.contains(&address)

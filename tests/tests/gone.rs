@@ -20,11 +20,14 @@ fn destroyed(scene: &Scene, protocol: &str) -> Result<f64> {
 
 /// Waits until the agent has destroyed so many sockets.
 fn all_destroyed(scene: &Scene, protocol: &str, expected: u32) -> Result<()> {
-    eventually(&format!("{expected} {protocol} sockets are destroyed"), || {
-        let count = destroyed(scene, protocol)?;
-        ensure!(count >= f64::from(expected), "{count}");
-        Ok(())
-    })
+    eventually(
+        &format!("{expected} {protocol} sockets are destroyed"),
+        || {
+            let count = destroyed(scene, protocol)?;
+            ensure!(count >= f64::from(expected), "{count}");
+            Ok(())
+        },
+    )
 }
 
 /// Connections to `web`, TCP, of both families and by sockets that speak both.

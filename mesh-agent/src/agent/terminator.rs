@@ -23,6 +23,8 @@ use crate::{
 
 /// When it looks again: an id is given out anew after it has rested for a second.
 const AGAIN: Duration = Duration::from_secs(1);
+/// From one look to the next at least: where much is changed, one look is for many backends.
+const PACE: Duration = Duration::from_millis(20);
 /// How long it waits when nothing is due.
 const IDLE: Duration = Duration::from_secs(3600);
 
@@ -41,6 +43,7 @@ impl Terminator {
             shared,
             metrics,
             destroyer,
+            last: Instant::now(),
             later: VecDeque::new(),
             said: BTreeSet::new(),
         };
@@ -61,6 +64,8 @@ struct Work {
     shared: Arc<Shared>,
     metrics: Metrics,
     destroyer: Destroyer,
+    /// When it looked last.
+    last: Instant,
     /// What is looked for again, and when.
     later: VecDeque<(Instant, Look)>,
     /// What failed is said once.
@@ -72,22 +77,35 @@ impl Work {
         loop {
             let due = self.later.front().map(|(due, _)| *due);
             let pause = due.map_or(IDLE, |due| due.saturating_duration_since(Instant::now()));
-            match looks.recv_timeout(pause) {
-                Ok(mut look) => {
-                    for more in looks.try_iter() {
-                        look.extend(more);
-                    }
-                    self.look(&look);
-                    self.later.push_back((Instant::now() + AGAIN, look.again()));
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    if let Some((_, look)) = self.later.pop_front() {
-                        self.look(&look);
-                    }
-                }
+            let mut new = match looks.recv_timeout(pause) {
+                Ok(look) => look,
+                Err(RecvTimeoutError::Timeout) => Look::default(),
                 Err(RecvTimeoutError::Disconnected) => return,
+            };
+            std::thread::sleep((self.last + PACE).saturating_duration_since(Instant::now()));
+            self.last = Instant::now();
+            for more in looks.try_iter() {
+                new.extend(more);
+            }
+            let mut look = self.due();
+            look.extend(new.clone());
+            if !look.is_empty() {
+                self.look(&look);
+            }
+            if !new.is_empty() {
+                self.later.push_back((Instant::now() + AGAIN, new.again()));
             }
         }
+    }
+
+    /// What is to be looked for again by now.
+    fn due(&mut self) -> Look {
+        let now = Instant::now();
+        let mut look = Look::default();
+        while let Some((_, due)) = self.later.pop_front_if(|(due, _)| *due <= now) {
+            look.extend(due);
+        }
+        look
     }
 
     fn look(&mut self, look: &Look) {

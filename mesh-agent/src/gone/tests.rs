@@ -26,7 +26,8 @@ fn cookies(look: &Look, sockets: &[(Peer, Option<Backend>)], alive: &[u8]) -> Ve
 #[test]
 fn the_sockets_of_an_address_that_departed_are_doomed_and_no_others() {
     let mut look = Look::default();
-    look.departed(at(2), false);
+    look.departed(at(2));
+    look.taken_back(|_| true);
     let sockets = [
         socket(1, 2, (2, BackendState::Gone, 1)),
         socket(2, 3, (3, BackendState::Ready, 1)),
@@ -42,7 +43,8 @@ fn the_sockets_of_an_address_that_departed_are_doomed_and_no_others() {
 #[test]
 fn who_came_after_is_spared() {
     let mut look = Look::default();
-    look.departed(at(2), false);
+    look.departed(at(2));
+    look.taken_back(|_| true);
     let sockets = [
         // The id is its own, another's, the same address's again.
         socket(1, 2, (2, BackendState::Ready, 1)),
@@ -55,7 +57,8 @@ fn who_came_after_is_spared() {
 #[test]
 fn an_address_that_changed_hands_at_once_loses_all_the_sockets_of_before() {
     let mut look = Look::default();
-    look.departed(at(2), true);
+    look.departed(at(2));
+    look.came_back(|_| true);
     let sockets = [socket(1, 2, (2, BackendState::Ready, 1))];
     assert_eq!(cookies(&look, &sockets, &[2]), [1]);
     // A moment later it may be the new one's.
@@ -79,13 +82,16 @@ fn everything_is_what_nobody_has_any_more() {
 }
 
 #[test]
-fn what_is_not_settled_waits() {
+fn who_still_has_a_backend_waits() {
     let mut look = Look::everything();
-    look.departed(at(2), false);
-    look.departed(at(3), false);
-    let first = look.take_settled(|address| address == at(2));
+    look.departed(at(2));
+    look.departed(at(3));
+    look.taken_back(|address| address == at(2));
+    let first = look.take();
     assert!(first.everything && first.departed.len() == 1);
     assert!(!look.everything && look.departed.contains_key(&at(3)));
-    let second = look.take_settled(|_| true);
-    assert!(look.is_empty() && !second.everything);
+    assert!(look.take().is_empty());
+    look.came_back(|_| true);
+    assert_eq!(look.take().departed[&at(3)], Departure::Replaced);
+    assert!(look.is_empty());
 }
