@@ -137,31 +137,31 @@ impl Pass {
         }
     }
 
-    /// In the namespace of this thread.
+    /// In the namespace of this thread. One protocol that fails leaves the other.
     fn here(&mut self) {
-        if let Err(error) = SockDiag::open().and_then(|diag| self.through(diag)) {
-            self.outcome.errors.push(error);
+        for transport in Transport::ALL {
+            let done = SockDiag::open().and_then(|diag| self.through(diag, transport));
+            self.outcome.errors.extend(done.err());
         }
     }
 
-    fn through(&mut self, mut diag: SockDiag) -> io::Result<()> {
-        for transport in Transport::ALL {
-            for socket in diag.connected_to(transport, &self.addresses)? {
-                if self.doomed.get(&socket.cookie) != Some(&socket.peer) {
-                    continue;
-                }
-                if diag.destroy(&socket)? {
-                    tracing::debug!(
-                        protocol = transport.name(),
-                        backend = %socket.peer.0.to_ip(),
-                        port = socket.peer.1,
-                        cookie = socket.cookie,
-                        "destroyed a socket whose backend is gone"
-                    );
-                    *self.outcome.destroyed.entry(transport.name()).or_default() += 1;
-                }
-                self.doomed.remove(&socket.cookie);
+    fn through(&mut self, mut diag: SockDiag, transport: Transport) -> io::Result<()> {
+        for socket in diag.connected_to(transport, &self.addresses)? {
+            if self.doomed.get(&socket.cookie) != Some(&socket.peer) {
+                continue;
             }
+            if diag.destroy(&socket)? {
+                tracing::debug!(
+                    protocol = transport.name(),
+                    backend = %socket.peer.0.to_ip(),
+                    port = socket.peer.1,
+                    cookie = socket.cookie,
+                    "destroyed a socket whose backend is gone"
+                );
+                let count = self.outcome.destroyed.entry(transport.name());
+                *count.or_default() += 1;
+            }
+            self.doomed.remove(&socket.cookie);
         }
         Ok(())
     }
