@@ -277,6 +277,33 @@ fn who_left_while_the_agent_was_away_is_found_at_its_start() -> Result<()> {
     })
 }
 
+/// What an agent has not read since it began may name whoever seems to be gone.
+#[test]
+fn nobody_is_gone_while_something_cannot_be_read() -> Result<()> {
+    test("gone-unread", Needs::Files, |lab| {
+        let mut scene = Scene::with(lab, Families::Dual, 1, &AgentOptions::default())?;
+        for to in scene.all("http") {
+            scene.settle(to)?;
+        }
+        let held = hold_everywhere(&scene)?;
+        let loads = lose_everywhere(&scene, &scene.client.place(), 10)?;
+        scene.agent.kill()?;
+        scene.source.write_raw("web.json", b"{")?;
+        scene.agent = scene.one.agent_with(&AgentOptions::default())?;
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        ensure!(destroyed(&scene, "tcp")? == 0.0, "nobody knows");
+        for load in held {
+            ensure_clean(&load.stop()?)?;
+        }
+        remove(&mut scene, "web-0")?;
+        all_destroyed(&scene, "tcp", 30)?;
+        for load in loads {
+            all_lost(&load.stop()?, 10)?;
+        }
+        Ok(())
+    })
+}
+
 #[test]
 fn an_address_that_comes_back_is_somebody_else() -> Result<()> {
     test("gone-back", Needs::Agent, |lab| {
