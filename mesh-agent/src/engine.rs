@@ -113,6 +113,9 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
                 self.gone.departed(address);
             }
         }
+        if knew_all {
+            self.gone.replaced(touched.replaced);
+        }
         for owner in touched.owners {
             self.queue.add(&owner, now);
         }

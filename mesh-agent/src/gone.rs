@@ -18,6 +18,8 @@ pub type Doomed = BTreeMap<u64, (Address, u16)>;
 pub struct Look {
     /// Addresses that departed.
     departed: BTreeMap<Address, Departure>,
+    /// Endpoints that another Pod came to. Its backend serves on, and does not tell old connections from new ones.
+    replaced: BTreeSet<(Address, u16)>,
     /// Every socket is looked at: who departed is not known.
     everything: bool,
 }
@@ -39,6 +41,7 @@ impl Look {
     pub const fn everything() -> Self {
         Self {
             departed: BTreeMap::new(),
+            replaced: BTreeSet::new(),
             everything: true,
         }
     }
@@ -46,6 +49,11 @@ impl Look {
     /// Nobody has an address any more.
     pub fn departed(&mut self, address: Address) {
         self.departed.insert(address, Departure::Pending);
+    }
+
+    /// Another Pod came to these endpoints.
+    pub fn replaced(&mut self, endpoints: BTreeSet<(Address, u16)>) {
+        self.replaced.extend(endpoints);
     }
 
     /// Before the tables change: who departed and is alive again.
@@ -69,7 +77,7 @@ impl Look {
     /// Whether there is nothing to look for.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.departed.is_empty() && !self.everything
+        self.departed.is_empty() && self.replaced.is_empty() && !self.everything
     }
 
     /// Whether every socket is looked at.
@@ -84,6 +92,7 @@ impl Look {
         let settled = |_: &Address, departure: &mut Departure| *departure != Departure::Pending;
         Self {
             departed: self.departed.extract_if(.., settled).collect(),
+            replaced: std::mem::take(&mut self.replaced),
             everything: std::mem::take(&mut self.everything),
         }
     }
@@ -91,6 +100,7 @@ impl Look {
     /// Adds what another one looks for.
     pub fn extend(&mut self, other: Self) {
         self.departed.extend(other.departed);
+        self.replaced.extend(other.replaced);
         self.everything |= other.everything;
     }
 
@@ -98,6 +108,7 @@ impl Look {
     /// is spared.
     #[must_use]
     pub fn again(mut self) -> Self {
+        self.replaced.clear();
         for departure in self.departed.values_mut() {
             *departure = Departure::Gone;
         }
@@ -115,7 +126,10 @@ impl Look {
     #[must_use]
     pub fn doomed(&self, sockets: &[(Peer, Option<Backend>)], alive: &BTreeSet<Address>) -> Doomed {
         let lost = |(peer, backend): &&(Peer, Option<Backend>)| {
-            let address = peer.backend().0;
+            let (address, port) = peer.backend();
+            if self.replaced.contains(&(address, port.get())) {
+                return true;
+            }
             match self.departed.get(&address) {
                 Some(Departure::Replaced) => true,
                 Some(Departure::Gone | Departure::Pending) => !in_force(peer, backend.as_ref()),

@@ -9,6 +9,7 @@ use mesh_lab::{
     traffic::{Failure, Percentiles, Report, monotonic},
     web_ports,
 };
+use serde_json::json;
 
 /// How many sockets the agent says it destroyed.
 fn destroyed(scene: &Scene, protocol: &str) -> Result<f64> {
@@ -326,6 +327,42 @@ fn an_address_that_comes_back_is_somebody_else() -> Result<()> {
             ensure_clean(&load.stop()?)?;
         }
         ensure!(destroyed(&scene, "tcp")? == 30.0, "the new ones stay");
+        Ok(())
+    })
+}
+
+/// Publishes `web` with the uid of its Pods' objects.
+fn publish_as(scene: &Scene, uid: &str) -> Result<()> {
+    let mut objects = scene.web.objects();
+    for object in &mut objects {
+        for endpoint in object["endpoints"].as_array_mut().into_iter().flatten() {
+            endpoint["targetRef"] = json!({"kind": "Pod", "name": uid, "uid": uid});
+        }
+    }
+    scene.source.write("web.json", &objects)
+}
+
+#[test]
+fn another_pod_with_the_same_address_has_no_old_connections() -> Result<()> {
+    test("gone-uid", Needs::Agent, |lab| {
+        let scene = Scene::with(lab, Families::Dual, 1, &AgentOptions::default())?;
+        for to in scene.all("http") {
+            scene.settle(to)?;
+        }
+        // Whose they were before is not known: they may stay.
+        publish_as(&scene, "web-0-old")?;
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        let old = lose_everywhere(&scene, &scene.client.place(), 10)?;
+        publish_as(&scene, "web-0-young")?;
+        all_destroyed(&scene, "tcp", 30)?;
+        let young = hold_everywhere(&scene)?;
+        for load in old {
+            all_lost(&load.stop()?, 10)?;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        for load in young {
+            ensure_clean(&load.stop()?)?;
+        }
         Ok(())
     })
 }

@@ -66,6 +66,19 @@ fn an_address_that_changed_hands_at_once_loses_all_the_sockets_of_before() {
 }
 
 #[test]
+fn an_endpoint_that_another_pod_came_to_loses_its_sockets_once() {
+    let sockets = [
+        socket(1, 2, (2, BackendState::Ready, 1)),
+        socket(2, 3, (3, BackendState::Ready, 1)),
+    ];
+    let mut look = Look::default();
+    look.replaced(BTreeSet::from([(at(2), 8080), (at(3), 9090)]));
+    let look = look.take();
+    assert_eq!(cookies(&look, &sockets, &[2, 3]), [1]);
+    assert!(look.again().is_empty());
+}
+
+#[test]
 fn everything_is_what_nobody_has_any_more() {
     let sockets = [
         socket(1, 2, (2, BackendState::Gone, 1)),

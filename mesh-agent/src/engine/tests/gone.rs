@@ -1,8 +1,11 @@
 //! Whose sockets are to be destroyed, as the engine says after each step: sockets of before over the tables of now.
 
+use std::num::NonZeroU64;
+
 use mesh_common::{Address, Peer, Port};
 
 use super::*;
+use crate::model::Object;
 
 /// A world, and sockets that were connected in it.
 struct Connected {
@@ -116,6 +119,32 @@ fn an_address_that_comes_back_has_new_sockets() {
     // Between two steps it leaves and comes back: nothing in the tables tells.
     assert_eq!(sockets.after(&["remove slice a/web-1", all]), [1, 2, 3]);
     assert_eq!(sockets.doomed(), NONE);
+}
+
+/// The slice's controller may tell of the end of one Pod and of the next one in a single change.
+#[test]
+fn another_pod_at_once_is_told_by_its_uid() {
+    let mut sockets = Connected::new();
+    let mut told = |uids: &[u64]| {
+        let hosts = uids.iter().map(|_| " at=10.0.0.1").collect::<String>();
+        let line = "slice a/web-1 of=web port=http/TCP/8080 at=10.0.0.2".to_owned() + &hosts;
+        let Change::Put(Object::EndpointSlice(mut slice)) = words::change(&line) else {
+            panic!("a slice is put");
+        };
+        for (endpoint, uid) in slice.endpoints.iter_mut().skip(1).zip(uids) {
+            endpoint.pod = NonZeroU64::new(*uid);
+        }
+        let change = Change::Put(Object::EndpointSlice(slice));
+        sockets.world.engine.submit([change]);
+        sockets.world.engine.step();
+        sockets.doomed()
+    };
+    assert_eq!(told(&[7]), NONE, "it may have been the same all along");
+    assert_eq!(told(&[7]), NONE);
+    assert_eq!(told(&[8]), [1]);
+    assert_eq!(told(&[9, 8]), [1], "the one before is still named");
+    assert_eq!(told(&[9]), NONE);
+    assert_eq!(told(&[0]), NONE, "nobody says whose it is");
 }
 
 #[test]
