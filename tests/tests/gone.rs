@@ -100,6 +100,36 @@ fn everybody_connected_to_a_removed_backend_learns_it() -> Result<()> {
     })
 }
 
+/// Connections that are made while their backend goes: none of them stays.
+#[test]
+fn nobody_slips_through() -> Result<()> {
+    test("gone-race", Needs::Agent, |lab| {
+        let mut scene = Scene::with(lab, Families::V4, 1, &AgentOptions::default())?;
+        scene.settle(scene.any()?)?;
+        for round in 0..3 {
+            let to = scene.web.v4("http")?;
+            let call = Call::lose(to, 500).option("--parallel", 4);
+            let loads: Result<Vec<Load>> =
+                (0..2).map(|_| scene.client.place().load(&call)).collect();
+            std::thread::sleep(std::time::Duration::from_millis(20 * round));
+            remove(&mut scene, "web-0")?;
+            scene.forgotten("web-0")?;
+            std::thread::sleep(std::time::Duration::from_millis(2500));
+            for load in loads? {
+                let report = load.stop()?;
+                let (told, refused) = (
+                    report.failed(Failure::Reset),
+                    report.failed(Failure::Refused),
+                );
+                ensure!(told + refused == report.attempts, "{report:?}");
+            }
+            scene.web.set("web-0", Condition::Ready)?;
+            scene.publish()?;
+        }
+        Ok(())
+    })
+}
+
 #[test]
 fn a_connected_udp_socket_is_told_once() -> Result<()> {
     test("gone-udp", Needs::Agent, |lab| {
