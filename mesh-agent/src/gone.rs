@@ -1,14 +1,16 @@
 //! Which connected sockets lost their backend. In: addresses that no EndpointSlice and no running Pod has any more, what
 //! connected sockets asked for (`peers`), and the backends in force. Out: sockets by their cookies, and whom each is
-//! connected to. Pure; `destroy` carries it out.
+//! connected to. Pure; `destroy` carries it out, `probe` asks whether it can be.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_common::{Address, Backend, BackendState, Peer};
 
 mod destroy;
+mod probe;
 
-pub use destroy::{Destroyer, Outcome, spared_by_kernel};
+pub use destroy::{Destroyer, Outcome};
+pub use probe::spared_by_kernel;
 
 /// Sockets to be destroyed, by their cookies, and the address and port that each is connected to.
 pub type Doomed = BTreeMap<u64, (Address, u16)>;

@@ -6,11 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io,
-    net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket},
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::fs::MetadataExt,
-    },
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -18,10 +14,7 @@ use mesh_common::Address;
 use nix::sched::{CloneFlags, setns};
 
 use super::Doomed;
-use crate::{
-    datapath::socket_cookie,
-    netlink::{SockDiag, Transport},
-};
+use crate::netlink::{SockDiag, Transport};
 
 const OWN_NAMESPACE: &str = "/proc/thread-self/ns/net";
 
@@ -172,38 +165,4 @@ impl Pass {
             ..self.outcome
         }
     }
-}
-
-/// The protocols whose sockets the kernel does not destroy, and why, found out by sockets of our own.
-#[must_use]
-pub fn spared_by_kernel() -> Vec<(&'static str, io::Error)> {
-    let tries = Transport::ALL.map(|transport| (transport.name(), destroy_own(transport).err()));
-    let failed = tries.into_iter();
-    failed
-        .filter_map(|(name, error)| Some((name, error?)))
-        .collect()
-}
-
-/// Connects to itself on loopback, where nobody else is touched.
-fn destroy_own(transport: Transport) -> io::Result<()> {
-    let (address, cookie, _sockets);
-    match transport {
-        Transport::Tcp => {
-            let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-            let client = TcpStream::connect(server.local_addr()?)?;
-            (address, cookie) = (server.local_addr()?, socket_cookie(client.as_fd())?);
-            _sockets = (OwnedFd::from(server), Some(OwnedFd::from(client)));
-        }
-        Transport::Udp => {
-            let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-            socket.connect(socket.local_addr()?)?;
-            (address, cookie) = (socket.local_addr()?, socket_cookie(socket.as_fd())?);
-            _sockets = (OwnedFd::from(socket), None);
-        }
-    }
-    let mut diag = SockDiag::open()?;
-    let found = diag.connected_to(transport, &BTreeSet::from([address.ip().into()]))?;
-    let own = found.iter().find(|socket| socket.cookie == cookie);
-    let own = own.ok_or_else(|| io::Error::other("a socket of our own is not listed"))?;
-    diag.destroy(own).map(drop)
 }

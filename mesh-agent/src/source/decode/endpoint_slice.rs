@@ -7,8 +7,8 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::{
+    api::core::v1::ObjectReference,
     api::discovery::v1::{Endpoint as ManifestEndpoint, EndpointPort, EndpointSlice as Manifest},
     jiff::Timestamp,
 };
