@@ -132,13 +132,18 @@ impl Pass {
 
     /// In the namespace of this thread. One protocol that fails leaves the other.
     fn here(&mut self) {
-        for transport in Transport::ALL {
-            let done = SockDiag::open().and_then(|diag| self.through(diag, transport));
-            self.outcome.errors.extend(done.err());
+        match SockDiag::open() {
+            Ok(mut diag) => {
+                for transport in Transport::ALL {
+                    let done = self.through(&mut diag, transport);
+                    self.outcome.errors.extend(done.err());
+                }
+            }
+            Err(error) => self.outcome.errors.push(error),
         }
     }
 
-    fn through(&mut self, mut diag: SockDiag, transport: Transport) -> io::Result<()> {
+    fn through(&mut self, diag: &mut SockDiag, transport: Transport) -> io::Result<()> {
         for socket in diag.connected_to(transport, &self.addresses)? {
             if self.doomed.get(&socket.cookie) != Some(&socket.peer) {
                 continue;
