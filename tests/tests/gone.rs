@@ -9,7 +9,7 @@ use mesh_lab::{
     traffic::{Failure, Percentiles, Report, monotonic},
     web_ports,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// How many sockets the agent says it destroyed.
 fn destroyed(scene: &Scene, protocol: &str) -> Result<f64> {
@@ -365,7 +365,8 @@ fn an_address_that_comes_back_is_somebody_else() -> Result<()> {
 fn publish_as(scene: &Scene, uid: &str) -> Result<()> {
     let mut objects = scene.web.objects();
     for object in &mut objects {
-        for endpoint in object["endpoints"].as_array_mut().into_iter().flatten() {
+        let endpoints = object.get_mut("endpoints").and_then(Value::as_array_mut);
+        for endpoint in endpoints.into_iter().flatten() {
             endpoint["targetRef"] = json!({"kind": "Pod", "name": uid, "uid": uid});
         }
     }
