@@ -314,6 +314,10 @@ impl Reader {
     }
 }
 
+fn typed<T>(words: &[u64], from: impl Fn(u64) -> T) -> Vec<T> {
+    words.iter().copied().map(from).collect()
+}
+
 /// A value of an array; None if values are of another size.
 fn value<V: Plain>(words: &Words, size: usize, index: usize) -> Option<V> {
     let words = (index * size..(index + 1) * size).map(|word| words.load(word));
@@ -322,8 +326,4 @@ fn value<V: Plain>(words: &Words, size: usize, index: usize) -> Option<V> {
 
 fn other_size() -> io::Error {
     io::Error::other("its values are of another size")
-}
-
-fn typed<T>(words: &[u64], from: impl Fn(u64) -> T) -> Vec<T> {
-    words.iter().copied().map(from).collect()
 }
