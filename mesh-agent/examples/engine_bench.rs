@@ -66,6 +66,7 @@ fn slice(n: u32, first: u32) -> EndpointSlice {
     let endpoint = |k: u32| Endpoint {
         address: Ipv4Addr::from_bits(0x0a80_0000 + n * ENDPOINTS + if k == 0 { first } else { k })
             .into(),
+        pod: None,
         ready: true,
         serving: true,
         terminating: false,

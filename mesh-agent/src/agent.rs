@@ -1,7 +1,7 @@
 //! Who owns what and which thread runs what. The source's thread reads files or watches and programs what it brings; that
 //! of `interfaces` follows the node's and has programs attached; the engine's programs what falls due without a change,
 //! and keeps house; store, mirror and maps are the engine's, under one lock. The collector takes flows that are over out
-//! of their table. The main thread waits for the signal to stop; health, metrics and the commands have threads of their
+//! of their table, the terminator destroys sockets whose backend is gone. The main thread waits for the signal to stop; health, metrics and the commands have threads of their
 //! own. Stopping leaves the datapath in force.
 
 mod attach;
@@ -11,6 +11,7 @@ mod housekeeping;
 mod passes;
 mod programmer;
 mod shared;
+mod terminator;
 mod turns;
 mod views;
 
@@ -24,8 +25,9 @@ use crate::{
         lock::{Lock, LockError},
         servers::{self, ServeError},
     },
-    config::{RunConfig, SourceConfig},
+    config::{RunConfig, SourceConfig, TerminateConnections},
     datapath::{Datapath, DatapathError, Options, Sizes},
+    gone::Destroyer,
     interfaces::{self, Watch, WatchError},
     source::{
         Source, Stop, decode,
@@ -43,6 +45,7 @@ use collector::Collector;
 use housekeeping::Housekeeping;
 use programmer::Programmer;
 use shared::Shared;
+use terminator::Terminator;
 use turns::Turns;
 
 /// Why the agent cannot run.
@@ -138,11 +141,18 @@ pub fn run(
     let attachments = Arc::new(Attachments::new(Arc::clone(&shared), attacher));
     let collector = Collector::start(shared.another_reader()?, Arc::clone(&attachments));
     let collector = collector.map_err(no_thread)?;
+    let destroyer = Destroyer::new(config.netns_directories.clone());
+    let (terminator, looks) =
+        Terminator::start(Arc::clone(&shared), metrics.clone(), destroyer).map_err(no_thread)?;
     let programmer = Programmer::new(
         Arc::clone(&shared),
         metrics.clone(),
         herald,
         Arc::clone(&attachments),
+        match config.terminate_connections {
+            TerminateConnections::Gone => Some(looks),
+            TerminateConnections::Never => None,
+        },
     );
     let housekeeping = Housekeeping::new(shared, metrics, config.housekeeping);
     let turns = Turns::new(programmer);
@@ -154,6 +164,7 @@ pub fn run(
     )?;
     let stopped = until_signal();
     threads.stop();
+    terminator.join();
     collector.stop();
     servers.stop();
     stopped

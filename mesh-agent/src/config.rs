@@ -107,6 +107,8 @@ pub struct RunConfig {
     pub devices: Option<Vec<String>>,
     /// --netns-dir: where network namespaces of pods are files.
     pub netns_directories: Vec<PathBuf>,
+    /// --terminate-connections: whose sockets are destroyed.
+    pub terminate_connections: TerminateConnections,
     /// Sizes of the maps.
     pub capacities: Capacities,
     /// How often the maps are looked after.
@@ -133,6 +135,16 @@ pub enum SourceConfig {
     },
     /// A directory of manifests.
     Dir(PathBuf),
+}
+
+/// --terminate-connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum TerminateConnections {
+    /// Connections to backends that are gone
+    #[default]
+    Gone,
+    /// None: programs find out by themselves
+    Never,
 }
 
 /// --source.
@@ -237,6 +249,7 @@ impl RunConfig {
             snat_ports: snat_ports(args.snat_ports, args.nodeport_range)?,
             devices: Some(args.devices).filter(|devices| !devices.is_empty()),
             netns_directories: args.netns_dir,
+            terminate_connections: args.terminate_connections,
             capacities: args.capacities.into(),
             housekeeping: args.housekeeping.into(),
             servers: ServersConfig {

@@ -15,9 +15,11 @@ use mesh_common::{Address, FrontendKey};
 use crate::{
     apply::{Clock, MapWriter, Tally, WriteError, execute},
     desired::{Desired, desired},
+    gone::Look,
     model::{Change, Kind, ObjectId},
     plan::{
-        Applied, Surroundings, Time, Transaction, plan_garbage, plan_known, plan_lower, plan_raise,
+        Applied, Holders, Surroundings, Time, Transaction, plan_garbage, plan_known, plan_lower,
+        plan_raise,
     },
     store::{Store, Touched},
 };
@@ -64,6 +66,8 @@ pub struct Engine<W, C, R> {
     garbage: Option<Retry>,
     write_failures: BTreeMap<&'static str, u64>,
     unread: Unread,
+    /// Whose sockets are to be destroyed.
+    gone: Look,
     /// When writing began.
     began: Option<Time>,
     programmed: bool,
@@ -88,6 +92,7 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
             garbage: Some(Retry::default()),
             write_failures: BTreeMap::new(),
             unread: Unread::default(),
+            gone: Look::everything(),
             began: None,
             programmed: false,
         }
@@ -97,18 +102,26 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
     pub fn submit(&mut self, changes: impl IntoIterator<Item = Change>) {
         let mut touched = Touched::default();
         let was_incomplete = self.store.is_incomplete();
+        let knew_all = self.store.is_synced() && !was_incomplete;
         for change in changes {
             self.store.apply(change, &mut touched);
         }
         let now = self.clock.now();
         for address in touched.died {
             self.died(address, now);
+            if knew_all {
+                self.gone.departed(address);
+            }
+        }
+        if knew_all {
+            self.gone.replaced(touched.replaced);
         }
         for owner in touched.owners {
             self.queue.add(&owner, now);
         }
         if was_incomplete && !self.store.is_incomplete() {
             self.unread.clear();
+            self.gone.extend(Look::everything());
             self.plan_all(now);
         }
     }
@@ -129,6 +142,7 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
             return report;
         }
         self.applied.settle(now);
+        self.gone.came_back(|address| self.store.is_alive(address));
         self.retry_unfit(now);
         let mut tally = Tally::default();
         let due = self.queue.take_due(now);
@@ -163,6 +177,8 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
             }
         }
         self.collect_garbage(now, &mut tally, &mut report);
+        let without_backend = |address| self.applied.holders(address) == Holders::default();
+        self.gone.taken_back(without_backend);
         let began = *self.began.get_or_insert(now);
         let tried = now.saturating_sub(began) >= LONG_ENOUGH;
         self.programmed |= self.queue.is_empty() || tried;
@@ -178,6 +194,20 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
         if holders.orphans {
             self.garbage = Some(Retry::at(now));
         }
+    }
+
+    /// Which connected sockets are to be looked for, once: those of backends that were taken back. Nothing is known to be
+    /// gone before every kind has delivered its first full list, nor while something of the source cannot be read.
+    pub fn take_gone(&mut self) -> Look {
+        if !self.store.is_synced() || self.store.is_incomplete() {
+            return Look::default();
+        }
+        let look = self.gone.take();
+        // What could not be written yet may still serve who is gone.
+        if look.is_of_everything() && self.is_failing() {
+            self.gone.extend(Look::everything());
+        }
+        look
     }
 
     /// Whether a Service is left as an earlier run had it: where its endpoints come from may be in what could not be

@@ -10,6 +10,7 @@ pub mod config;
 pub mod datapath;
 pub mod desired;
 pub mod engine;
+pub mod gone;
 pub mod host;
 pub mod interfaces;
 pub mod model;

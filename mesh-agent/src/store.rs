@@ -10,6 +10,7 @@ mod served;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    num::NonZeroU64,
     sync::Arc,
 };
 
@@ -34,6 +35,8 @@ pub struct Touched {
     pub owners: BTreeSet<ObjectId>,
     /// Addresses that no EndpointSlice and no unfinished Pod has any more. One may have come back since.
     pub died: BTreeSet<Address>,
+    /// Endpoints that another Pod came to, by address and port: what was connected to the Pod before is not connected to it.
+    pub replaced: BTreeSet<(Address, u16)>,
 }
 
 /// What does not change while the agent runs.
@@ -284,6 +287,9 @@ impl Store {
             self.alive
                 .remove(endpoint.address.into(), &mut touched.died);
         }
+        if let (Some(old), Some(new)) = (&old, new) {
+            touched.replaced.extend(replaced(old, new));
+        }
         if let Some(service) = old.as_ref().and_then(owner) {
             self.slices_of.remove(&(service.clone(), name.name.clone()));
             touched.owners.insert(ObjectId::service(&service));
@@ -341,6 +347,25 @@ impl Store {
             }
         }
     }
+}
+
+/// The endpoints of a slice that another Pod came to. The one before may be named beside it for a while.
+fn replaced(old: &EndpointSlice, new: &EndpointSlice) -> BTreeSet<(Address, u16)> {
+    let pods = |slice: &EndpointSlice| -> BTreeSet<(IpAddr, NonZeroU64)> {
+        let endpoints = slice.endpoints.iter();
+        endpoints
+            .filter_map(|endpoint| Some((endpoint.address, endpoint.pod?)))
+            .collect()
+    };
+    let (before, now) = (pods(old), pods(new));
+    let had_another = |(address, _): &&(IpAddr, NonZeroU64)| {
+        let pods = (*address, NonZeroU64::MIN)..=(*address, NonZeroU64::MAX);
+        before.range(pods).next().is_some()
+    };
+    let arrived = now.difference(&before).filter(had_another);
+    arrived
+        .flat_map(|(address, _)| old.ports.iter().map(|port| ((*address).into(), port.port)))
+        .collect()
 }
 
 /// The Service of a slice.

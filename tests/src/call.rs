@@ -40,6 +40,13 @@ impl Call {
         Self::new("hold", to)
     }
 
+    /// So many connections that say nothing and wait to be told that they are lost; when is a sample.
+    #[must_use]
+    pub fn lose(to: SocketAddr, connections: usize) -> Self {
+        let call = Self::new("lose", to).flag("--samples");
+        call.option("--connections", connections)
+    }
+
     /// Requests and responses over one connection.
     #[must_use]
     pub fn rr(to: SocketAddr) -> Self {

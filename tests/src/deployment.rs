@@ -30,7 +30,8 @@ pub enum Condition {
 #[derive(Debug)]
 struct Member {
     pod: Pod,
-    server: Process,
+    /// None if the pod is another Deployment's, which has its servers.
+    server: Option<Process>,
     condition: Condition,
 }
 
@@ -85,10 +86,19 @@ impl Deployment {
         ports.dedup();
         self.members.push(Member {
             pod: pod.clone(),
-            server: pod.place().serve(pod.name(), &ports)?,
+            server: Some(pod.place().serve(pod.name(), &ports)?),
             condition: Condition::Ready,
         });
         Ok(())
+    }
+
+    /// Counts a pod of another Deployment's, with the same target ports, among the ready.
+    pub fn share(&mut self, pod: &Pod) {
+        self.members.push(Member {
+            pod: pod.clone(),
+            server: None,
+            condition: Condition::Ready,
+        });
     }
 
     /// Says something else of a pod, from the next `publish` on.
@@ -99,12 +109,15 @@ impl Deployment {
 
     /// Ends a pod's servers at once, whoever calls them.
     pub fn kill(&mut self, pod: &str) -> Result<()> {
-        self.member(pod)?.server.kill()
+        let server = self.member(pod)?.server.as_mut();
+        server.map_or(Ok(()), Process::kill)
     }
 
     /// Ends a pod's servers, when nothing comes to them any more, and forgets the pod.
     pub fn stop(&mut self, pod: &str) -> Result<()> {
-        self.member(pod)?.server.stop()?;
+        if let Some(server) = &mut self.member(pod)?.server {
+            server.stop()?;
+        }
         self.members.retain(|member| member.pod.name() != pod);
         Ok(())
     }

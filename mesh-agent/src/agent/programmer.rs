@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, mpsc::Sender},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -17,6 +17,7 @@ use crate::{
     datapath,
     desired::{Finding, Weight},
     engine::StepReport,
+    gone::Look,
     interfaces::{Place, Update},
     model::{Change, ObjectName},
     source::{
@@ -41,6 +42,8 @@ pub(super) struct Programmer {
     metrics: Metrics,
     /// Who is told what owners of objects should see.
     herald: Herald,
+    /// Who destroys sockets whose backend is gone; None with --terminate-connections never.
+    terminator: Option<Sender<Look>>,
     findings: BTreeSet<Finding>,
     /// The engine's revision of them.
     revision: u64,
@@ -62,6 +65,7 @@ impl Programmer {
         metrics: Metrics,
         herald: Herald,
         attachments: Arc<Attachments>,
+        terminator: Option<Sender<Look>>,
     ) -> Self {
         Self {
             attachments,
@@ -69,6 +73,7 @@ impl Programmer {
             shared,
             metrics,
             herald,
+            terminator,
             findings: BTreeSet::new(),
             revision: 0,
             source_problems: 0,
@@ -165,6 +170,9 @@ impl Programmer {
         if programmed && !self.committed && !self.commit() {
             return COMMIT_AGAIN;
         }
+        if self.committed {
+            self.terminate();
+        }
         if failing {
             self.shared.set_behind();
         } else if self.committed {
@@ -176,6 +184,16 @@ impl Programmer {
             return wakeup.min(COMMIT_AGAIN);
         }
         wakeup
+    }
+
+    /// The tables lead nobody to the backends that are gone: their sockets may go.
+    fn terminate(&self) {
+        let look = self.shared.engine().take_gone();
+        if let Some(terminator) = self.terminator.as_ref().filter(|_| !look.is_empty())
+            && terminator.send(look).is_err()
+        {
+            tracing::error!("the thread `terminator` is gone: a defect, please report it");
+        }
     }
 
     /// Everything that came in is in force.

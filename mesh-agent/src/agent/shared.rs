@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -79,6 +79,8 @@ pub(super) struct Shared {
     links: Option<Links>,
     cgroup: String,
     node_eligible: AtomicBool,
+    /// Sockets whose backend was gone.
+    destroyed: AtomicU64,
     began: Instant,
 }
 
@@ -132,6 +134,7 @@ impl Shared {
             links: source.links(),
             cgroup: cgroup.display().to_string(),
             node_eligible: AtomicBool::new(true),
+            destroyed: AtomicU64::new(0),
             began: Instant::now(),
         })
     }
@@ -166,6 +169,11 @@ impl Shared {
     /// Whether load balancers should send traffic to this node.
     pub(super) fn set_node_eligible(&self, eligible: bool) {
         self.node_eligible.store(eligible, Ordering::Relaxed);
+    }
+
+    /// So many sockets more were destroyed because their backend was gone.
+    pub(super) fn add_destroyed(&self, count: u64) {
+        self.destroyed.fetch_add(count, Ordering::Relaxed);
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
@@ -280,6 +288,7 @@ impl Introspect for Shared {
         status.watches = self.links().iter().map(views::watch).collect();
         status.cgroup.clone_from(&self.cgroup);
         status.uptime_seconds = self.began.elapsed().as_secs();
+        status.sockets_destroyed = self.destroyed.load(Ordering::Relaxed);
         status.reason = self.not_ready();
         status.ready = status.reason.is_none();
         status.maps = maps;

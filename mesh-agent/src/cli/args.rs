@@ -8,7 +8,7 @@ use mesh_ebpf::PacketHook;
 
 use super::duration;
 use crate::{
-    config::{Bind, Directories, PortRange, Source},
+    config::{Bind, Directories, PortRange, Source, TerminateConnections},
     interfaces::NETNS_DIRECTORIES,
     model::NodePortAddresses,
     telemetry::log::{Format, Level},
@@ -144,6 +144,10 @@ pub struct RunArgs {
     /// Directories in which network namespaces of pods are files; may be given several times
     #[arg(long, value_name = "PATH", value_delimiter = ',', default_values = NETNS_DIRECTORIES)]
     pub netns_dir: Vec<PathBuf>,
+    /// Which connections through a Service are ended: those whose backend no EndpointSlice and no running Pod has any
+    /// more, or none
+    #[arg(long, value_name = "WHICH", value_enum, default_value_t)]
+    pub terminate_connections: TerminateConnections,
     /// Sizes of the maps.
     #[command(flatten)]
     pub capacities: CapacityArgs,

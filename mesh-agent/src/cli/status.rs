@@ -110,6 +110,15 @@ pub(super) fn table(status: &StatusView, paint: &Paint) -> String {
             ),
         );
     }
+    if status.sockets_destroyed > 0 {
+        line(
+            "Destroyed",
+            format!(
+                "{} connected sockets whose backend was gone",
+                status.sockets_destroyed
+            ),
+        );
+    }
     text.push_str(&format!("\n{}\n{}", programs(status), maps(status)));
     text.push_str(&problems(&status.problems));
     text

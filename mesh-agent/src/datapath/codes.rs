@@ -85,6 +85,9 @@ codes! {
     PODS = "MESH020" "local pods":
         "Local pods are found by their veths or taps; packets by interfaces of other kinds are not translated",
         "nothing, if no traffic for Services comes by the interfaces that are named; else use a network whose pods have veths";
+    DESTROY = "MESH021" "sock_destroy":
+        "Connected sockets whose backend is gone are destroyed, so that their programs learn of it at once",
+        "use a kernel that is built with CONFIG_INET_DIAG_DESTROY, CONFIG_INET_TCP_DIAG and CONFIG_INET_UDP_DIAG; where those are modules, load tcp_diag and udp_diag";
 }
 
 #[cfg(test)]

@@ -137,14 +137,10 @@ impl Reader {
             .rev()
             .find(|index| words.load(*index) != 0);
         let used = last.map_or(0, |last| last / size + 1);
-        let value = |index: usize| {
-            let words = (index * size..(index + 1) * size).map(|word| words.load(word));
-            from_bytes(&words.flat_map(u64::to_ne_bytes).collect::<Vec<u8>>())
-        };
         (0..used)
-            .map(value)
+            .map(|index| value(&words, size, index))
             .collect::<Option<_>>()
-            .ok_or_else(|| io::Error::other("its values are of another size"))
+            .ok_or_else(other_size)
             .map_err(DatapathError::map("read", name))
     }
 
@@ -202,13 +198,33 @@ impl Reader {
     /// # Errors
     /// As above.
     pub fn peers(&self) -> Result<Vec<Peer>, DatapathError> {
-        let cookies: Vec<u64> = self.array("peer_cookies")?;
-        let peers: Vec<Peer> = self.array("peers")?;
-        let held = peers.into_iter().zip(cookies);
-        Ok(held
-            .filter(|(peer, cookie)| *cookie != 0 && peer.cookie() == *cookie)
-            .map(|(peer, _)| peer)
-            .collect())
+        let (cookies, _) = self.words("peer_cookies")?;
+        let (words, size) = self.words("peers")?;
+        let held = (0..cookies.count()).filter(|place| cookies.load(*place) != 0);
+        let read = |place| {
+            let peer: Peer = value(&words, size, place)?;
+            Some((peer.cookie() == cookies.load(place)).then_some(peer))
+        };
+        let peers: Option<Vec<Option<Peer>>> = held.map(read).collect();
+        let peers = peers.ok_or_else(other_size);
+        let peers = peers.map_err(DatapathError::map("read", "peers"))?;
+        Ok(peers.into_iter().flatten().collect())
+    }
+
+    /// The connected sockets of `peers`, each with the backend that has the id now that the socket chose. For maps of a
+    /// running agent.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn connected(&self) -> Result<Vec<(Peer, Option<Backend>)>, DatapathError> {
+        let peers = self.peers()?;
+        let (words, size) = self.words("backends")?;
+        let backend = |id: u32| {
+            let index = id as usize;
+            (index < words.count() / size).then(|| value(&words, size, index))?
+        };
+        let pairs = peers.into_iter().map(|peer| (peer, backend(peer.id())));
+        Ok(pairs.collect())
     }
 
     /// The counters, summed over the CPUs.
@@ -312,4 +328,14 @@ fn is_flow_table(name: &str) -> bool {
 
 fn typed<T>(words: &[u64], from: impl Fn(u64) -> T) -> Vec<T> {
     words.iter().copied().map(from).collect()
+}
+
+/// A value of an array; None if values are of another size.
+fn value<V: Plain>(words: &Words, size: usize, index: usize) -> Option<V> {
+    let words = (index * size..(index + 1) * size).map(|word| words.load(word));
+    from_bytes(&words.flat_map(u64::to_ne_bytes).collect::<Vec<u8>>())
+}
+
+fn other_size() -> io::Error {
+    io::Error::other("its values are of another size")
 }

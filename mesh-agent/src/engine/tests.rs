@@ -2,6 +2,7 @@
 
 mod capacity;
 mod counts;
+mod gone;
 pub(crate) mod kernel;
 mod laws;
 mod reference;

@@ -1,6 +1,6 @@
 //! EndpointSlice: where a Service's Pods are.
 
-use std::{net::IpAddr, sync::Arc, time::SystemTime};
+use std::{net::IpAddr, num::NonZeroU64, sync::Arc, time::SystemTime};
 
 use super::{ObjectName, Protocol};
 
@@ -47,6 +47,8 @@ pub struct SlicePort {
 pub struct Endpoint {
     /// `addresses[0]`: Kubernetes defines no meaning for more.
     pub address: IpAddr,
+    /// A number of targetRef.uid: two Pods that had one address after the other have different ones.
+    pub pod: Option<NonZeroU64>,
     /// conditions.ready
     pub ready: bool,
     /// conditions.serving

@@ -1,10 +1,13 @@
-//! Talking to the kernel's routing family of netlink: `message` writes and reads messages, `socket` sends and receives
-//! them. Only the attributes that are asked for are looked at, so that what a newer kernel adds breaks nothing.
+//! Talking to the kernel by netlink: `message` writes and reads messages, `socket` sends and receives them; `sock_diag`
+//! finds and destroys sockets, all else is of the routing family. Only the attributes that are asked for are looked at, so
+//! that what a newer kernel adds breaks nothing.
 
 mod message;
+mod sock_diag;
 mod socket;
 
 pub(crate) use message::{Request, attributes, read_u16, read_u32};
+pub(crate) use sock_diag::{SockDiag, Transport};
 pub(crate) use socket::{Hint, Socket, Subscription};
 
 /// Kinds of messages, from uapi/linux/rtnetlink.h.

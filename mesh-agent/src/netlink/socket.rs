@@ -1,4 +1,4 @@
-//! Sockets of the routing family: one that asks and waits for the answer, one that is told what changes.
+//! Sockets of netlink: one that asks and waits for the answer, one that is told what changes.
 
 use std::{
     io,
@@ -35,12 +35,12 @@ const BUFFER: usize = 64 * 1024;
 /// How often a dump is repeated that changes interrupt, before what there is of it is taken for an error.
 const DUMP_ATTEMPTS: u32 = 16;
 
-fn open(flags: SockFlag) -> io::Result<OwnedFd> {
+fn open(protocol: SockProtocol, flags: SockFlag) -> io::Result<OwnedFd> {
     let socket = socket(
         AddressFamily::Netlink,
         SockType::Raw,
         flags | SockFlag::SOCK_CLOEXEC,
-        SockProtocol::NetlinkRoute,
+        protocol,
     )?;
     bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
     Ok(socket)
@@ -55,16 +55,25 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Opens one in the namespace of this thread.
+    /// Opens one of the routing family in the namespace of this thread.
     pub(crate) fn open() -> io::Result<Self> {
-        let fd = open(SockFlag::empty())?;
+        let fd = open(SockProtocol::NetlinkRoute, SockFlag::empty())?;
         // Without it the kernel ignores the namespace that addresses are asked for (Linux 4.20).
         set_socket_option(fd.as_fd(), SOL_NETLINK, GET_STRICT_CHK, 1)?;
-        Ok(Self {
+        Ok(Self::new(fd))
+    }
+
+    /// Opens one that asks about the sockets in the namespace of this thread.
+    pub(super) fn sock_diag() -> io::Result<Self> {
+        open(SockProtocol::NetlinkSockDiag, SockFlag::empty()).map(Self::new)
+    }
+
+    fn new(fd: OwnedFd) -> Self {
+        Self {
             fd,
             sequence: 0,
             buffer: vec![0; BUFFER],
-        })
+        }
     }
 
     /// Gives an order and waits until it is done.
@@ -182,7 +191,7 @@ impl Subscription {
 
     fn open() -> io::Result<Self> {
         Ok(Self {
-            fd: open(SockFlag::SOCK_NONBLOCK)?,
+            fd: open(SockProtocol::NetlinkRoute, SockFlag::SOCK_NONBLOCK)?,
             buffer: vec![0; BUFFER],
         })
     }

@@ -99,6 +99,7 @@ pub struct Metrics {
     interfaces: Family<[(&'static str, &'static str); 1], Gauge>,
     write_failures: Family<[(&'static str, String); 1], Counter>,
     repairs: Family<[(&'static str, String); 1], Counter>,
+    sockets_destroyed: Family<[(&'static str, &'static str); 1], Counter>,
     startup: Family<[(&'static str, &'static str); 1], Gauge<f64, AtomicU64>>,
 }
 
@@ -123,11 +124,15 @@ impl Metrics {
             interfaces: Family::default(),
             write_failures: Family::default(),
             repairs: Family::default(),
+            sockets_destroyed: Family::default(),
             startup: Family::default(),
         };
         // A series that comes and goes cannot be counted by.
         for place in ["pod", "device"] {
             metrics.set_interfaces(place, 0);
+        }
+        for protocol in ["tcp", "udp"] {
+            metrics.sockets_destroyed(protocol, 0);
         }
         let mut registry = Registry::default();
         metrics.register(&mut registry);
@@ -177,6 +182,11 @@ impl Metrics {
             "mesh_agent_repairs",
             "Entries that were not what the agent had written, found and repaired by the periodic check, 64 of a check at most",
             self.repairs.clone(),
+        );
+        registry.register(
+            "mesh_agent_sockets_destroyed",
+            "Sockets connected to a Service that were destroyed because their backend was gone",
+            self.sockets_destroyed.clone(),
         );
         registry.register(
             "mesh_agent_startup_duration_seconds",
@@ -231,6 +241,14 @@ impl Metrics {
     /// The periodic check found an entry of a map that is to be repaired.
     pub fn repaired(&self, map: &str) {
         self.repairs.get_or_create(&map_label(map)).inc();
+    }
+
+    /// So many sockets more lost their backend, and were destroyed.
+    pub fn sockets_destroyed(&self, protocol: &'static str, count: u64) {
+        let counter = self
+            .sockets_destroyed
+            .get_or_create(&[("protocol", protocol)]);
+        counter.inc_by(count);
     }
 
     /// A stage of the start is done.

@@ -77,6 +77,9 @@ pub struct StatusView {
     /// Service ports that an earlier run left in force and that belong to no Service known now: what they come from could
     /// not be read since.
     pub kept: u64,
+    /// Sockets connected to a Service that were destroyed since the agent started, because their backend was gone.
+    #[serde(default)]
+    pub sockets_destroyed: u64,
     /// The programs.
     pub programs: Vec<ProgramView>,
     /// The maps.

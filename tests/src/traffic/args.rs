@@ -12,6 +12,7 @@ use super::{
     exchange::{self, ExchangeArgs},
     flood,
     hold::{self, HoldArgs},
+    lose::{self, LoseArgs},
     serve::{self, ServeArgs},
     until,
 };
@@ -37,6 +38,8 @@ enum Verb {
     Connect(CallArgs),
     /// Keep connections open and ask them now and then. Measures the exchange.
     Hold(HoldArgs),
+    /// Keep connections open, say nothing, and wait to be told that they are lost. Measures when that was.
+    Lose(LoseArgs),
     /// Requests and responses over one connection. Measures the exchange.
     Rr(ExchangeArgs),
     /// Connect, request, response, close. Measures all of it.
@@ -55,6 +58,7 @@ pub fn run(args: &Args) -> Result<()> {
         Verb::Pause => return until::pause(),
         Verb::Connect(args) => connect::connect(args)?,
         Verb::Hold(args) => hold::hold(args)?,
+        Verb::Lose(args) => lose::lose(args)?,
         Verb::Rr(args) => exchange::rr(args)?,
         Verb::Crr(args) => exchange::crr(args)?,
         Verb::Stream(args) => exchange::stream(args)?,

@@ -11,6 +11,7 @@ mod enter;
 mod exchange;
 mod flood;
 mod hold;
+mod lose;
 mod report;
 mod serve;
 mod serve_tcp;
@@ -18,4 +19,5 @@ mod socket;
 mod until;
 
 pub use args::{Args, run};
+pub use lose::monotonic;
 pub use report::{Failure, Percentiles, Report};

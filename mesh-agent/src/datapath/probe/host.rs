@@ -39,7 +39,8 @@ fn judge_capabilities(effective: u64) -> CheckResult {
     if !has(SYS_ADMIN) {
         return CheckResult::warning(
             codes::PRIVILEGES,
-            "without CAP_SYS_ADMIN programs of others are known by number alone, and a missing bpffs is not mounted",
+            "without CAP_SYS_ADMIN programs of others are known by number alone, a missing bpffs is not mounted, and sockets \
+             in pods are not destroyed when their backend is gone",
         );
     }
     CheckResult::ok(codes::PRIVILEGES, "every capability is there")

@@ -3,6 +3,7 @@
 
 mod cgroup;
 mod conflicts;
+mod destroy;
 mod host;
 mod interfaces;
 mod kernel;
@@ -160,5 +161,6 @@ pub fn all(options: &Options) -> Vec<CheckResult> {
         interfaces::way(),
         devices,
         pods,
+        tried(codes::DESTROY, destroy::destroy),
     ]
 }

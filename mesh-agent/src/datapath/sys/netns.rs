@@ -1,4 +1,4 @@
-//! The cookie of a network namespace, as programs at sockets are given it.
+//! Cookies of network namespaces and of sockets, as programs at sockets are given them.
 
 use std::{
     io,
@@ -7,8 +7,19 @@ use std::{
 
 const SO_NETNS_COOKIE: i32 = 71;
 
+const SO_COOKIE: i32 = 57;
+
 /// The cookie of the namespace that a socket belongs to (Linux 5.14).
 pub(crate) fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    cookie(socket, SO_NETNS_COOKIE)
+}
+
+/// The cookie of a socket.
+pub(crate) fn socket_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    cookie(socket, SO_COOKIE)
+}
+
+fn cookie(socket: BorrowedFd<'_>, option: i32) -> io::Result<u64> {
     let mut cookie = 0_u64;
     let mut length = libc::socklen_t::try_from(size_of::<u64>()).map_err(io::Error::other)?;
     let value: *mut u64 = &raw mut cookie;
@@ -17,7 +28,7 @@ pub(crate) fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
         libc::getsockopt(
             socket.as_raw_fd(),
             libc::SOL_SOCKET,
-            SO_NETNS_COOKIE,
+            option,
             value.cast(),
             &raw mut length,
         )

@@ -136,6 +136,7 @@ fn slice(name: ObjectName, words: &Words<'_>) -> EndpointSlice {
         };
         Endpoint {
             address: address.parse().unwrap(),
+            pod: None,
             ready,
             serving,
             terminating,

@@ -2,10 +2,13 @@
 
 use std::{
     collections::BTreeSet,
+    hash::{DefaultHasher, Hash, Hasher},
+    num::NonZeroU64,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use k8s_openapi::{
+    api::core::v1::ObjectReference,
     api::discovery::v1::{Endpoint as ManifestEndpoint, EndpointPort, EndpointSlice as Manifest},
     jiff::Timestamp,
 };
@@ -79,6 +82,13 @@ pub(super) fn convert(
         endpoints,
         triggered: triggered(manifest),
     }))
+}
+
+/// Uids are compared and never shown, so a number is enough; it is the same in each run.
+fn pod(reference: &ObjectReference) -> Option<NonZeroU64> {
+    let mut hasher = DefaultHasher::new();
+    reference.uid.as_ref()?.hash(&mut hasher);
+    NonZeroU64::new(hasher.finish())
 }
 
 /// One that does not parse is of no use, and does no harm.
@@ -159,6 +169,7 @@ fn endpoint(
         .unwrap_or(true);
     Ok(Endpoint {
         address,
+        pod: manifest.target_ref.as_ref().and_then(pod),
         ready,
         serving: conditions
             .and_then(|conditions| conditions.serving)

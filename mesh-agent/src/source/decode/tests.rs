@@ -211,6 +211,20 @@ fn lists_and_json_are_taken_apart() {
 }
 
 #[test]
+fn pods_are_told_apart_by_their_uids() {
+    let text = slice(
+        "addressType: IPv4\nports: [{port: 80}]\nendpoints: [{addresses: [10.1.1.1], targetRef: {kind: Pod, name: a, uid: u-1}}, {addresses: [10.1.1.2], targetRef: {kind: Pod, name: a, uid: u-2}}, {addresses: [10.1.1.3], targetRef: {kind: Pod, name: b, uid: u-1}}, {addresses: [10.1.1.4], targetRef: {kind: Pod, name: b}}, {addresses: [10.1.1.5]}]",
+    );
+    let Some(Object::EndpointSlice(slice)) = yaml(&text).objects.pop() else {
+        panic!("no slice")
+    };
+    let pods: Vec<_> = slice.endpoints.iter().map(|it| it.pod).collect();
+    assert!(pods[0].is_some() && pods[1].is_some() && pods[0] != pods[1]);
+    assert_eq!(pods[0], pods[2]);
+    assert_eq!(pods[3..], [None, None]);
+}
+
+#[test]
 fn defaults_are_the_apis() {
     let text = slice(
         "addressType: IPv4\nports: [{port: 80}]\nendpoints: [{addresses: [10.1.1.1]}, {addresses: [10.1.1.2], conditions: {ready: false, terminating: true}}]",

@@ -82,6 +82,7 @@ mod tests {
     fn slice(addresses: &[&str]) -> EndpointSlice {
         let endpoint = |text: &&str| Endpoint {
             address: text.parse().unwrap(),
+            pod: None,
             ready: true,
             serving: true,
             terminating: false,
