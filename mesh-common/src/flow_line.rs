@@ -2,9 +2,11 @@
 //! is one cache line, and then the one cell that has its tag. An array of lines is mapped into the agent, which so reads
 //! a million flows without a system call.
 //!
-//! A tuple has two lines and goes into the one with more room; as long as its first has enough the second is not looked
-//! at, neither then nor later. Half-open and confirmed flows lie side by side: a newcomer that finds no free cell
-//! pushes out a half-open one, and never are all cells of a line confirmed, so that there is a place for newcomers.
+//! A tuple has two lines and goes into the one with more room; as long as its first has enough nothing else is looked at,
+//! neither then nor later. Half-open and confirmed flows lie side by side. A half-open one that finds no free cell in
+//! either goes into a line of the spill, where it pushes out another one; a confirmed one may push out half-open ones
+//! wherever they are. So newcomers push out newcomers alone, and where all is full of confirmed flows there still is
+//! room for some thousands of others.
 //!
 //! The programs claim and free cells under the lock of the line, and write a tag after its cell. The agent
 //! frees a cell by replacing its tag, if it is still there.
@@ -19,8 +21,8 @@ use crate::{
 /// Cells of a line.
 pub const FLOW_WAYS: u32 = 15;
 
-/// Most confirmed cells of a line.
-pub const FLOW_CONFIRMED: u32 = 14;
+/// Lines of the spill, which are the last ones of `flows`: 65,550 cells.
+pub const SPILL_LINES: u32 = 4_370;
 
 plain! {
     /// One tuple of a flow: `FlowKey` and `FlowValue` in one cache line. `bits` are what the value has; the entry's number
@@ -165,26 +167,33 @@ pub const fn claimed_tag(tag: u32) -> u32 {
     tag & !1
 }
 
-/// The first line of a tag, among so many. `seed` is a number that nobody outside the host knows.
+/// The first line of a tag, among so many that are not the spill's. `seed` is a number that nobody outside the host knows.
 #[must_use]
 #[inline(always)]
 pub const fn flow_line(tag: u32, seed: u32, lines: u32) -> u32 {
     among(spread(tag ^ seed.rotate_left(16)), lines)
 }
 
-/// Its second line in `flows`.
+/// Its second line.
 #[must_use]
 #[inline(always)]
 pub const fn second_flow_line(tag: u32, seed: u32, lines: u32) -> u32 {
     among(spread(tag.rotate_left(16) ^ !seed), lines)
 }
 
-/// Lines of `flows` for so many flows: each has two tuples, and a table with 88 of 100 possible cells confirmed still
+/// Its line in the spill, which follows so many others and has so many lines.
+#[must_use]
+#[inline(always)]
+pub const fn spill_line(tag: u32, seed: u32, lines: u32, spill: u32) -> u32 {
+    lines + among(spread(tag ^ seed), spill)
+}
+
+/// Lines of `flows`, without the spill, for so many flows: each has two tuples, and a table with 88 of 100 cells taken still
 /// refuses less than one in a thousand.
 #[must_use]
 pub const fn flow_lines(flows: u32) -> u32 {
     let tuples = 2 * flows as u64;
-    let lines = (tuples * 100).div_ceil(FLOW_CONFIRMED as u64 * 88);
+    let lines = (tuples * 100).div_ceil(FLOW_WAYS as u64 * 88);
     if lines > u32::MAX as u64 {
         u32::MAX
     } else {
@@ -280,7 +289,7 @@ const fn zeros_below(bits: u32) -> u32 {
 }
 
 /// A line's state. Bits 0 to 11 are its lock: how many processors hold it or try to. Bits 12 to 15 are where the search for a
-/// cell to push out begins. Bit 16 says that a tuple of this line may lie in its second one; bits 17 to 31 are the confirmed
+/// cell to push out begins. Bit 16 says that a tuple of this line may lie in its second one or in the spill; bits 17 to 31 are the confirmed
 /// ones among the blocks that are taken. Only the programs write it: the low half by atomic additions, the high half
 /// under the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -291,7 +300,7 @@ impl FlowState {
     pub const LOCK: i32 = 1;
     const LOCKS: u32 = 0xfff;
     const TURN: u32 = 12;
-    const SECOND: u32 = 1 << 16;
+    const MORE: u32 = 1 << 16;
     const BLOCKS: u32 = 0xfffe;
 
     /// Of who has added to it: whether nobody else has.
@@ -308,18 +317,18 @@ impl FlowState {
         (self.0 >> 16) as u16
     }
 
-    /// Whether tuples of this line may lie in their second one.
+    /// Whether tuples of this line may lie elsewhere.
     #[must_use]
     #[inline(always)]
-    pub const fn has_second(self) -> bool {
-        self.0 & Self::SECOND != 0
+    pub const fn has_more(self) -> bool {
+        self.0 & Self::MORE != 0
     }
 
     /// From now on they may.
     #[must_use]
     #[inline(always)]
-    pub const fn with_second(self) -> Self {
-        Self(self.0 | Self::SECOND)
+    pub const fn with_more(self) -> Self {
+        Self(self.0 | Self::MORE)
     }
 
     /// Whether a block that is taken is a confirmed flow's.
@@ -478,7 +487,7 @@ mod tests {
 
     #[test]
     fn half_open_ones_go_in_turn_and_confirmed_ones_never() {
-        let mut state = FlowState(0).with_second();
+        let mut state = FlowState(0).with_more();
         for block in [2, 3, 9, 15] {
             state = state.with(block, true);
         }
@@ -489,7 +498,7 @@ mod tests {
         }
         let turn = [1, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14];
         assert_eq!((&gone[..11], &gone[11..]), (&turn[..], &turn[..]));
-        assert!(state.has_second() && state.is_confirmed(9) && !state.is_confirmed(10));
+        assert!(state.has_more() && state.is_confirmed(9) && !state.is_confirmed(10));
         let full = (1..=15).fold(state, |state, block| state.with(block, true));
         assert_eq!(full.push_out(), (0, 0));
         assert!(!full.with(9, false).is_confirmed(9));
@@ -515,8 +524,7 @@ mod tests {
             } else {
                 first
             };
-            room(line) == 15 - FLOW_CONFIRMED
-                || !table[line].put(&key, &FlowValue::leaving(false, 9), true)
+            room(line) == 0 || !table[line].put(&key, &FlowValue::leaving(false, 9), true)
         });
         assert!(refused.count() < 6);
     }

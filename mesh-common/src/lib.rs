@@ -28,8 +28,8 @@ pub use client::Client;
 pub use conntrack::{Direction, Entry, FlowKey, FlowValue, Seen, is_closed, spread, timeout};
 pub use fingerprint::fingerprint;
 pub use flow_line::{
-    FLOW_CONFIRMED, FLOW_WAYS, FlowCell, FlowHead, FlowLine, FlowState, claimed_tag, flow_block,
-    flow_line, flow_lines, flow_tag, is_short, second_flow_line,
+    FLOW_WAYS, FlowCell, FlowHead, FlowLine, FlowState, SPILL_LINES, claimed_tag, flow_block,
+    flow_line, flow_lines, flow_tag, is_short, second_flow_line, spill_line,
 };
 pub use fragment::{FragmentKey, FragmentPorts};
 pub use interface::{ClientAddresses, Interface};

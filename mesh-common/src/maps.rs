@@ -5,8 +5,8 @@
 
 use crate::{
     AffinityKey, AffinityValue, Backend, COUNTERS, ClientAddresses, FlowLine, FragmentKey,
-    FragmentPorts, FrontendKey, FrontendValue, Interface, PEERS, Peer, SocketKey, SocketValue,
-    SourceRangeKey,
+    FragmentPorts, FrontendKey, FrontendValue, Interface, PEERS, Peer, SPILL_LINES, SocketKey,
+    SocketValue, SourceRangeKey,
     plain::{Layout, Plain},
 };
 
@@ -177,7 +177,7 @@ pub const MAPS: [MapSpec; 15] = [
         shape: MapShape::MappedArray,
         key: u32::LAYOUT,
         value: FlowLine::LAYOUT,
-        default_entries: crate::flow_lines(65_536),
+        default_entries: crate::flow_lines(65_536) + SPILL_LINES,
     },
     MapSpec {
         name: "fragments",

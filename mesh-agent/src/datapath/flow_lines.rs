@@ -2,8 +2,8 @@
 //! replaced, and a backend's id, only as long as the word is what was read.
 
 use mesh_common::{
-    BackendId, FLOW_WAYS, FlowCell, FlowKey, FlowLine, FlowState, FlowValue, flow_line, flow_tag,
-    from_bytes, second_flow_line,
+    BackendId, FLOW_WAYS, FlowCell, FlowKey, FlowLine, FlowState, FlowValue, SPILL_LINES,
+    flow_line, flow_tag, from_bytes, second_flow_line, spill_line,
 };
 
 use super::sys::Words;
@@ -57,12 +57,14 @@ impl FlowLines {
         }
     }
 
-    /// A tuple's place, in its first line or its second.
+    /// A tuple's place, in whichever of its lines.
     pub(super) fn find(&self, key: &FlowKey) -> Option<(Place, FlowValue)> {
         let tag = flow_tag(key);
+        let main = self.lines.saturating_sub(SPILL_LINES);
         let numbers = [
-            flow_line(tag, self.seed, self.lines),
-            second_flow_line(tag, self.seed, self.lines),
+            flow_line(tag, self.seed, main),
+            second_flow_line(tag, self.seed, main),
+            spill_line(tag, self.seed, main, SPILL_LINES),
         ];
         numbers.into_iter().find_map(|number| {
             let mut places = self.tags(number as usize);

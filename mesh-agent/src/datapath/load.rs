@@ -12,7 +12,7 @@ use aya::{
     maps::{Map, MapData},
     programs::{Program, ProgramFd},
 };
-use mesh_common::{BEFORE, MAPS};
+use mesh_common::{BEFORE, MAPS, SPILL_LINES};
 
 use super::{
     DatapathError, Options, Sizes,
@@ -60,7 +60,8 @@ pub(super) fn load(
     if let (Some(spec), Some(pin)) = (BEFORE, before) {
         loader.map_pin_path(spec.name, pin);
     }
-    let lines = entries("flows", sizes, taken);
+    let lines = entries("flows", sizes, taken).saturating_sub(SPILL_LINES);
+    loader.override_global("SPILL_LINES", &SPILL_LINES, true);
     loader.override_global("FLOW_LINES", &lines, true);
     let seed = host_number();
     loader.override_global("SEED", &seed, true);

@@ -1,6 +1,6 @@
 //! What shape a map must have, and whether a pinned one has it; pure.
 
-use mesh_common::{MAPS, MapShape, MapSpec, PEERS, flow_lines};
+use mesh_common::{MAPS, MapShape, MapSpec, PEERS, SPILL_LINES, flow_lines};
 
 use super::sys::MapInfo;
 use crate::{config::Capacities, plan};
@@ -88,7 +88,7 @@ impl Sizes {
             "backends" => self.backends,
             "slots" => self.backends.saturating_mul(4),
             "sockets" => self.sockets,
-            "flows" => flow_lines(self.flows),
+            "flows" => flow_lines(self.flows).saturating_add(SPILL_LINES),
             "affinity" => self.affinity,
             "source_ranges" => self.ranges,
             _ => spec.default_entries,

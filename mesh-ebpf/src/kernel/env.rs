@@ -37,8 +37,10 @@ settings! {
     NODEPORT_FIRST = 30_000;
     /// The highest.
     NODEPORT_LAST = 32_767;
-    /// Lines of `flows`.
-    FLOW_LINES = 1024;
+    /// Lines of `flows` without the spill.
+    FLOW_LINES = 1000;
+    /// Lines of the spill.
+    SPILL_LINES = 24;
     /// Whether the kernel has bpf_ktime_get_coarse_ns (Linux 5.11). Its clock goes in steps of some milliseconds, which is
     /// exact enough for seconds, and costs a tenth.
     HAS_COARSE_CLOCK = 0;
@@ -65,6 +67,11 @@ pub(super) fn seed() -> u32 {
 #[inline(always)]
 pub(super) fn flow_lines() -> u32 {
     setting(&FLOW_LINES)
+}
+
+#[inline(always)]
+pub(super) fn spill_lines() -> u32 {
+    setting(&SPILL_LINES)
 }
 
 /// The one environment: maps are the program's own, so there is nothing to hold.

@@ -4,19 +4,15 @@
 use core::sync::atomic::{Ordering, compiler_fence};
 
 use mesh_common::{
-    Address, FLOW_CONFIRMED, FLOW_WAYS, FlowCell, FlowHead, FlowKey, FlowLine, FlowState,
-    FlowValue, Port, Seen, claimed_tag, flow_block, flow_line, flow_tag, is_short,
-    second_flow_line,
+    Address, FlowCell, FlowHead, FlowKey, FlowLine, FlowState, FlowValue, Port, Seen, claimed_tag,
+    flow_block, flow_line, flow_tag, is_short, second_flow_line, spill_line,
 };
 use mesh_ebpf::{FlowEntry, Full, NotAdded, Place};
 
 use super::{
-    env::{flow_lines, seed},
+    env::{flow_lines, seed, spill_lines},
     maps::FLOWS,
 };
-
-/// Cells of a line that are never confirmed flows'.
-const ALWAYS_OPEN: u32 = FLOW_WAYS - FLOW_CONFIRMED;
 
 /// A cell where it is, and what it held when it was found. It may be given to another tuple while it is held.
 pub(crate) struct KernelFlow {
@@ -95,7 +91,7 @@ fn add_to_state(line: *mut FlowLine, number: i32) {
 
 /// How often a lock is tried for. It is held for less than a hundred nanoseconds, and whoever holds it is not interrupted
 /// but by a host that takes a processor away from its guest.
-const TRIES: u32 = 64;
+const TRIES: u32 = 8;
 
 /// A line of the table.
 #[derive(Clone, Copy)]
@@ -164,13 +160,19 @@ impl Line {
         least
     }
 
-    /// Fills a free cell, or that of the half-open flow whose turn it is to go.
+    /// Fills a free cell; where there is none that of the half-open flow whose turn it is to go, if `pushes`.
     #[inline(always)]
-    fn add(self, tag: u32, cell: &FlowCell, is_confirmed: bool) -> Result<(), NotAdded> {
+    fn add(
+        self,
+        tag: u32,
+        cell: &FlowCell,
+        is_confirmed: bool,
+        pushes: bool,
+    ) -> Result<(), NotAdded> {
         let Some(held) = self.lock() else {
             return Err(NotAdded::Full);
         };
-        let claimed = self.claim(&held, tag, is_confirmed);
+        let claimed = self.claim(&held, tag, is_confirmed, pushes);
         self.unlock(held);
         let block = claimed?;
         // Not under the lock, whose giving back waits for every store before it, and the cell is in nobody's cache. Readers
@@ -182,16 +184,19 @@ impl Line {
     }
 
     #[inline(always)]
-    fn claim(self, held: &Held, tag: u32, is_confirmed: bool) -> Result<u32, NotAdded> {
+    fn claim(
+        self,
+        held: &Held,
+        tag: u32,
+        is_confirmed: bool,
+        pushes: bool,
+    ) -> Result<u32, NotAdded> {
         let (head, state) = (self.head(tag), state_of(self.line));
         if head.block != 0 {
             return Err(NotAdded::Exists);
         }
-        if is_confirmed && state.room(head.taken) <= ALWAYS_OPEN {
-            return Err(NotAdded::Full);
-        }
         let mut block = head.free();
-        if block == 0 {
+        if block == 0 && pushes {
             let (pushed, turn) = state.push_out();
             add_to_state(self.line, turn);
             block = pushed;
@@ -210,14 +215,12 @@ impl Line {
         let Some(held) = self.lock() else {
             return Err(Full);
         };
-        let (head, state) = (self.head(tag), state_of(self.line));
-        let changes = head.block != 0 && state.is_confirmed(head.block) != is_confirmed;
-        let fits = !is_confirmed || state.room(head.taken) > ALWAYS_OPEN;
-        if changes && fits {
-            self.set_high(&held, state.with(head.block, is_confirmed));
+        let block = flow_block(tag_at(self.line), tag);
+        if block != 0 {
+            self.set_high(&held, state_of(self.line).with(block, is_confirmed));
         }
         self.unlock(held);
-        if changes && !fits { Err(Full) } else { Ok(()) }
+        Ok(())
     }
 
     /// Frees a tag's cell, if it has one.
@@ -233,13 +236,16 @@ impl Line {
         self.unlock(held);
     }
 
-    /// From now on tuples of this line may lie in their second one.
+    /// From now on tuples of this line may lie elsewhere.
     #[inline(always)]
-    fn use_second(self) -> bool {
+    fn use_more(self) -> bool {
+        if state_of(self.line).has_more() {
+            return true;
+        }
         let Some(held) = self.lock() else {
             return false;
         };
-        self.set_high(&held, state_of(self.line).with_second());
+        self.set_high(&held, state_of(self.line).with_more());
         self.unlock(held);
         true
     }
@@ -270,76 +276,130 @@ fn look(line: *mut FlowLine, tag: u32, key: &FlowKey) -> Option<KernelFlow> {
     })
 }
 
+/// The lines of a tag: its first, its second, and that of the spill.
+#[derive(Clone, Copy)]
+enum Which {
+    First,
+    Second,
+    Spill,
+}
+
+impl Which {
+    #[inline(always)]
+    fn number(self, tag: u32) -> u32 {
+        let (seed, lines) = (seed(), flow_lines());
+        match self {
+            Self::First => flow_line(tag, seed, lines),
+            Self::Second => second_flow_line(tag, seed, lines),
+            Self::Spill => spill_line(tag, seed, lines, spill_lines()),
+        }
+    }
+
+    #[inline(always)]
+    fn line(self, tag: u32) -> Option<Line> {
+        Line::of(self.number(tag))
+    }
+}
+
 #[inline(always)]
 pub(super) fn find(key: &FlowKey) -> Option<KernelFlow> {
-    let (tag, seed, lines) = (flow_tag(key), seed(), flow_lines());
-    let line = FLOWS.get_ptr_mut(flow_line(tag, seed, lines))?;
-    if let Some(found) = look(line, tag, key) {
+    let tag = flow_tag(key);
+    let first = Which::First.line(tag)?.line;
+    if let Some(found) = look(first, tag, key) {
         return Some(found);
     }
-    if !state_of(line).has_second() {
+    if !state_of(first).has_more() {
         return None;
     }
-    look(
-        FLOWS.get_ptr_mut(second_flow_line(tag, seed, lines))?,
-        tag,
-        key,
-    )
+    if let Some(found) = look(Which::Second.line(tag)?.line, tag, key) {
+        return Some(found);
+    }
+    look(Which::Spill.line(tag)?.line, tag, key)
 }
 
 #[inline(always)]
 pub(super) fn add(place: Place, key: &FlowKey, value: &FlowValue) -> Result<(), NotAdded> {
-    let cell = FlowCell::new(key, value);
-    let (tag, seed, lines) = (flow_tag(key), seed(), flow_lines());
-    let Some(mut line) = Line::of(flow_line(tag, seed, lines)) else {
+    let (tag, cell) = (flow_tag(key), FlowCell::new(key, value));
+    let Some(first) = Which::First.line(tag) else {
         return Err(NotAdded::Full);
     };
-    if state_of(line.line).has_second() && is_in_second(tag) {
+    if state_of(first.line).has_more() && elsewhere(tag).is_some() {
         return Err(NotAdded::Exists);
     }
-    let room = line.room();
+    match add_main(first, tag, &cell, place == Place::Confirmed) {
+        Err(NotAdded::Full) if place == Place::Opening => add_spilled(first, tag, &cell),
+        added => added,
+    }
+}
+
+/// Into the line with more room.
+#[inline(always)]
+fn add_main(first: Line, tag: u32, cell: &FlowCell, is_confirmed: bool) -> Result<(), NotAdded> {
+    let mut line = first;
+    let room = first.room();
     if is_short(room)
-        && let Some(second) = Line::of(second_flow_line(tag, seed, lines))
+        && let Some(second) = Which::Second.line(tag)
         && second.room() > room
-        && line.use_second()
+        && first.use_more()
     {
         line = second;
     }
-    line.add(tag, &cell, place == Place::Confirmed)
+    line.add(tag, cell, is_confirmed, is_confirmed)
 }
 
 #[inline(always)]
-fn is_in_second(tag: u32) -> bool {
-    match FLOWS.get_ptr_mut(second_flow_line(tag, seed(), flow_lines())) {
-        Some(line) => flow_block(tag_at(line), tag) != 0,
-        None => false,
+fn add_spilled(first: Line, tag: u32, cell: &FlowCell) -> Result<(), NotAdded> {
+    match Which::Spill.line(tag) {
+        Some(spill) if first.use_more() => spill.add(tag, cell, false, true),
+        Some(_) | None => Err(NotAdded::Full),
     }
 }
 
-/// The line that a tuple lies in, its second one if it may be there and is not in its first.
+/// The line of a tag that is not in its first one, and whether it is the spill's.
 #[inline(always)]
-fn line_of(tag: u32) -> Option<Line> {
-    let (seed, lines) = (seed(), flow_lines());
-    let line = Line::of(flow_line(tag, seed, lines))?;
-    if state_of(line.line).has_second() && flow_block(tag_at(line.line), tag) == 0 {
-        return Line::of(second_flow_line(tag, seed, lines));
+fn elsewhere(tag: u32) -> Option<(Line, bool)> {
+    let second = Which::Second.line(tag)?;
+    if flow_block(tag_at(second.line), tag) != 0 {
+        return Some((second, false));
     }
-    Some(line)
+    let spill = Which::Spill.line(tag)?;
+    (flow_block(tag_at(spill.line), tag) != 0).then_some((spill, true))
+}
+
+/// The line of a tag, and whether it is the spill's.
+#[inline(always)]
+fn line_of(tag: u32) -> Option<(Line, bool)> {
+    let first = Which::First.line(tag)?;
+    if flow_block(tag_at(first.line), tag) != 0 || !state_of(first.line).has_more() {
+        return Some((first, false));
+    }
+    elsewhere(tag)
 }
 
 #[inline(always)]
 pub(super) fn confirm(key: &FlowKey) -> Result<(), Full> {
     let tag = flow_tag(key);
-    match line_of(tag) {
-        Some(line) => line.set_confirmed(tag, true),
-        None => Ok(()),
+    let Some((line, is_spilled)) = line_of(tag) else {
+        return Ok(());
+    };
+    if !is_spilled {
+        return line.set_confirmed(tag, true);
     }
+    let (Some(found), Some(first)) = (look(line.line, tag, key), Which::First.line(tag)) else {
+        return Ok(());
+    };
+    match add_main(first, tag, &FlowCell::new(key, &found.value), true) {
+        Ok(()) | Err(NotAdded::Exists) => {}
+        Err(NotAdded::Full) => return Err(Full),
+    }
+    line.remove(tag);
+    Ok(())
 }
 
 #[inline(always)]
 pub(super) fn unconfirm(key: &FlowKey) {
     let tag = flow_tag(key);
-    if let Some(line) = line_of(tag) {
+    if let Some((line, _)) = line_of(tag) {
         line.set_confirmed(tag, false).ok();
     }
 }
@@ -347,7 +407,7 @@ pub(super) fn unconfirm(key: &FlowKey) {
 #[inline(always)]
 pub(super) fn remove(key: &FlowKey) {
     let tag = flow_tag(key);
-    if let Some(line) = line_of(tag) {
+    if let Some((line, _)) = line_of(tag) {
         line.remove(tag);
     }
 }

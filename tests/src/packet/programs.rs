@@ -15,6 +15,9 @@ use mesh_ebpf::{PacketHook, PacketStage};
 /// Where in `stages` the programs of egress hooks begin, as the object has it.
 const EGRESS: u32 = 16;
 
+/// Lines of the spill.
+pub(super) const SPILL: u32 = 4;
+
 /// More than a packet may grow by.
 const ROOM: usize = 256;
 
@@ -54,12 +57,13 @@ impl PacketPrograms {
         let mut loader = EbpfLoader::new();
         for spec in &MAPS {
             let entries = match spec.name {
-                "flows" => flow_lines,
+                "flows" => flow_lines + SPILL,
                 _ => spec.default_entries,
             };
             loader.map_max_entries(spec.name, entries);
         }
         loader.override_global("FLOW_LINES", &flow_lines, true);
+        loader.override_global("SPILL_LINES", &SPILL, true);
         let (set_retval, coarse_clock) = (0_u32, 1_u32);
         loader.override_global("HAS_COARSE_CLOCK", &coarse_clock, true);
         loader.override_global("HAS_SET_RETVAL", &set_retval, false);

@@ -11,7 +11,7 @@ use mesh_common::{
 };
 use mesh_ebpf::sim::Sim;
 
-use super::programs::PacketPrograms;
+use super::programs::{PacketPrograms, SPILL};
 
 const BACKEND: usize = size_of::<Backend>();
 const LINE: usize = size_of::<FlowLine>();
@@ -139,7 +139,7 @@ impl PacketPrograms {
         confirmed: &BTreeMap<FlowKey, FlowValue>,
     ) -> Result<()> {
         let count = self.flow_lines;
-        let mut wanted = vec![FlowLine::EMPTY; count as usize];
+        let mut wanted = vec![FlowLine::EMPTY; (count + SPILL) as usize];
         for (flows, is_confirmed) in [(opening, false), (confirmed, true)] {
             for (key, value) in flows {
                 let number = flow_line(flow_tag(key), self.seed, count);
@@ -150,7 +150,7 @@ impl PacketPrograms {
         }
         let map = self.object.map_mut("flows").context("no map flows")?;
         let mut map: Array<&mut MapData, [u8; LINE]> = map.try_into()?;
-        for (number, line) in (0..count).zip(&wanted) {
+        for (number, line) in (0..).zip(&wanted) {
             let wanted = array(line);
             if map.get(&number, 0)? != wanted {
                 map.set(number, wanted, 0)?;
@@ -163,7 +163,7 @@ impl PacketPrograms {
         let map = self.object.map("flows").context("no map flows")?;
         let map: Array<&MapData, [u8; LINE]> = map.try_into()?;
         let mut flows = BTreeMap::new();
-        for number in 0..self.flow_lines {
+        for number in 0..self.flow_lines + SPILL {
             let line = from_bytes::<FlowLine>(&map.get(&number, 0)?);
             let found = line.iter().flat_map(FlowLine::flows);
             let found = found.filter(|(_, _, is_opening)| *is_opening == opening);
