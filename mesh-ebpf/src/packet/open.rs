@@ -2,7 +2,7 @@
 
 use mesh_common::{
     Backend, BackendId, BackendState, Client, Counter, Direction, Entry, FlowKey, FlowValue,
-    FrontendKey, FrontendValue, Protocol, Reason, is_closed, spread,
+    FrontendKey, FrontendValue, Protocol, Reason, Seen, is_closed, spread,
 };
 
 use super::{
@@ -18,23 +18,21 @@ const TRIES: u32 = 4;
 pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
     let (destination, port) = state.key.destination();
     let protocol = state.key.protocol();
-    let Some(frontend) = env.frontend(&FrontendKey::new(destination, port, protocol)) else {
-        return match env.frontend(&FrontendKey::whole_address(destination)) {
-            Some(_) => state.refuse(Reason::NoSuchPort),
-            None => {
-                if state.is_syn() {
-                    forget_closed(env, &state.key);
-                }
-                PASS
-            }
-        };
+    let frontend = env.frontend(&FrontendKey::new(destination, port, protocol));
+    if frontend.is_none()
+        && env
+            .frontend(&FrontendKey::whole_address(destination))
+            .is_some()
+    {
+        return state.refuse(Reason::NoSuchPort);
+    }
+    forget_ended(env, state, frontend.is_some());
+    let Some(frontend) = frontend else {
+        return PASS;
     };
     let client = state.key.source().0;
     if frontend.has_source_ranges() && !env.has_source(frontend.service(), client) {
         return drop(Reason::SourceNotAllowed);
-    }
-    if state.is_known {
-        forget_old(env, &state.key);
     }
     let affinity = Affinity::of(env, frontend.service(), || Client::from_address(client));
     let (id, backend) = match choose(env, &state.key, &frontend, affinity.as_ref()) {
@@ -52,28 +50,27 @@ pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
     }
 }
 
-/// What is known under this tuple has ended, or has lost its backend.
+/// What the packet shows to be over. Of a Service: what is known under its own tuple, as stage Conntrack has found. Past
+/// Services: a connection that has ended between the ends of the one that begins here, or its replies would be taken for
+/// that one's.
 #[inline(always)]
-fn forget_old<E: Env>(env: &E, request: &FlowKey) {
-    if let Some(found) = env.flow(request) {
-        forget(env, request, &found.value());
-    }
-}
-
-/// A connection that is nobody's flow begins between the ends of one that was: its replies are not that one's.
-#[inline(always)]
-fn forget_closed<E: Env>(env: &E, direct: &FlowKey) {
-    let reply = direct.reply(direct.destination());
-    let Some(found) = env.flow(&reply) else {
+fn forget_ended<E: Env>(env: &E, state: &PacketState, is_service: bool) {
+    let (mut request, mut answered) = (state.key, Seen::RST);
+    if is_service && !state.is_known || !is_service && !state.is_syn() {
         return;
-    };
-    let answered = found.value();
-    let request = direct.to(Direction::Ingress, answered.target());
+    }
+    if !is_service {
+        let Some(found) = env.flow(&request.reply(request.destination())) else {
+            return;
+        };
+        answered = found.value().seen();
+        request = request.to(Direction::Ingress, found.value().target());
+    }
     let Some(found) = env.flow(&request) else {
         return;
     };
     let asked = found.value();
-    if asked.entry() == Some(Entry::Request) && is_closed(asked.seen(), answered.seen()) {
+    if asked.entry() == Some(Entry::Request) && is_closed(asked.seen(), answered) {
         forget(env, &request, &asked);
     }
 }
@@ -174,7 +171,8 @@ fn add<E: Env>(env: &E, state: &mut PacketState, id: BackendId) -> Result<(), Re
         }
         // Without the rest its replies, or its requests, would not be translated.
         Ok(()) => {
-            forget(env, &request, &value);
+            env.remove_flow(&request.reply(state.target));
+            env.remove_flow(&request);
             Err(Reason::FlowsFull)
         }
         Err(NotAdded::Exists) => {

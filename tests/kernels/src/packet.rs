@@ -23,11 +23,13 @@ const HOOKS: [(&str, Direction); 4] = [
 ];
 
 /// Programs of single stages and their places in `stages`, as the agent fills it.
-const STAGES: [(&str, u32); 6] = [
+const STAGES: [(&str, u32); 8] = [
+    ("ingress_parse", 0),
     ("ingress_open", 2),
     ("ingress_confirm", 3),
     ("ingress_icmp", 6),
     ("ingress_refuse", 7),
+    ("egress_parse", 16),
     ("egress_source", 16 + 4),
     ("egress_icmp", 16 + 6),
 ];
