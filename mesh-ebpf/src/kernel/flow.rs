@@ -91,7 +91,7 @@ fn add_to_state(line: *mut FlowLine, number: i32) {
 
 /// How often a lock is tried for. It is held for less than a hundred nanoseconds, and whoever holds it is not interrupted
 /// but by a host that takes a processor away from its guest.
-const TRIES: u32 = 8;
+const TRIES: u32 = 4;
 
 /// A line of the table.
 #[derive(Clone, Copy)]

@@ -12,7 +12,7 @@ use super::{
 use crate::{Env, FlowEntry, NotAdded, Place, affinity::Affinity};
 
 /// How many backends are tried: one may have gone between two loads, or talk to this client and port already.
-const TRIES: u32 = 4;
+const TRIES: u32 = 3;
 
 #[inline(always)]
 pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
