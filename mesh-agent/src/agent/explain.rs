@@ -275,6 +275,8 @@ mod tests {
             selector: BTreeMap::new(),
             affinity_seconds: None,
             publish_not_ready: false,
+            distribution: None,
+            health_check_port: None,
         }
     }
 

@@ -1,15 +1,15 @@
 //! Stage Open: a flow begins. In: the tuple of its first packet. Out: a backend, and the flow's entries in `opening`.
 
 use mesh_common::{
-    Backend, BackendId, BackendState, Client, Counter, Direction, Entry, FlowKey, FlowValue,
-    FrontendKey, FrontendValue, Protocol, Reason, is_closed,
+    Backend, BackendId, BackendState, Choice, Client, Counter, Direction, Entry, FlowKey,
+    FlowValue, FrontendKey, FrontendValue, Protocol, Reason, is_closed,
 };
 
 use super::{
     conntrack::seconds,
     state::{PASS, PacketHook, PacketState, PacketStep, drop},
 };
-use crate::{Env, FlowEntry, NotAdded, Place, affinity::Affinity};
+use crate::{Env, FlowEntry, NotAdded, Place, affinity::Affinity, backend::nobody};
 
 /// How many backends are tried: one may have gone between two loads, or talk to this client and port already.
 const TRIES: u32 = 4;
@@ -29,8 +29,11 @@ pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
         return drop(Reason::SourceNotAllowed);
     }
     forget_old(env, &state.key);
-    let affinity = Affinity::of(env, frontend.service(), || Client::from_address(client));
-    let (id, backend) = match choose(env, &state.key, &frontend, affinity.as_ref()) {
+    let choice = frontend.choice(state.hook == PacketHook::FromDevice);
+    let affinity = Affinity::of(env, frontend.service(), choice.is_local, || {
+        Client::from_address(client)
+    });
+    let (id, backend) = match choose(env, &state.key, &frontend, choice, affinity.as_ref()) {
         Ok(chosen) => chosen,
         Err(reason) => return state.refuse(reason),
     };
@@ -75,6 +78,7 @@ fn choose<E: Env>(
     env: &E,
     request: &FlowKey,
     frontend: &FrontendValue,
+    choice: Choice,
     affinity: Option<&Affinity>,
 ) -> Result<(BackendId, Backend), Reason> {
     if let Some((id, backend)) = affinity.and_then(|affinity| affinity.last(env))
@@ -85,9 +89,9 @@ fn choose<E: Env>(
     let number = scramble(request.digest() ^ env.seed());
     let mut reason = Reason::Inconsistent;
     for attempt in 0..TRIES {
-        let word = env.set(frontend.cluster());
+        let word = env.set(choice.set);
         if word.count() == 0 {
-            return Err(Reason::NoEndpoints);
+            return Err(nobody(env, frontend, choice));
         }
         let first = (u64::from(number) * u64::from(word.count())) >> 32;
         let mut place = first as u32 + attempt;

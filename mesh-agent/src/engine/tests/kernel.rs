@@ -28,8 +28,11 @@ impl Clock for TestClock {
     }
 }
 
+/// What a client asks for, and whether it is outside.
+pub(crate) type Route = (FrontendKey, bool);
+
 /// What each frontend leads to; a refused one to nothing.
-pub(crate) type Routes = BTreeMap<FrontendKey, BTreeSet<Target>>;
+pub(crate) type Routes = BTreeMap<Route, BTreeSet<Target>>;
 
 #[derive(Debug)]
 pub(crate) struct Kernel {
@@ -153,14 +156,14 @@ impl Kernel {
     }
 
     /// Where a new connection may go, as the datapath would choose. Panics if it would find nonsense.
-    pub(crate) fn route(&self, key: &FrontendKey) -> BTreeSet<Target> {
+    pub(crate) fn route(&self, (key, outside): &Route) -> BTreeSet<Target> {
         let value = self.frontends[key];
         if key.is_whole_address() {
             assert!(value.is_refuse());
             return BTreeSet::new();
         }
         assert!(!value.is_refuse() && value.service() != 0 && value.cluster() != 0);
-        self.members(value.cluster())
+        self.members(value.choice(*outside).set)
             .into_iter()
             .map(|id| {
                 assert_ne!(id, 0, "{key:?} shows an empty slot");
@@ -178,7 +181,8 @@ impl Kernel {
     pub(crate) fn routes(&self) -> Routes {
         self.frontends
             .keys()
-            .map(|key| (*key, self.route(key)))
+            .flat_map(|key| [(*key, false), (*key, true)])
+            .map(|route| (route, self.route(&route)))
             .collect()
     }
 
@@ -305,13 +309,13 @@ impl Kernel {
                     "{key:?} leads to {target:?}, which is neither old nor new"
                 );
             }
-            let steady = !self.may_miss && !self.given_up.contains(key);
+            let steady = !self.may_miss && !self.given_up.contains(&key.0);
             if steady && !old.is_empty() && !new.is_empty() {
                 assert!(!targets.is_empty(), "{key:?} leads nowhere");
             }
         }
         let both = before.keys().filter(|key| after.contains_key(key));
-        for key in both.filter(|key| !self.may_miss && !self.given_up.contains(key)) {
+        for key in both.filter(|key| !self.may_miss && !self.given_up.contains(&key.0)) {
             assert!(now.contains_key(key), "{key:?} is missing");
         }
     }

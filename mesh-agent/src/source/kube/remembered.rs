@@ -86,6 +86,7 @@ mod tests {
             serving: true,
             terminating: false,
             node: None,
+            hints: None,
         };
         EndpointSlice {
             name: ObjectName::new("default", "kubernetes"),
