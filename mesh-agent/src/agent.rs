@@ -7,6 +7,7 @@
 mod attach;
 mod collector;
 mod explain;
+mod health_checks;
 mod housekeeping;
 mod passes;
 mod programmer;
@@ -40,6 +41,7 @@ use crate::{
 };
 use attach::Attachments;
 use collector::Collector;
+use health_checks::HealthChecks;
 use housekeeping::Housekeeping;
 use programmer::Programmer;
 use shared::Shared;
@@ -143,6 +145,7 @@ pub fn run(
         metrics.clone(),
         herald,
         Arc::clone(&attachments),
+        HealthChecks::new(servers.health_servers(), &config.node_name),
     );
     let housekeeping = Housekeeping::new(shared, metrics, config.housekeeping);
     let turns = Turns::new(programmer);

@@ -24,7 +24,7 @@ use crate::{
 
 pub use endpoints::{Endpoints, Facts, Use};
 pub use finding::{Finding, Weight};
-pub use health::local_endpoints;
+pub use health::HealthCheck;
 pub use here::Here;
 pub use service::endpoints_of;
 pub use topology::{Hint, Ignored, Topology, Verdict};
@@ -130,6 +130,8 @@ pub struct Desired {
     pub ports: BTreeMap<PortId, DesiredPort>,
     /// The ClusterIPs it won: ports they do not have are refused.
     pub addresses: BTreeSet<Address>,
+    /// What its load balancer is told; not for the kernel.
+    pub health: Option<HealthCheck>,
 }
 
 /// What the kernel should hold for an object, and what people should know of it. Nothing for one that does not exist or is

@@ -9,6 +9,7 @@ use mesh_common::{Address, FrontendKey};
 use super::{
     Access, Desired, DesiredPort, Family, Finding, PortId, SourceRange, Weight,
     endpoints::Endpoints,
+    health,
     here::Here,
     lost::Lost,
     pods, slices,
@@ -61,6 +62,7 @@ pub(super) fn desired_service(store: &Store, name: &ObjectName) -> (Desired, Vec
     let won =
         |address: &Address| store.winner(&FrontendKey::whole_address(*address)) == Some(&owner);
     desired.addresses = cluster_ips(service).filter(won).collect();
+    desired.health = health::health_check(store, service);
     let mut findings = lost.findings(&owner);
     let is_local = desired.ports.values().any(|port| port.local.is_some());
     findings.extend(suspects.findings(is_local));

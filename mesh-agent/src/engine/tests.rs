@@ -85,9 +85,11 @@ impl World {
                 }
             }
             let mut given_up: BTreeSet<FrontendKey> = given_up.into_keys().collect();
-            self.add_mixed(&mut after);
-            self.add_adopted(&mut after, &mut given_up);
-            self.engine.writer.begin_transition(after, given_up);
+            let between = self.between();
+            self.add_adopted(&mut after, &between, &mut given_up);
+            self.engine
+                .writer
+                .begin_transition(after, between, given_up);
         }
         let report = self.engine.step();
         self.engine.writer.transition = None;
@@ -108,7 +110,8 @@ impl World {
     }
 
     /// A policy and the endpoints may change in one step. They are changes of two objects, and either may count first.
-    fn add_mixed(&self, after: &mut kernel::Routes) {
+    fn between(&self) -> kernel::Routes {
+        let mut between = kernel::Routes::new();
         let frontends = &self.kernel().frontends;
         for ((key, outside), policy) in self.reference.policies() {
             let is_local = policy == TrafficPolicy::Local;
@@ -116,25 +119,29 @@ impl World {
             let port = self.reference.port_of(&key);
             if let (Some(value), Some(port)) = (value, port)
                 && value.choice(outside).is_local != is_local
-                && after.get(&(key, outside)).is_some_and(|it| !it.is_empty())
             {
-                let targets = self.reference.targets_of(&port);
-                after.entry((key, outside)).or_default().extend(targets);
+                between.insert((key, outside), self.reference.targets_of(&port));
             }
         }
+        between
     }
 
     /// What an earlier run left and nobody wants may be taken over together with what somebody does, and then leads where
     /// that leads until it is deleted.
-    fn add_adopted(&self, after: &mut kernel::Routes, given_up: &mut BTreeSet<FrontendKey>) {
+    fn add_adopted(
+        &self,
+        after: &mut kernel::Routes,
+        between: &kernel::Routes,
+        given_up: &mut BTreeSet<FrontendKey>,
+    ) {
         let records = self.engine.applied.records();
         for record in records.filter(|record| record.port.is_none()) {
             let is_lost = |key: &&FrontendKey| self.engine.store.winner(key).is_none();
             let (lost, kept): (Vec<_>, Vec<_>) = record.frontends.iter().partition(is_lost);
             let kept = kept.into_iter();
             let kept = kept.flat_map(|key: &FrontendKey| [(*key, false), (*key, true)]);
-            let targets = kept.filter_map(|route| after.get(&route));
-            let targets: BTreeSet<_> = targets.flatten().copied().collect();
+            let targets = kept.flat_map(|route| [after.get(&route), between.get(&route)]);
+            let targets: BTreeSet<_> = targets.flatten().flatten().copied().collect();
             for key in lost {
                 for outside in [false, true] {
                     after.entry((*key, outside)).or_default().extend(&targets);

@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use mesh_common::{FrontendKey, FrontendValue, ServiceId, SetId, SourceRangeKey};
 
-use super::{Engine, Random};
+use super::{Engine, Random, WithoutLocal};
 use crate::{
     apply::{Clock, MapWriter},
-    desired::{Finding, PortId},
+    desired::{Finding, HealthCheck, PortId},
     model::{ObjectId, ObjectName, Service, ServiceType},
     plan::{Applied, BackendRecord, Usage},
     store::Store,
@@ -138,6 +138,29 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
         self.findings.all()
+    }
+
+    /// The health checks that Services ask for.
+    #[must_use]
+    pub fn health_checks(&self) -> &BTreeMap<ObjectName, HealthCheck> {
+        self.standing.health()
+    }
+
+    /// Another number whenever `health_checks` may say something else.
+    #[must_use]
+    pub fn health_checks_revision(&self) -> u64 {
+        self.standing.revision()
+    }
+
+    /// Health checks that cannot be answered, all of them.
+    pub fn set_health_failures(&mut self, failures: BTreeMap<ObjectId, Finding>) {
+        self.findings.set_unanswered(failures);
+    }
+
+    /// Service ports that a policy Local leaves without endpoints although there are some.
+    #[must_use]
+    pub fn without_local(&self) -> WithoutLocal {
+        self.standing.total()
     }
 
     /// Another number whenever `findings` may say something else.

@@ -1,6 +1,9 @@
 //! What Services and Pods are served at, and what becomes of their claims when they, or the node's addresses, change.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use mesh_common::FrontendKey;
 
@@ -13,7 +16,8 @@ use super::{
 };
 use crate::config::PortRange;
 use crate::model::{
-    ContainerPort, EndpointSlice, Kind, Node, ObjectId, ObjectName, Pod, Service, ServicePort,
+    ContainerPort, EndpointSlice, Kind, Node, NodePortAddresses, ObjectId, ObjectName, Pod,
+    Service, ServicePort,
 };
 
 impl Store {
@@ -28,6 +32,17 @@ impl Store {
     #[must_use]
     pub const fn node_ports(&self) -> Option<PortRange> {
         self.options.node_ports
+    }
+
+    /// Where node ports are served; None for all addresses.
+    #[must_use]
+    pub fn node_port_addresses(&self) -> Option<BTreeSet<IpAddr>> {
+        match self.options.node_port_addresses {
+            NodePortAddresses::All => None,
+            NodePortAddresses::Primary | NodePortAddresses::Ranges(_) => {
+                Some(self.addresses.node_ports())
+            }
+        }
     }
 
     /// The frontends that a port of a Service asks for.

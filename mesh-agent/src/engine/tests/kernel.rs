@@ -49,8 +49,9 @@ pub(crate) struct Kernel {
     /// Slots that a set does not show any more: which set, since when.
     left: BTreeMap<u32, (u32, Time)>,
     frontend_freed: Option<Time>,
-    /// Routes before the step and after it; None: not looked at.
+    /// Routes before the step and after it, and what is right in between; None: not looked at.
     pub(crate) transition: Option<(Routes, Routes)>,
+    between: Routes,
     given_up: BTreeSet<FrontendKey>,
     /// Writes may fail: then a route may be missing for a while, but none may be wrong.
     pub(crate) may_miss: bool,
@@ -88,6 +89,7 @@ impl Kernel {
             left: BTreeMap::new(),
             frontend_freed: None,
             transition: None,
+            between: Routes::new(),
             given_up: BTreeSet::new(),
             may_miss: false,
             lenient: false,
@@ -288,8 +290,14 @@ impl Kernel {
     }
 
     /// Each write until the next transition is held against what the routes are now and are to be.
-    pub(crate) fn begin_transition(&mut self, after: Routes, given_up: BTreeSet<FrontendKey>) {
+    pub(crate) fn begin_transition(
+        &mut self,
+        after: Routes,
+        between: Routes,
+        given_up: BTreeSet<FrontendKey>,
+    ) {
         self.transition = Some((self.routes(), after));
+        self.between = between;
         self.given_up = given_up;
     }
 
@@ -303,9 +311,10 @@ impl Kernel {
             let none = BTreeSet::new();
             let old = before.get(key).unwrap_or(&none);
             let new = after.get(key).unwrap_or(&none);
+            let between = self.between.get(key).unwrap_or(&none);
             for target in targets {
                 assert!(
-                    old.contains(target) || new.contains(target),
+                    old.contains(target) || new.contains(target) || between.contains(target),
                     "{key:?} leads to {target:?}, which is neither old nor new"
                 );
             }
