@@ -48,12 +48,15 @@ pub(super) fn add(
 
 /// As spec.trafficDistribution has it: each Pod is for its own zone, or for its own node first.
 fn hints(pod: &Pod, service: &Service, store: &Store, here: &Here<'_>) -> (Hint, Hint) {
+    let Some(distribution) = service.distribution else {
+        return (Hint::Missing, Hint::Missing);
+    };
     let own = pod.node.as_deref();
-    let zone = Hint::of(own.and_then(|own| zone(store, own)).as_slice(), here.zone);
-    match service.distribution {
-        None => (Hint::Missing, Hint::Missing),
-        Some(TrafficDistribution::SameZone) => (Hint::Missing, zone),
-        Some(TrafficDistribution::SameNode) => (Hint::of(own.as_slice(), Some(here.node)), zone),
+    let zones = own.and_then(|own| zone(store, own));
+    let zone = Hint::of(zones.as_slice(), here.zone);
+    match distribution {
+        TrafficDistribution::SameZone => (Hint::Missing, zone),
+        TrafficDistribution::SameNode => (Hint::of(own.as_slice(), Some(here.node)), zone),
     }
 }
 

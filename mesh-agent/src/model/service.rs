@@ -91,6 +91,17 @@ pub enum TrafficPolicy {
     Local,
 }
 
+impl TrafficPolicy {
+    /// As a manifest writes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cluster => "Cluster",
+            Self::Local => "Local",
+        }
+    }
+}
+
 /// One of spec.ports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicePort {
