@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
 use mesh_lab::{
-    AgentOptions, Call, Condition, Families, Needs, Outside, Place, Scene, ensure_clean, settle,
-    test, traffic::Failure,
+    AgentOptions, Call, Condition, Families, Needs, Outside, Place, Scene, ensure_clean,
+    eventually, settle, test, traffic::Failure,
 };
 use serde_json::{Value, json};
 
@@ -19,25 +19,29 @@ fn names(numbers: &[u8]) -> Vec<String> {
         .collect()
 }
 
-/// Each way to call is led to these pods alone; to none, it is refused at once.
+/// Each way to call is led to these pods alone; to none, it is refused at once. Who sends datagrams without connecting is
+/// told so at its socket alone: an ICMP error does not reach it.
 fn ensure_led(place: &Place, tcp: SocketAddr, udp: SocketAddr, to: &[String]) -> Result<()> {
     settle(place, tcp, to)?;
-    for call in [
-        Call::connect(tcp),
-        Call::connect(udp).udp(),
-        Call::connect(udp).unconnected(),
-    ] {
-        let report = place.call(&call.count(CALLS))?;
-        if to.is_empty() {
-            let refused = report.failed(Failure::Refused);
-            ensure!(refused == CALLS, "{tcp}: {report:?}");
-            continue;
-        }
-        ensure_clean(&report)?;
-        ensure!(
-            report.backends.keys().all(|name| to.contains(name)),
-            "{tcp}: {report:?}"
-        );
+    let connected = Call::connect(udp).udp();
+    let mut calls = vec![Call::connect(tcp), connected];
+    if !to.is_empty() {
+        calls.push(Call::connect(udp).unconnected());
+    }
+    // Each frontend is replaced by itself, so one may be later than another.
+    for call in calls {
+        eventually(&format!("{call:?} is led to {to:?}"), || {
+            let report = place.call(&call.clone().count(CALLS))?;
+            if to.is_empty() {
+                let refused = report.failed(Failure::Refused);
+                ensure!(refused == CALLS, "{tcp}: {report:?}");
+                return Ok(());
+            }
+            ensure_clean(&report)?;
+            let mut names = report.backends.keys();
+            ensure!(names.all(|name| to.contains(name)), "{tcp}: {report:?}");
+            Ok(())
+        })?;
     }
     Ok(())
 }
