@@ -115,6 +115,13 @@ fn wants_grace(transaction: &Transaction, step: &Step) -> bool {
         Write::StoreSet(set, SetWord::EMPTY) => {
             set != step.set && transaction.narrowed.contains(&step.set)
         }
-        _ => false,
+        Write::PutBackend(..)
+        | Write::StoreBackendWord(..)
+        | Write::StoreSlot(..)
+        | Write::StoreSet(..)
+        | Write::StoreService(..)
+        | Write::DeleteFrontend(..)
+        | Write::PutRange(..)
+        | Write::DeleteRange(..) => false,
     }
 }

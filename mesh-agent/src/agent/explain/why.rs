@@ -121,3 +121,97 @@ impl Rules {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mesh_common::{FrontendKey, FrontendValue, Port, Protocol};
+
+    use super::*;
+    use crate::{
+        desired::{Family, PortId},
+        engine::tests::{store as new_store, words},
+        model::ObjectId,
+        store::Touched,
+    };
+
+    /// The lines about a port, and why each of its endpoints is not given to everybody.
+    fn explained(lines: &[&str]) -> (Vec<String>, Vec<Option<String>>) {
+        let mut store = new_store();
+        for line in lines {
+            store.apply(words::change(line), &mut Touched::default());
+        }
+        let name = words::name("a/web");
+        let service = store.service(&name).unwrap();
+        let address = std::net::Ipv4Addr::new(192, 0, 2, 1);
+        let key = FrontendKey::new(address.into(), Port::new(80), 6);
+        let port = PortView {
+            id: PortId {
+                owner: ObjectId::service(&name),
+                family: Family::V4,
+                protocol: Protocol::Tcp,
+                port: 80,
+            },
+            name: String::new(),
+            node_port: None,
+            service: 1,
+            set: 1,
+            local_set: 0,
+            affinity_seconds: 0,
+            frontends: vec![(key, FrontendValue::new(1, 1, 0).external())],
+            ranges: Vec::new(),
+            backends: Vec::new(),
+        };
+        let rules = Rules::of(&store, service, &port).unwrap();
+        let whys = rules.endpoints.keys().map(|target| rules.why(target));
+        (rules.lines(), whys.collect())
+    }
+
+    fn whys(lines: &[&str]) -> Vec<String> {
+        let (_, whys) = explained(lines);
+        whys.into_iter().map(Option::unwrap_or_default).collect()
+    }
+
+    const SERVICE: &str = "service a/web ip=10.96.0.1 port=http/TCP/80";
+
+    #[test]
+    fn each_endpoint_that_is_left_out_has_its_reason() {
+        let node = "node one zone=a";
+        let zones = "slice a/e of=web port=http/TCP/80 at=10.0.0.1,forzone:a at=10.0.0.2,forzone:b";
+        assert_eq!(
+            whys(&[node, SERVICE, zones]),
+            ["", "its hints are for other zones"]
+        );
+        let nodes =
+            "slice a/e of=web port=http/TCP/80 at=10.0.0.1,fornode:one at=10.0.0.2,fornode:two";
+        assert_eq!(
+            whys(&[node, SERVICE, nodes]),
+            ["", "its hints are for other nodes"]
+        );
+        let ends =
+            "slice a/e of=web port=http/TCP/80 at=10.0.0.1,on:two at=10.0.0.2,terminating,on:one";
+        assert_eq!(
+            whys(&[SERVICE, ends]),
+            ["", "it is terminating, and others are ready"]
+        );
+        let outside = format!("{SERVICE} etp=local");
+        assert_eq!(
+            whys(&[&outside, ends]),
+            [
+                "it is not on this node: not used for clients outside",
+                "it is terminating: used by the policy Local, as this node has no ready one"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_counts_is_said_and_what_does_not_is_too() {
+        let slice = "slice a/e of=web port=http/TCP/80 at=10.0.0.1,on:one,forzone:a";
+        let (lines, _) = explained(&["node one zone=a", SERVICE, slice]);
+        assert_eq!(lines, ["hints.forZones count: those for zone a are used"]);
+        let (lines, _) = explained(&["node one", SERVICE, slice]);
+        assert!(lines[0].contains("has no label"), "{lines:?}");
+        let service = format!("{SERVICE} itp=local");
+        let (lines, _) = explained(&[&service, slice]);
+        assert!(lines[0].ends_with("this node's endpoints, 1"), "{lines:?}");
+    }
+}

@@ -272,9 +272,11 @@ impl Reference {
     }
 
     fn zone_of(&self, name: &str) -> Option<String> {
-        let node = self.0.values().find_map(|object| match object {
-            Object::Node(node) if *node.name.name == *name => Some(node),
-            _ => None,
+        let node = self.0.values().find_map(|object| {
+            let Object::Node(node) = object else {
+                return None;
+            };
+            (*node.name.name == *name).then_some(node)
         });
         Some(node?.zone.as_ref()?.to_string())
     }
