@@ -100,3 +100,19 @@ fn a_port_in_use_is_told_and_tried_again() -> Result<()> {
         })
     })
 }
+
+#[test]
+fn it_answers_where_node_ports_are_served() -> Result<()> {
+    test("health-at", Needs::Agent, |lab| {
+        let flags = ["--nodeport-addresses", "172.31.0.0/16"];
+        let options = AgentOptions::flags(&flags);
+        let mut scene = Scene::with(lab, Families::Dual, 2, &options)?;
+        balance(&mut scene)?;
+        eventually("the node's address answers", || {
+            let answer = scene.one.get_outside(true, PORT, "/")?;
+            ensure!(answer.status == 200, "{answer:?}");
+            Ok(())
+        })?;
+        ensure_silent(&scene)
+    })
+}

@@ -148,9 +148,14 @@ pub fn endpoints_of(
 
 /// Hints that cannot be followed for a reason that somebody can mend.
 fn unheeded(service: &Service, ignored: Ignored) -> Finding {
+    // Hints come of one of the two.
+    let field = match service.distribution {
+        Some(_) => "spec.trafficDistribution",
+        None => "metadata.annotations[service.kubernetes.io/topology-mode]",
+    };
     Finding {
         object: ObjectId::service(&service.name),
-        field: "spec.trafficDistribution".to_owned(),
+        field: field.to_owned(),
         reason: ignored.text().to_owned(),
         fix: "give the Node the label topology.kubernetes.io/zone".to_owned(),
         weight: Weight::Note,
