@@ -1,7 +1,10 @@
 //! Which endpoints a client is led to, by traffic: policies Local inside and outside, their fallback to terminating
 //! endpoints, and zones.
 
-use std::net::SocketAddr;
+use std::{
+    net::{SocketAddr, UdpSocket},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use mesh_lab::{
@@ -44,6 +47,24 @@ fn ensure_led(place: &Place, tcp: SocketAddr, udp: SocketAddr, to: &[String]) ->
         })?;
     }
     Ok(())
+}
+
+/// Whether who is led there from outside is seen by its own address.
+fn is_seen(outside: &Outside, to: SocketAddr) -> Result<bool> {
+    let mut own = outside.host.address().all();
+    let own = own.find(|ip| ip.is_ipv4() == to.is_ipv4());
+    let own = own.context("the host has an address of the family")?;
+    let seen = outside.client().within(|| {
+        let socket = UdpSocket::bind(SocketAddr::new(own, 0))?;
+        socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+        socket.connect(to)?;
+        socket.send(b"?")?;
+        let mut answer = [0; 128];
+        let length = socket.recv(&mut answer)?;
+        Ok(String::from_utf8_lossy(&answer[..length]).trim().to_owned())
+    })?;
+    let seen: SocketAddr = seen.parse()?;
+    Ok(seen.ip() == own)
 }
 
 fn counted(scene: &Scene, name: &str, labels: &[(&str, &str)]) -> Result<f64> {
@@ -136,6 +157,10 @@ fn the_external_policy_keeps_clients_outside_on_the_node() -> Result<()> {
         }
         for to in second {
             ensure_led(&client, *to, *to, &names(&[1, 3]))?;
+            ensure!(
+                is_seen(&outside, *to)?,
+                "{to}: the client's address is hidden"
+            );
         }
         // This node's are terminating: still theirs from outside, but nobody's from inside.
         outside.scene.web.set("web-0", Condition::Terminating)?;
