@@ -163,8 +163,14 @@ fn port_text(port: &ServicePortView) -> String {
         [] => String::new(),
         ranges => format!("  load balancer open to {}\n", escape(&ranges.join(", "))),
     };
+    let mut slots = port.backends.iter().map(|backend| backend.local_slot);
+    let nobody_here = if port.local_set_id.is_some() && !slots.any(|slot| slot.is_some()) {
+        "  none on this node: calls that the policy Local is for are refused (no_local_endpoints)\n"
+    } else {
+        ""
+    };
     format!(
-        "\n{}/{}{name} {}: {place}{affinity}{node_port}\n  at {}\n{ranges}{}",
+        "\n{}/{}{name} {}: {place}{affinity}{node_port}\n  at {}\n{ranges}{nobody_here}{}",
         port.port,
         escape(&port.protocol),
         escape(&port.family),
