@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail, ensure};
 use mesh_lab::{
-    AgentOptions, Condition, Endpoint, Families, KubeProxy, Lab, Needs, Node, ProxyMode, Response,
-    Scene, Slice, eventually, test,
+    AgentOptions, Call, Condition, Endpoint, Families, KubeProxy, Lab, Needs, Node, ProxyMode,
+    Response, Scene, Slice, eventually, node_port, settle, test, traffic::Failure,
 };
 use serde_json::{Value, json};
 
@@ -265,15 +265,15 @@ fn compare_health_checks(lab: &mut Lab, world: &mut World) -> Result<()> {
     let client = lab.control_plane().context("it was started")?.client()?;
     let more = Slice::new("web-more", "web", &mesh_lab::web_ports(), &[]).json();
     client.delete_all(&[more])?;
+    let outside = lab.node("outside", Families::Dual)?;
     let pod = world.other.pod("web-other")?;
-    let scene = &mut world.scene;
-    scene.web.add(&pod)?;
+    world.scene.web.add(&pod)?;
     for (field, value) in [
         ("type", json!("LoadBalancer")),
         ("externalTrafficPolicy", json!("Local")),
         ("healthCheckNodePort", json!(SERVICE_HEALTH)),
     ] {
-        scene.web.set_spec(field, value);
+        world.scene.web.set_spec(field, value);
     }
     for (condition, status) in [
         (Condition::Ready, 200),
@@ -281,17 +281,49 @@ fn compare_health_checks(lab: &mut Lab, world: &mut World) -> Result<()> {
         (Condition::Unready, 503),
     ] {
         for pod in ["web-0", "web-other"] {
-            scene.web.set(pod, condition)?;
+            world.scene.web.set(pod, condition)?;
         }
-        scene.web.publish(&scene.source)?;
+        world.scene.web.publish(&world.scene.source)?;
         eventually("both nodes answer for their endpoints", || {
             for v4 in [true, false] {
                 let real = world.other.get_outside(v4, SERVICE_HEALTH, "/any")?;
-                let ours = scene.one.get_outside(v4, SERVICE_HEALTH, "/any")?;
+                let ours = world.scene.one.get_outside(v4, SERVICE_HEALTH, "/any")?;
                 ensure_same_health(&ours, &real, status)?;
             }
             Ok(())
         })?;
+        compare_policies(world, &outside, condition)?;
+    }
+    Ok(())
+}
+
+/// Clients outside are led to a node's own endpoints, the node's processes to all that are ready. Where a node has none, the
+/// agent refuses who kube-proxy lets wait.
+fn compare_policies(world: &World, outside: &Node, condition: Condition) -> Result<()> {
+    let names = |names: &[&str]| names.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
+    let all = match condition {
+        Condition::Ready => names(&["web-0", "web-1", "web-other"]),
+        Condition::Terminating | Condition::Unready | Condition::Gone => names(&["web-1"]),
+    };
+    for (node, own) in [(&world.scene.one, "web-0"), (&world.other, "web-other")] {
+        for ip in node.address().all() {
+            let to = node_port(ip, 80);
+            settle(&node.host(), to, &all)?;
+            if condition != Condition::Unready {
+                settle(&outside.host(), to, &names(&[own]))?;
+                continue;
+            }
+            let call = Call::connect(to).count(3).option("--timeout", 300);
+            let how = match own {
+                "web-0" => Failure::Refused,
+                _ => Failure::Timeout,
+            };
+            eventually(&format!("nobody answers at {to}"), || {
+                let report = outside.host().call(&call)?;
+                ensure!(report.failed(how) == 3, "{report:?}");
+                Ok(())
+            })?;
+        }
     }
     Ok(())
 }

@@ -105,6 +105,9 @@ impl HealthChecks {
                 server.set_local(local);
                 self.running.insert(place, (listen, server));
             }
+            Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
+                tracing::debug!(service = %place.0, "the node does not have the family of a health check");
+            }
             Err(error) => {
                 let finding = self.finding(&place, listen.port, &error);
                 self.failed.insert(place, finding);
