@@ -328,6 +328,53 @@ fn compare_policies(world: &World, outside: &Node, condition: Condition) -> Resu
     Ok(())
 }
 
+/// At the ClusterIP each node's pods are led to its own endpoints; then, by hints instead, to those of its zone.
+fn compare_inside(lab: &mut Lab, world: &mut World) -> Result<()> {
+    let client = lab.control_plane().context("it was started")?.client()?;
+    let stranger = world.other.pod("stranger")?;
+    for pod in ["web-0", "web-other"] {
+        world.scene.web.set(pod, Condition::Ready)?;
+    }
+    let ensure_led = |world: &World, one: &[&str], other: &[&str]| {
+        for (client, names) in [(&world.scene.client, one), (&stranger, other)] {
+            let names: Vec<String> = names.iter().map(|it| (*it).to_owned()).collect();
+            for to in world.scene.all("http") {
+                settle(&client.place(), to, &names)?;
+            }
+        }
+        anyhow::Ok(())
+    };
+    let policy = |world: &mut World, policy: &str| {
+        let scene = &mut world.scene;
+        scene.web.set_spec("internalTrafficPolicy", json!(policy));
+        scene.web.publish(&scene.source)
+    };
+    policy(world, "Local")?;
+    ensure_led(world, &["web-0"], &["web-other"])?;
+    policy(world, "Cluster")?;
+    let all = ["web-0", "web-1", "web-other"];
+    ensure_led(world, &all, &all)?;
+    for (node, zone) in [(&world.scene.one, "a"), (&world.other, "b")] {
+        let mut manifest = mesh_lab::node(node);
+        manifest["metadata"]["labels"] = json!({"topology.kubernetes.io/zone": zone});
+        client.apply(&manifest)?;
+    }
+    let mut objects = world.scene.web.objects();
+    for slice in &mut objects[1..] {
+        let endpoints = slice["endpoints"].as_array_mut().context("endpoints")?;
+        for endpoint in endpoints {
+            let zone = if endpoint["nodeName"] == "other" {
+                "b"
+            } else {
+                "a"
+            };
+            endpoint["hints"] = json!({"forZones": [{"name": zone}]});
+        }
+    }
+    world.scene.source.write("web.json", &objects)?;
+    ensure_led(world, &["web-0", "web-1"], &["web-other"])
+}
+
 fn ensure_same_health(ours: &Response, real: &Response, status: u16) -> Result<()> {
     ensure!(real.status == status, "kube-proxy: {real:?}");
     ensure!(Shape::of(ours) == Shape::of(real), "{ours:?}, not {real:?}");
@@ -375,6 +422,7 @@ fn side_by_side(title: &str, mode: ProxyMode) -> Result<()> {
         compare_metrics(&world)?;
         compare_health_checks(lab, &mut world)?;
         compare_counts(&world)?;
+        compare_inside(lab, &mut world)?;
         compare_taint(lab, &world)?;
         compare_metrics(&world)?;
         if !world.proxy.runs()? {
