@@ -187,6 +187,41 @@ fn the_external_policy_keeps_clients_outside_on_the_node() -> Result<()> {
     })
 }
 
+#[test]
+fn policies_outlive_the_agent() -> Result<()> {
+    test("policy-kept", Needs::Agent, |lab| {
+        let mut outside = Outside::new(lab, 4)?;
+        let scene = &mut outside.scene;
+        for field in ["internalTrafficPolicy", "externalTrafficPolicy"] {
+            scene.web.set_spec(field, json!("Local"));
+        }
+        scene.web.publish(&scene.source)?;
+        let own = names(&[0, 2]);
+        let ports = outside.node_ports(80);
+        for to in &ports[..2] {
+            ensure_led(&outside.client(), *to, *to, &own)?;
+        }
+        let tables = |outside: &Outside| {
+            let dump = |map: &str| outside.scene.agent.json(&["bpf", map]);
+            anyhow::Ok([dump("frontends")?, dump("sets")?, dump("backends")?])
+        };
+        let before = tables(&outside)?;
+        let load = outside.client().load(&Call::rr(ports[0]))?;
+        outside.scene.agent.kill()?;
+        // Nobody has to run for it.
+        for to in &ports[..2] {
+            settle(&outside.client(), *to, &own)?;
+        }
+        outside.scene.agent = outside.scene.one.agent()?;
+        for to in outside.scene.all("http") {
+            settle(&outside.scene.client.place(), to, &own)?;
+        }
+        let after = tables(&outside)?;
+        ensure!(before == after, "{before:?} became {after:?}");
+        ensure_clean(&load.stop()?)
+    })
+}
+
 /// Endpoints are hinted for the zone, or for the node, that they are on.
 fn hint(objects: &mut [Value], field: &str, names: &[(&str, &str)]) -> Result<()> {
     for slice in &mut objects[1..] {
