@@ -30,7 +30,7 @@ pub(super) fn desired_service(store: &Store, name: &ObjectName) -> (Desired, Vec
     let owner = ObjectId::service(name);
     let mut lost = Lost::default();
     let mut taken = BTreeSet::new();
-    let mut suspects = Suspects::default();
+    let mut suspects = Suspects::of(uses_local(service));
     let mut ignored = BTreeSet::new();
     let here = Here::of(store);
     let pods = pods_of(store, service);
@@ -64,12 +64,20 @@ pub(super) fn desired_service(store: &Store, name: &ObjectName) -> (Desired, Vec
     desired.addresses = cluster_ips(service).filter(won).collect();
     desired.health = health::health_check(store, service);
     let mut findings = lost.findings(&owner);
-    let is_local = desired.ports.values().any(|port| port.local.is_some());
-    findings.extend(suspects.findings(is_local));
+    findings.extend(suspects.findings());
     findings.extend(ignored.into_iter().map(|it| unheeded(service, it)));
     findings.extend(unmatched(store, service, &pods));
     findings.extend(strange_node_port(store, service));
     (desired, findings)
+}
+
+/// Whether a traffic policy that counts is Local: the external one does where there is anything external.
+fn uses_local(service: &Service) -> bool {
+    let is_external = service.ports.iter().any(|port| port.node_port.is_some())
+        || !service.external_ips.is_empty()
+        || !service.load_balancer_ips.is_empty();
+    service.internal_policy == TrafficPolicy::Local
+        || is_external && service.external_policy == TrafficPolicy::Local
 }
 
 /// A node port that the cluster does not give out: source NAT may use its number.

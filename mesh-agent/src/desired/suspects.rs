@@ -18,9 +18,19 @@ pub(super) struct Suspects {
     contradicting: Places,
     /// On no node.
     nodeless: Places,
+    /// Whether it matters on which node an endpoint is.
+    is_local: bool,
 }
 
 impl Suspects {
+    /// Of a Service one of whose traffic policies is Local, or not.
+    pub(super) fn of(is_local: bool) -> Self {
+        Self {
+            is_local,
+            ..Self::default()
+        }
+    }
+
     /// Another slice has other conditions for an endpoint. One of the two is out of date.
     pub(super) fn contradicts(&mut self, slice: &ObjectName, index: usize, address: Address) {
         add(&mut self.contradicting, slice, index, address);
@@ -28,21 +38,25 @@ impl Suspects {
 
     /// An endpoint has no nodeName.
     pub(super) fn lacks_node(&mut self, slice: &ObjectName, index: usize, address: Address) {
-        add(&mut self.nodeless, slice, index, address);
+        if self.is_local {
+            add(&mut self.nodeless, slice, index, address);
+        }
     }
 
-    /// One for each slice and oddity, however many endpoints it is about. Without nodeName an endpoint lacks only what
-    /// the policy Local asks for.
-    pub(super) fn findings(self, is_local: bool) -> Vec<Finding> {
-        let mut findings = findings(
+    /// One for each slice and oddity, however many endpoints it is about.
+    pub(super) fn findings(self) -> Vec<Finding> {
+        let mut findings = told(
             self.contradicting,
             "conditions",
             "has other conditions elsewhere in the Service's EndpointSlices; the best of them count",
             "take it out of one of them, or let both say the same",
         );
-        if is_local {
-            findings.extend(findings_of_nodeless(self.nodeless));
-        }
+        findings.extend(told(
+            self.nodeless,
+            "nodeName",
+            "is on no node, so a Service whose traffic policy is Local is not led to it from anywhere",
+            "give the endpoint's nodeName, or the Service the policy Cluster",
+        ));
         findings
     }
 }
@@ -52,16 +66,7 @@ fn add(places: &mut Places, slice: &ObjectName, index: usize, address: Address) 
     slice.insert(index, address);
 }
 
-fn findings_of_nodeless(places: Places) -> Vec<Finding> {
-    findings(
-        places,
-        "nodeName",
-        "is on no node, so a Service whose traffic policy is Local is not led to it from anywhere",
-        "give the endpoint's nodeName, or the Service the policy Cluster",
-    )
-}
-
-fn findings(places: Places, field: &str, what: &str, fix: &str) -> Vec<Finding> {
+fn told(places: Places, field: &str, what: &str, fix: &str) -> Vec<Finding> {
     let finding = |(name, endpoints): (ObjectName, BTreeMap<usize, Address>)| {
         let (index, address) = endpoints.first_key_value()?;
         let more = match endpoints.len() {

@@ -17,7 +17,7 @@ pub struct PortRecord {
     pub port: Option<PortId>,
     /// Its id in `services`; 0 for a set that an earlier run left without a frontend.
     pub service: ServiceId,
-    /// Its set of this node's endpoints, of which it owns some or all already by the other; 0 while no policy is Local.
+    /// Its set of this node's endpoints; 0 while no policy is Local. The backends belong to the port as a whole.
     pub local: SetId,
     /// The frontends that lead to its set.
     pub frontends: BTreeSet<FrontendKey>,
