@@ -59,6 +59,8 @@ fn service(n: u32) -> Service {
         selector: [(Arc::from("app"), format!("service-{n}").into())].into(),
         affinity_seconds: None,
         publish_not_ready: false,
+        distribution: None,
+        health_check_port: None,
     }
 }
 
@@ -71,6 +73,7 @@ fn slice(n: u32, first: u32) -> EndpointSlice {
         serving: true,
         terminating: false,
         node: Some("node".into()),
+        hints: None,
     };
     EndpointSlice {
         name: ObjectName::new("default", &format!("service-{n}-abcde")),

@@ -7,6 +7,7 @@
 mod attach;
 mod collector;
 mod explain;
+mod health_checks;
 mod housekeeping;
 mod passes;
 mod programmer;
@@ -42,6 +43,7 @@ use crate::{
 };
 use attach::Attachments;
 use collector::Collector;
+use health_checks::HealthChecks;
 use housekeeping::Housekeeping;
 use programmer::Programmer;
 use shared::Shared;
@@ -153,6 +155,7 @@ pub fn run(
             TerminateConnections::Gone => Some(looks),
             TerminateConnections::Never => None,
         },
+        HealthChecks::new(servers.health_servers(), &config.node_name),
     );
     let housekeeping = Housekeeping::new(shared, metrics, config.housekeeping);
     let turns = Turns::new(programmer);

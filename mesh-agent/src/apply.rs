@@ -1,6 +1,8 @@
 //! Carries out transactions: each write that succeeds is recorded, the first that fails ends the transaction.
 
-use crate::plan::{Applied, Time, Transaction, Write};
+use mesh_common::SetWord;
+
+use crate::plan::{Applied, Step, Time, Transaction, Write};
 
 /// The kernel's tables, as far as they are written.
 pub trait MapWriter {
@@ -92,7 +94,7 @@ pub fn execute(
 ) -> Result<(), WriteError> {
     applied.begin(transaction);
     for step in &transaction.steps {
-        if matches!(step.write, Write::PutFrontend(..)) && applied.needs_grace(clock.now()) {
+        if wants_grace(transaction, step) && applied.needs_grace(clock.now()) {
             writer.grace()?;
             applied.grace_passed();
             tally.graces += 1;
@@ -103,4 +105,23 @@ pub fn execute(
     }
     applied.finish(transaction, clock.now());
     Ok(())
+}
+
+/// What no program may see while it still reads a frontend from before: another in its place, or that the set is empty
+/// which it led to when a policy was Local.
+fn wants_grace(transaction: &Transaction, step: &Step) -> bool {
+    match step.write {
+        Write::PutFrontend(..) => true,
+        Write::StoreSet(set, SetWord::EMPTY) => {
+            set != step.set && transaction.narrowed.contains(&step.set)
+        }
+        Write::PutBackend(..)
+        | Write::StoreBackendWord(..)
+        | Write::StoreSlot(..)
+        | Write::StoreSet(..)
+        | Write::StoreService(..)
+        | Write::DeleteFrontend(..)
+        | Write::PutRange(..)
+        | Write::DeleteRange(..) => false,
+    }
 }

@@ -5,6 +5,7 @@ mod audit;
 mod findings;
 mod queue;
 mod random;
+mod standing;
 mod unread;
 mod view;
 
@@ -25,9 +26,11 @@ use crate::{
 };
 use findings::Findings;
 use queue::{Queue, Retry};
+use standing::Standing;
 use unread::Unread;
 
 pub use random::{Random, SplitMix};
+pub use standing::WithoutLocal;
 pub use view::{BackendView, PortView, ServiceView};
 
 /// One Service that cannot be written must not keep all others out of force for longer.
@@ -60,6 +63,7 @@ pub struct Engine<W, C, R> {
     random: R,
     queue: Queue,
     findings: Findings,
+    standing: Standing,
     /// `Applied::freed` when the unfit were last tried.
     freed: u64,
     /// What an earlier run left is to be looked for, and when.
@@ -88,6 +92,7 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
             random,
             queue,
             findings: Findings::default(),
+            standing: Standing::default(),
             freed: 0,
             garbage: Some(Retry::default()),
             write_failures: BTreeMap::new(),
@@ -157,6 +162,7 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
                 self.unread.keep(&self.applied, &mut desired);
             }
             self.findings.planned(&owner, findings);
+            self.standing.planned(&owner, &desired);
             match self.raise(&owner, &desired, &mut tally) {
                 Ok(()) if self.lower_plan(&owner, &desired).is_empty() => {
                     self.findings.written(&owner, None);

@@ -113,6 +113,8 @@ pub struct Claim {
     pub service: ServiceId,
     /// Its id in `sets`.
     pub set: SetId,
+    /// The id of its set of this node's endpoints; 0 if it has none.
+    pub local: SetId,
 }
 
 /// Ordered writes for one owner, a Service or a Pod, and what its books say before and after them.
@@ -128,6 +130,8 @@ pub struct Transaction {
     pub steps: Vec<Step>,
     /// Sets of service ports that own nothing any more once every write is done.
     pub released: Vec<SetId>,
+    /// Sets of service ports that give up their sets of this node's endpoints once every write is done.
+    pub narrowed: Vec<SetId>,
     /// Whole addresses that are not the owner's any more once every write is done.
     pub dropped: Vec<Address>,
     /// Something stays that another owner has yet to take: it is to be planned again.
@@ -153,6 +157,7 @@ impl Transaction {
             && self.addresses.is_empty()
             && self.steps.is_empty()
             && self.released.is_empty()
+            && self.narrowed.is_empty()
             && self.dropped.is_empty()
             && !self.waits
     }

@@ -215,6 +215,12 @@ impl Store {
         self.nodes.get(name)
     }
 
+    /// This node's name.
+    #[must_use]
+    pub fn own_node(&self) -> &str {
+        &self.options.node
+    }
+
     /// How many objects of a kind there are.
     #[must_use]
     pub fn count(&self, kind: Kind) -> usize {

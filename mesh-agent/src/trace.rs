@@ -139,15 +139,13 @@ fn describe(sim: &Sim, traced: &Traced) -> StepText {
             "the destination is no Service's: the call goes on untouched".to_owned()
         }
         (Stage::Service, Step::Next(_)) => {
-            let frontend = state.frontend;
-            let count = sim
-                .sets
-                .get(&frontend.cluster())
-                .map_or(0, |word| word.count());
+            let choice = state.frontend.choice(false);
+            let count = sim.sets.get(&choice.set).map_or(0, |word| word.count());
+            let whose = if choice.is_local { " of this node" } else { "" };
             format!(
-                "service {} has set {} with {count} backends",
-                frontend.service(),
-                frontend.cluster()
+                "service {} has set {} with {count} backends{whose}",
+                state.frontend.service(),
+                choice.set
             )
         }
         (Stage::Reuse, Step::Next(Stage::Rewrite)) => {
@@ -198,6 +196,9 @@ fn chosen(sim: &Sim, state: &State) -> String {
 fn refusal(reason: Reason) -> &'static str {
     match reason {
         Reason::NoEndpoints => "the Service has no ready endpoint: the call is refused",
+        Reason::NoLocalEndpoints => {
+            "the traffic policy is Local and no ready endpoint is on this node: the call is refused"
+        }
         Reason::NoSuchPort => "the address is a ClusterIP without this port: the call is refused",
         Reason::SocketsFull => {
             "the map `sockets` is full: a reply could not be shown as the Service's"

@@ -2,6 +2,10 @@
 
 use crate::{BackendId, Client, ServiceId, plain::plain};
 
+/// Set in the service id of a choice among this node's endpoints alone: who was led elsewhere by another address of the
+/// Service must not be led there again where the policy is Local. Ids are indices of an array and never so great.
+pub const LOCAL_CHOICE: ServiceId = 1 << 31;
+
 plain! {
     /// Key of `affinity`.
     #[derive(Debug, Hash, PartialOrd, Ord)]
@@ -9,7 +13,7 @@ plain! {
 }
 
 impl AffinityKey {
-    /// A client of a service port.
+    /// A client of a service port, which may be with `LOCAL_CHOICE`.
     #[must_use]
     #[inline(always)]
     pub const fn new(client: Client, service: ServiceId) -> Self {
@@ -26,7 +30,7 @@ impl AffinityKey {
         self.client
     }
 
-    /// The service port.
+    /// The service port, with `LOCAL_CHOICE` or without.
     #[must_use]
     pub const fn service(self) -> ServiceId {
         self.service
@@ -75,7 +79,7 @@ impl AffinityValue {
         self.generation
     }
 
-    /// The service port.
+    /// The service port, with `LOCAL_CHOICE` or without.
     #[must_use]
     #[inline(always)]
     pub const fn service(self) -> ServiceId {

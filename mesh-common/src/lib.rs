@@ -22,7 +22,7 @@ mod socket;
 mod source_range;
 
 pub use address::{Address, Port};
-pub use affinity::{AffinityKey, AffinityValue};
+pub use affinity::{AffinityKey, AffinityValue, LOCAL_CHOICE};
 pub use backend::{Backend, BackendId, BackendState, BackendWord};
 pub use client::Client;
 pub use conntrack::{Direction, Entry, FlowKey, FlowValue, Seen, is_closed, spread, timeout};
@@ -38,7 +38,7 @@ pub use peer::{PEER_WAYS, PEERS, Peer, peer_place};
 pub use plain::{Layout, Plain, bytes_of, from_bytes};
 pub use reason::{COUNTERS, Counter, Reason};
 pub use service::{
-    FrontendKey, FrontendValue, Protocol, SCOPE_ANY, ServiceId, ServiceWord, SetId, SetWord,
+    Choice, FrontendKey, FrontendValue, Protocol, SCOPE_ANY, ServiceId, ServiceWord, SetId, SetWord,
 };
 pub use socket::{SocketEntry, SocketKey, SocketValue};
 pub use source_range::SourceRangeKey;

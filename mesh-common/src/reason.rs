@@ -29,11 +29,13 @@ pub enum Reason {
     Malformed = 10,
     /// The interface by which the packet leaves has no address that could stand for the client.
     NoSourceAddress = 11,
+    /// The traffic policy that applies is Local, and the Service's endpoints are all on other nodes.
+    NoLocalEndpoints = 12,
 }
 
 impl Reason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::NoEndpoints,
         Self::NoSuchPort,
         Self::SocketsFull,
@@ -46,6 +48,7 @@ impl Reason {
         Self::FragmentWithoutFirst,
         Self::Malformed,
         Self::NoSourceAddress,
+        Self::NoLocalEndpoints,
     ];
 
     /// The reason of a number; an unknown one is a contradiction.
@@ -64,6 +67,7 @@ impl Reason {
             9 => Self::FragmentWithoutFirst,
             10 => Self::Malformed,
             11 => Self::NoSourceAddress,
+            12 => Self::NoLocalEndpoints,
             _ => Self::Inconsistent,
         }
     }
@@ -84,6 +88,7 @@ impl Reason {
             Self::FragmentWithoutFirst => "fragment_without_first",
             Self::Malformed => "malformed",
             Self::NoSourceAddress => "no_source_address",
+            Self::NoLocalEndpoints => "no_local_endpoints",
         }
     }
 }

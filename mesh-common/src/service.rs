@@ -231,11 +231,33 @@ impl FrontendValue {
         self.local
     }
 
+    /// The set that new connections are led by: this node's where the policy that applies is Local. That is the external
+    /// one for clients outside at external addresses, the internal one for everybody at ClusterIPs; clients inside are led
+    /// to all endpoints by an external address too.
+    #[must_use]
+    #[inline(always)]
+    pub const fn choice(self, from_outside: bool) -> Choice {
+        let is_local = self.local != 0 && (from_outside || !self.is_external());
+        Choice {
+            set: if is_local { self.local } else { self.cluster },
+            is_local,
+        }
+    }
+
     /// All flags, for dumps.
     #[must_use]
     pub const fn flags(self) -> u32 {
         self.flags
     }
+}
+
+/// Which of a service port's sets a client is led by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The set.
+    pub set: SetId,
+    /// It is that of this node's endpoints.
+    pub is_local: bool,
 }
 
 /// Value of `services`: what may change while frontends stand, in one word so that one store changes it.

@@ -2,7 +2,7 @@
 //! at most the timeout ago and the backend takes new connections. Each new connection starts the timeout anew.
 
 use mesh_common::{
-    AffinityKey, AffinityValue, Backend, BackendId, BackendState, Client, ServiceId,
+    AffinityKey, AffinityValue, Backend, BackendId, BackendState, Client, LOCAL_CHOICE, ServiceId,
 };
 
 use crate::Env;
@@ -22,11 +22,13 @@ impl Affinity {
     pub(crate) fn of<E: Env>(
         env: &E,
         service: ServiceId,
+        is_local: bool,
         client: impl FnOnce() -> Client,
     ) -> Option<Self> {
         let seconds = env.service(service).affinity_seconds();
+        let own = if is_local { LOCAL_CHOICE } else { 0 };
         (seconds != 0).then(|| Self {
-            key: AffinityKey::new(client(), service),
+            key: AffinityKey::new(client(), service | own),
             seconds,
             now: env.now(),
         })

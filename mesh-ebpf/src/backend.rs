@@ -1,6 +1,8 @@
 //! Stage Backend: which endpoint serves a new connection? In: the frontend. Out: backend and target.
 
-use mesh_common::{Address, Backend, BackendId, BackendState, Client, Reason, SetId};
+use mesh_common::{
+    Address, Backend, BackendId, BackendState, Choice, Client, FrontendValue, Reason,
+};
 
 use crate::{
     Env, Socket,
@@ -24,14 +26,16 @@ pub(crate) fn stage<E: Env, S: Socket>(env: &E, socket: &S, state: &mut State) -
             None => return Step::Done(Verdict::Pass),
         }
     }
-    let affinity = Affinity::of(env, service, || match address() {
+    // Clients at sockets are inside.
+    let choice = state.frontend.choice(false);
+    let affinity = Affinity::of(env, service, choice.is_local, || match address() {
         Some(address) => Client::from_address(address),
         None => socket.client(),
     });
     let last = affinity.as_ref().and_then(|affinity| affinity.last(env));
     let (id, backend) = match last {
         Some(last) => last,
-        None => match random(env, state.frontend.cluster()) {
+        None => match random(env, &state.frontend, choice) {
             Ok(chosen) => chosen,
             Err(reason) => return Step::Done(Verdict::Refuse(reason)),
         },
@@ -59,15 +63,29 @@ fn address<E: Env, S: Socket>(env: &E, socket: &S, is_v4: bool) -> Option<Addres
     env.client(cookie)?.address(cookie, is_v4)
 }
 
+/// Why a set is empty: there is nobody at all, or nobody on this node.
+#[inline(always)]
+pub(crate) fn nobody<E: Env>(env: &E, frontend: &FrontendValue, choice: Choice) -> Reason {
+    if choice.is_local && env.set(frontend.cluster()).count() != 0 {
+        Reason::NoLocalEndpoints
+    } else {
+        Reason::NoEndpoints
+    }
+}
+
 /// Any backend of the set, each as likely (to within 2^-32 of its share).
 ///
 /// In line, and called from one place: where the kernel guards returns, a call costs more than all of this.
 #[inline(always)]
-fn random<E: Env>(env: &E, set: SetId) -> Result<(BackendId, Backend), Reason> {
+fn random<E: Env>(
+    env: &E,
+    frontend: &FrontendValue,
+    choice: Choice,
+) -> Result<(BackendId, Backend), Reason> {
     for _ in 0..TRIES {
-        let word = env.set(set);
+        let word = env.set(choice.set);
         if word.count() == 0 {
-            return Err(Reason::NoEndpoints);
+            return Err(nobody(env, frontend, choice));
         }
         let place = ((u64::from(env.random()) * u64::from(word.count())) >> 32) as u32;
         let id = env.slot(word.base().wrapping_add(place));

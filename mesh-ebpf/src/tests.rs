@@ -127,6 +127,32 @@ proptest! {
         prop_assert_eq!(world.refused(), 0);
     }
 
+    /// At a socket the client is inside: a ClusterIP has the internal policy, every other address all endpoints.
+    #[test]
+    fn policies_at_the_socket(external: bool, here: bool, affinity in 0_u32..2, seed: u64) {
+        let mut world = World::new(false, 3, 5, affinity);
+        world.sim.seed.set(seed);
+        let key = FrontendKey::new(world.cluster_ip(3), Port::new(SERVICE_PORT), 6);
+        let value = FrontendValue::new(3, 3, 4);
+        let value = if external { value.external() } else { value };
+        world.sim.frontends.insert(key, value);
+        world.sim.slots.insert(90_000, 3002);
+        world.sim.sets.insert(4, SetWord::new(90_000, u32::from(here)));
+        let mut socket = world.socket(Protocol::Tcp, 3, 11);
+        let verdict = connect(&world.sim, &mut socket);
+        match (external, here) {
+            (true, _) => prop_assert_eq!(verdict, Verdict::Forward),
+            (false, true) => {
+                prop_assert_eq!(verdict, Verdict::Forward);
+                prop_assert_eq!(world.backend_of(&socket), 3002);
+            }
+            (false, false) => {
+                prop_assert_eq!(verdict, Verdict::Refuse(Reason::NoLocalEndpoints));
+                prop_assert_eq!(world.sim.counted(Counter::Refused(Reason::NoLocalEndpoints)), 1);
+            }
+        }
+    }
+
     /// What is not a Service's goes on untouched and is counted nowhere.
     #[test]
     fn strangers_pass(v6: bool, host in 100_u32.., port: u16, protocol in 0_u8..3) {

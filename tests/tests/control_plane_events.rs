@@ -1,5 +1,7 @@
 //! Events where kube-proxy writes them, and where an object's owner looks when it is not served.
 
+use std::net::{Ipv4Addr, TcpListener};
+
 use anyhow::{Context, Result, ensure};
 use mesh_lab::{Client, Families, Lab, Needs, Node, eventually, test};
 use serde_json::{Value, json};
@@ -79,6 +81,38 @@ fn the_node_and_owners_of_objects_are_told() -> Result<()> {
             Ok(())
         })?;
         drop(agent);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_health_check_that_cannot_be_answered_is_told_as_kube_proxy_tells_it() -> Result<()> {
+    test("events-health", Needs::ControlPlane, |lab| {
+        let (client, node) = world(lab)?;
+        let bind = || Ok(TcpListener::bind((Ipv4Addr::UNSPECIFIED, 32_101))?);
+        let other = node.host().within(bind)?;
+        let mut balanced = service();
+        balanced["spec"]["type"] = json!("LoadBalancer");
+        balanced["spec"]["externalTrafficPolicy"] = json!("Local");
+        balanced["spec"]["healthCheckNodePort"] = json!(32_101);
+        client.apply(&balanced)?;
+        let agent = node.agent()?;
+        eventually("the Service's owner is told", || {
+            let events = events(&client, "Service", "web")?;
+            let [event] = events.as_slice() else {
+                anyhow::bail!("{events:?}");
+            };
+            ensure!(
+                event["reason"] == "FailedToStartServiceHealthcheck",
+                "{event}"
+            );
+            ensure!(event["action"] == "Listen", "{event}");
+            let note = event["note"].as_str().unwrap_or_default();
+            let said = "node one failed to start healthcheck \"default/web\" on port 32101";
+            ensure!(note.starts_with(said), "{note}");
+            Ok(())
+        })?;
+        drop((agent, other));
         Ok(())
     })
 }

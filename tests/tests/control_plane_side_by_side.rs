@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail, ensure};
 use mesh_lab::{
-    AgentOptions, Endpoint, Families, KubeProxy, Lab, Needs, Node, ProxyMode, Response, Scene,
-    Slice, eventually, test,
+    AgentOptions, Call, Condition, Endpoint, Families, KubeProxy, Lab, Needs, Node, ProxyMode,
+    Response, Scene, Slice, eventually, node_port, settle, test, traffic::Failure,
 };
 use serde_json::{Value, json};
 
 const HEALTH: u16 = 10256;
 const METRICS: u16 = 10249;
+const SERVICE_HEALTH: u16 = 32100;
 
 /// Families of kube-proxy that the agent leaves out, and why.
 const LEFT_OUT: [(&str, &str); 4] = [
@@ -259,12 +260,169 @@ fn compare_taint(lab: &mut Lab, world: &World) -> Result<()> {
     Ok(())
 }
 
+/// A load balancer asks both nodes whether they have endpoints of a Service: the answers are the same to the byte.
+fn compare_health_checks(lab: &mut Lab, world: &mut World) -> Result<()> {
+    let client = lab.control_plane().context("it was started")?.client()?;
+    let more = Slice::new("web-more", "web", &mesh_lab::web_ports(), &[]).json();
+    client.delete_all(&[more])?;
+    let outside = lab.node("outside", Families::Dual)?;
+    let pod = world.other.pod("web-other")?;
+    world.scene.web.add(&pod)?;
+    for (field, value) in [
+        ("type", json!("LoadBalancer")),
+        ("externalTrafficPolicy", json!("Local")),
+        ("healthCheckNodePort", json!(SERVICE_HEALTH)),
+    ] {
+        world.scene.web.set_spec(field, value);
+    }
+    for (condition, status) in [
+        (Condition::Ready, 200),
+        (Condition::Terminating, 503),
+        (Condition::Unready, 503),
+    ] {
+        for pod in ["web-0", "web-other"] {
+            world.scene.web.set(pod, condition)?;
+        }
+        world.scene.web.publish(&world.scene.source)?;
+        eventually("both nodes answer for their endpoints", || {
+            for v4 in [true, false] {
+                let real = world.other.get_outside(v4, SERVICE_HEALTH, "/any")?;
+                let ours = world.scene.one.get_outside(v4, SERVICE_HEALTH, "/any")?;
+                ensure_same_health(&ours, &real, status)?;
+            }
+            Ok(())
+        })?;
+        compare_policies(world, &outside, condition)?;
+    }
+    Ok(())
+}
+
+/// Clients outside are led to a node's own endpoints, the node's processes to all that are ready. Where a node has none, the
+/// agent refuses who kube-proxy lets wait.
+fn compare_policies(world: &World, outside: &Node, condition: Condition) -> Result<()> {
+    let names = |names: &[&str]| names.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
+    let all = match condition {
+        Condition::Ready => names(&["web-0", "web-1", "web-other"]),
+        Condition::Terminating | Condition::Unready | Condition::Gone => names(&["web-1"]),
+    };
+    for (node, own) in [(&world.scene.one, "web-0"), (&world.other, "web-other")] {
+        for ip in node.address().all() {
+            let to = node_port(ip, 80);
+            settle(&node.host(), to, &all)?;
+            if condition != Condition::Unready {
+                settle(&outside.host(), to, &names(&[own]))?;
+                continue;
+            }
+            let call = Call::connect(to).count(3).option("--timeout", 300);
+            let how = match own {
+                "web-0" => Failure::Refused,
+                _ => Failure::Timeout,
+            };
+            eventually(&format!("nobody answers at {to}"), || {
+                let report = outside.host().call(&call)?;
+                ensure!(report.failed(how) == 3, "{report:?}");
+                Ok(())
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// At the ClusterIP each node's pods are led to its own endpoints; then, by hints instead, to those of its zone.
+fn compare_inside(lab: &mut Lab, world: &mut World) -> Result<()> {
+    let client = lab.control_plane().context("it was started")?.client()?;
+    let stranger = world.other.pod("stranger")?;
+    for pod in ["web-0", "web-other"] {
+        world.scene.web.set(pod, Condition::Ready)?;
+    }
+    let ensure_led = |world: &World, one: &[&str], other: &[&str]| {
+        for (client, names) in [(&world.scene.client, one), (&stranger, other)] {
+            let names: Vec<String> = names.iter().map(|it| (*it).to_owned()).collect();
+            for to in world.scene.all("http") {
+                settle(&client.place(), to, &names)?;
+            }
+        }
+        anyhow::Ok(())
+    };
+    let policy = |world: &mut World, policy: &str| {
+        let scene = &mut world.scene;
+        scene.web.set_spec("internalTrafficPolicy", json!(policy));
+        scene.web.publish(&scene.source)
+    };
+    policy(world, "Local")?;
+    ensure_led(world, &["web-0"], &["web-other"])?;
+    policy(world, "Cluster")?;
+    let all = ["web-0", "web-1", "web-other"];
+    ensure_led(world, &all, &all)?;
+    for (node, zone) in [(&world.scene.one, "a"), (&world.other, "b")] {
+        let mut manifest = mesh_lab::node(node);
+        manifest["metadata"]["labels"] = json!({"topology.kubernetes.io/zone": zone});
+        client.apply(&manifest)?;
+    }
+    let mut objects = world.scene.web.objects();
+    for slice in &mut objects[1..] {
+        let endpoints = slice["endpoints"].as_array_mut().context("endpoints")?;
+        for endpoint in endpoints {
+            let zone = if endpoint["nodeName"] == "other" {
+                "b"
+            } else {
+                "a"
+            };
+            endpoint["hints"] = json!({"forZones": [{"name": zone}]});
+        }
+    }
+    world.scene.source.write("web.json", &objects)?;
+    ensure_led(world, &["web-0", "web-1"], &["web-other"])
+}
+
+fn ensure_same_health(ours: &Response, real: &Response, status: u16) -> Result<()> {
+    ensure!(real.status == status, "kube-proxy: {real:?}");
+    ensure!(Shape::of(ours) == Shape::of(real), "{ours:?}, not {real:?}");
+    ensure!(ours.body == real.body, "{ours:?}, not {real:?}");
+    let weight = "x-load-balancing-endpoint-weight";
+    ensure!(
+        ours.header(weight) == real.header(weight),
+        "{ours:?}, not {real:?}"
+    );
+    Ok(())
+}
+
+/// Without endpoints on a node, policies Local are counted alike.
+fn compare_counts(world: &World) -> Result<()> {
+    eventually("both count Services without local endpoints", || {
+        let series = |node: &Node| -> Result<Vec<String>> {
+            let text = node.get(METRICS, "/metrics")?.body;
+            let own = "kubeproxy_sync_proxy_rules_no_local_endpoints_total{";
+            let lines = text.lines().filter_map(|line| line.strip_prefix(own));
+            let mut series: Vec<String> = lines.map(normal).collect::<Result<_>>()?;
+            series.sort();
+            Ok(series)
+        };
+        let (real, ours) = (series(&world.other)?, series(&world.scene.one)?);
+        ensure!(ours == real, "{ours:?}, not {real:?}");
+        ensure!(ours.iter().any(|it| !it.ends_with(" 0")), "{ours:?}");
+        Ok(())
+    })
+}
+
+/// A series with its labels in order.
+fn normal(line: &str) -> Result<String> {
+    let (labels, value) = line.split_once("} ").context("a series has a value")?;
+    let mut labels: Vec<&str> = labels.split(',').collect();
+    labels.sort_unstable();
+    let value: f64 = value.parse()?;
+    Ok(format!("{} {value}", labels.join(",")))
+}
+
 fn side_by_side(title: &str, mode: ProxyMode) -> Result<()> {
     test(title, Needs::ControlPlane, |lab| {
         let mut world = world(lab, mode)?;
         compare_answers(&world, mode)?;
         change(lab, &world)?;
         compare_metrics(&world)?;
+        compare_health_checks(lab, &mut world)?;
+        compare_counts(&world)?;
+        compare_inside(lab, &mut world)?;
         compare_taint(lab, &world)?;
         compare_metrics(&world)?;
         if !world.proxy.runs()? {

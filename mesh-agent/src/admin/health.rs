@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::SystemTime};
 
 use hyper::{
     StatusCode,
-    header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
+    header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS},
 };
 use serde::Serialize;
 
@@ -77,8 +77,8 @@ fn proxy(health: &Health, now: SystemTime, with_node: bool) -> Reply {
         Ok(body) => Reply {
             status: status(fine),
             headers: vec![
-                (CONTENT_TYPE, "application/json"),
-                (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+                (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+                (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
             ],
             body,
         },

@@ -51,7 +51,7 @@ pub(super) struct Request {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Reply {
     pub(super) status: StatusCode,
-    pub(super) headers: Vec<(HeaderName, &'static str)>,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) body: Vec<u8>,
 }
 
@@ -60,7 +60,10 @@ impl Reply {
     pub(super) fn text(status: StatusCode, body: impl Into<String>) -> Self {
         Self {
             status,
-            headers: vec![(CONTENT_TYPE, "text/plain; charset=utf-8")],
+            headers: vec![(
+                CONTENT_TYPE,
+                HeaderValue::from_static("text/plain; charset=utf-8"),
+            )],
             body: body.into().into_bytes(),
         }
     }
@@ -70,7 +73,7 @@ impl Reply {
         match serde_json::to_vec(document) {
             Ok(body) => Self {
                 status,
-                headers: vec![(CONTENT_TYPE, "application/json")],
+                headers: vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))],
                 body,
             },
             Err(error) => Self::text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
@@ -94,7 +97,9 @@ impl Reply {
             StatusCode::METHOD_NOT_ALLOWED,
             format!("use {allowed} here\n"),
         );
-        reply.headers.push((ALLOW, allowed));
+        reply
+            .headers
+            .push((ALLOW, HeaderValue::from_static(allowed)));
         reply
     }
 }
@@ -195,6 +200,8 @@ pub(super) async fn serve<L: Accept>(listener: L, routes: Routes, mut stop: watc
             }
         }
     }
+    // Another may listen there from now on.
+    drop(listener);
     let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
     drop(timeout(Duration::from_secs(2), permits.acquire_many(all)).await);
 }
@@ -273,9 +280,7 @@ fn response(reply: Reply) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(reply.body)));
     *response.status_mut() = reply.status;
     for (name, value) in reply.headers {
-        response
-            .headers_mut()
-            .insert(name, HeaderValue::from_static(value));
+        response.headers_mut().insert(name, value);
     }
     response
 }

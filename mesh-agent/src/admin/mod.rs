@@ -8,6 +8,7 @@ pub mod lock;
 pub mod run_dir;
 mod scrape;
 pub mod servers;
+pub mod service_health;
 mod socket;
 #[cfg(test)]
 pub(crate) mod tests;

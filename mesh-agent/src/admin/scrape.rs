@@ -2,7 +2,7 @@
 
 use hyper::{
     StatusCode,
-    header::{CONTENT_TYPE, VARY, X_CONTENT_TYPE_OPTIONS},
+    header::{CONTENT_TYPE, HeaderValue, VARY, X_CONTENT_TYPE_OPTIONS},
 };
 
 use super::http::{Reply, Request, reads};
@@ -29,7 +29,9 @@ pub(super) fn answer(request: &Request, metrics: &Metrics) -> Reply {
 
 fn word(word: &str) -> Reply {
     let mut reply = Reply::text(StatusCode::OK, word);
-    reply.headers.push((X_CONTENT_TYPE_OPTIONS, "nosniff"));
+    reply
+        .headers
+        .push((X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")));
     reply
 }
 
@@ -42,7 +44,10 @@ fn scrape(request: &Request, metrics: &Metrics) -> Reply {
     match text {
         Ok(text) => Reply {
             status: StatusCode::OK,
-            headers: vec![(CONTENT_TYPE, kind), (VARY, "Accept")],
+            headers: vec![
+                (CONTENT_TYPE, HeaderValue::from_static(kind)),
+                (VARY, HeaderValue::from_static("Accept")),
+            ],
             body: text.into_bytes(),
         },
         Err(error) => Reply::text(

@@ -16,7 +16,9 @@ use super::{
     health,
     http::{self, Accept, Routes},
     run_dir::{self, RunDirError},
-    scrape, socket, v1,
+    scrape,
+    service_health::HealthServers,
+    socket, v1,
 };
 use crate::{
     config::ServersConfig,
@@ -63,6 +65,7 @@ pub struct Handle {
     healthz: Option<SocketAddr>,
     metrics: Option<SocketAddr>,
     socket: PathBuf,
+    checks: HealthServers,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -83,18 +86,19 @@ pub fn serve(
     })?;
     let address = |listener: &Option<TcpListener>| listener.as_ref()?.local_addr().ok();
     let (stop, stopped) = watch::channel(false);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .build()
+        .map_err(ServeError::Thread)?;
     let mut handle = Handle {
+        checks: HealthServers::new(runtime.handle().clone(), Arc::clone(&introspect)),
         healthz: address(&healthz),
         metrics: address(&scraped),
         socket: path,
         stop,
         thread: None,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(4)
-        .build()
-        .map_err(ServeError::Thread)?;
     let listeners = Listeners {
         admin,
         healthz,
@@ -119,6 +123,12 @@ impl Handle {
     #[must_use]
     pub const fn metrics(&self) -> Option<SocketAddr> {
         self.metrics
+    }
+
+    /// Where health checks of Services are answered.
+    #[must_use]
+    pub fn health_servers(&self) -> HealthServers {
+        self.checks.clone()
     }
 
     /// Takes no more requests, finishes those that are being answered, and removes the socket.

@@ -1,12 +1,14 @@
 //! `service explain`: the way from the objects to the kernel, and why endpoints are left out. Pure.
 
+mod why;
+
 use std::{collections::BTreeSet, net::IpAddr};
 
-use mesh_common::{FrontendKey, FrontendValue};
+use mesh_common::{FrontendKey, FrontendValue, Port};
 
 use super::views;
 use crate::{
-    desired::{Family, PortId},
+    desired::{Family, PortId, Target},
     engine::{PortView, ServiceView},
     model::{
         Endpoint, EndpointSlice, Pod, PodPhase, Service, ServicePort, ServiceType, TargetPort,
@@ -17,6 +19,7 @@ use crate::{
         view::{BackendView, ExplainView, StepView},
     },
 };
+use why::Rules;
 
 /// A Service with the endpoints that get nothing, too.
 pub(super) fn explain(store: &Store, view: &ServiceView) -> ExplainView {
@@ -27,10 +30,31 @@ pub(super) fn explain(store: &Store, view: &ServiceView) -> ExplainView {
         let left_out = left_out(store, view, port);
         let left_out = left_out.filter(|backend| !used.contains(&backend.address));
         shown.backends.extend(left_out);
+        if let Some(rules) = rules(store, view, port) {
+            for backend in &mut shown.backends {
+                tell(&rules, backend);
+            }
+        }
     }
     ExplainView {
         steps: steps(store, view),
         service,
+    }
+}
+
+fn rules(store: &Store, view: &ServiceView, port: &PortView) -> Option<Rules> {
+    let service = store.service(&view.name)?;
+    Rules::of(store, service, port)
+}
+
+/// What the rules say of an endpoint says more than its state.
+fn tell(rules: &Rules, backend: &mut BackendView) {
+    let target = Target {
+        address: backend.address.into(),
+        port: Port::new(backend.port),
+    };
+    if let Some(why) = rules.why(&target) {
+        backend.why = Some(why);
     }
 }
 
@@ -44,17 +68,20 @@ fn steps(store: &Store, view: &ServiceView) -> Vec<StepView> {
     steps.extend(service.and_then(nothing).map(|text| step("desired", text)));
     for port in &view.ports {
         let name = format!("{} {}", port.id.protocol.name(), port.id.port);
+        let lines = rules(store, view, port).map(|rules| rules.lines());
+        let lines = lines.into_iter().flatten();
+        steps.extend(lines.map(|line| step("policy", format!("{name}: {line}"))));
         let slots = port
             .backends
             .iter()
-            .filter(|backend| backend.slot.is_some());
+            .filter(|backend| backend.slot.or(backend.local_slot).is_some());
         let ready = slots.count();
         let rest = port.backends.len() - ready;
         steps.push(step(
             "desired",
             format!("{name}: {ready} backends get new connections, {rest} keep what they have"),
         ));
-        let place = format!("service {}, set {}", port.service, port.set);
+        let place = views::place(port.service, port.set, Some(port.local_set));
         steps.push(step("kernel", format!("{name}: {place}")));
         let frontends = port.frontends.iter();
         steps.extend(
@@ -223,6 +250,7 @@ fn excluded(address: IpAddr, port: Option<u16>, why: String) -> BackendView {
         state: "excluded".to_owned(),
         generation: None,
         slot: None,
+        local_slot: None,
         why: Some(why),
     }
 }
@@ -275,6 +303,8 @@ mod tests {
             selector: BTreeMap::new(),
             affinity_seconds: None,
             publish_not_ready: false,
+            distribution: None,
+            health_check_port: None,
         }
     }
 
@@ -324,6 +354,8 @@ mod tests {
             cluster_ips: service.cluster_ips.clone(),
             external_ips: Vec::new(),
             load_balancer_ips: Vec::new(),
+            policies: None,
+            health_check_port: None,
             ports: Vec::new(),
             findings: Vec::new(),
         };

@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     attach::Attachments,
+    health_checks::HealthChecks,
     passes::Passes,
     shared::{KernelEngine, Monotonic, Shared},
 };
@@ -57,6 +58,7 @@ pub(super) struct Programmer {
     passes: Passes,
     /// This node.
     node: ObjectName,
+    health_checks: HealthChecks,
 }
 
 impl Programmer {
@@ -66,9 +68,11 @@ impl Programmer {
         herald: Herald,
         attachments: Arc<Attachments>,
         terminator: Option<Sender<Look>>,
+        health_checks: HealthChecks,
     ) -> Self {
         Self {
             attachments,
+            health_checks,
             node: ObjectName::new("", shared.node()),
             shared,
             metrics,
@@ -153,6 +157,12 @@ impl Programmer {
         let node = engine.store().node(&self.node);
         self.shared
             .set_node_eligible(node.is_none_or(|node| !node.leaving));
+        self.metrics
+            .kube_proxy
+            .set_without_local(engine.without_local());
+        if self.committed {
+            answer_checks(&mut self.health_checks, &mut engine);
+        }
         let findings = new_findings(&engine, &mut self.revision);
         let failures = engine.write_failures().clone();
         self.metrics.set_dirty(engine.dirty());
@@ -167,8 +177,11 @@ impl Programmer {
         }
         self.metrics
             .set_problems(self.source_problems + self.findings.len());
-        if programmed && !self.committed && !self.commit() {
-            return COMMIT_AGAIN;
+        if programmed && !self.committed {
+            if !self.commit() {
+                return COMMIT_AGAIN;
+            }
+            answer_checks(&mut self.health_checks, &mut self.shared.engine());
         }
         if self.committed {
             self.terminate();
@@ -180,6 +193,7 @@ impl Programmer {
             self.synced(full, took);
         }
         let wakeup = until_wakeup(&report);
+        let wakeup = wakeup.min(self.health_checks.pause().unwrap_or(IDLE));
         if self.committed && !self.attachments.retry() {
             return wakeup.min(COMMIT_AGAIN);
         }
@@ -265,6 +279,15 @@ fn new_findings(engine: &KernelEngine, revision: &mut u64) -> Option<BTreeSet<Fi
     let now = engine.findings_revision();
     let before = std::mem::replace(revision, now);
     (before != now).then(|| engine.findings().into_iter().collect())
+}
+
+/// Load balancers are told of this node once it serves.
+fn answer_checks(checks: &mut HealthChecks, engine: &mut KernelEngine) {
+    let revision = engine.health_checks_revision();
+    let addresses = engine.store().node_port_addresses();
+    if checks.follow(revision, engine.health_checks(), addresses) {
+        engine.set_health_failures(checks.failures());
+    }
 }
 
 fn until_wakeup(report: &StepReport) -> Duration {

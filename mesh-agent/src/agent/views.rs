@@ -82,6 +82,9 @@ pub(super) fn service(view: &engine::ServiceView) -> ServiceView {
         cluster_ips: view.cluster_ips.clone(),
         external_ips: view.external_ips.clone(),
         load_balancer_ips: view.load_balancer_ips.clone(),
+        internal_traffic_policy: view.policies.map(|[it, _]| it.name().to_owned()),
+        external_traffic_policy: view.policies.map(|[_, it]| it.name().to_owned()),
+        health_check_node_port: view.health_check_port,
         ports: view.ports.iter().map(port).collect(),
         problems: view.findings.iter().map(finding).collect(),
     }
@@ -105,6 +108,7 @@ fn port(port: &engine::PortView) -> ServicePortView {
         .to_owned(),
         service_id: Some(port.service),
         set_id: Some(port.set),
+        local_set_id: Some(port.local_set).filter(|set| *set != 0),
         affinity_seconds: port.affinity_seconds,
         frontends: port
             .frontends
@@ -125,11 +129,22 @@ fn backend(record: &engine::BackendView) -> BackendView {
         state: state_name(word.state()).to_owned(),
         generation: Some(word.generation()),
         slot: record.slot,
-        why: record
-            .slot
-            .is_none()
-            .then(|| "not ready any more: keeps its connections, gets no new ones".to_owned()),
+        local_slot: record.local_slot,
+        why: match (record.slot, record.local_slot) {
+            (Some(_), _) => None,
+            (None, Some(_)) => Some("by the policy Local alone".to_owned()),
+            (None, None) => {
+                Some("not ready any more: keeps its connections, gets no new ones".to_owned())
+            }
+        },
     }
+}
+
+/// Where a service port is in the kernel.
+pub(super) fn place(service: u32, set: u32, local: Option<u32>) -> String {
+    let local = local.filter(|local| *local != 0);
+    let local = local.map_or_else(String::new, |local| format!(", of this node's {local}"));
+    format!("service {service}, set {set}{local}")
 }
 
 fn finding(finding: &Finding) -> ProblemView {

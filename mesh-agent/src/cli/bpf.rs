@@ -161,13 +161,20 @@ impl Row for BackendRow {
 
 impl Row for AffinityRow {
     const KIND: &'static str = "AffinityList";
-    const HEADINGS: &'static [&'static str] =
-        &["CLIENT", "SERVICE", "BACKEND", "GENERATION", "IDLE SECONDS"];
+    const HEADINGS: &'static [&'static str] = &[
+        "CLIENT",
+        "SERVICE",
+        "POLICY",
+        "BACKEND",
+        "GENERATION",
+        "IDLE SECONDS",
+    ];
 
     fn cells(&self) -> Vec<String> {
         vec![
             self.client.clone(),
             self.service.to_string(),
+            if self.local { "Local" } else { "Cluster" }.to_owned(),
             self.backend.to_string(),
             self.generation.to_string(),
             self.idle_seconds.to_string(),

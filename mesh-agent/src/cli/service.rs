@@ -112,6 +112,18 @@ pub(super) fn get(service: &ServiceView, _: &Paint) -> String {
         escape(&service.service_type),
         joined(&service.cluster_ips, " "),
     );
+    let policies = [
+        ("internal", &service.internal_traffic_policy),
+        ("external", &service.external_traffic_policy),
+    ];
+    for (which, policy) in policies {
+        if policy.as_deref() == Some("Local") {
+            text.push_str(&format!("{which} traffic policy: Local\n"));
+        }
+    }
+    if let Some(port) = service.health_check_node_port {
+        text.push_str(&format!("health check node port: {port}\n"));
+    }
     for (what, addresses) in [
         ("external IPs", &service.external_ips),
         ("load balancer", &service.load_balancer_ips),
@@ -133,7 +145,11 @@ fn port_text(port: &ServicePortView) -> String {
         name => format!(" ({})", escape(name)),
     };
     let place = match (port.service_id, port.set_id) {
-        (Some(service), Some(set)) => format!("service {service}, set {set}"),
+        (Some(service), Some(set)) => {
+            let local = port.local_set_id;
+            let local = local.map_or_else(String::new, |local| format!(", of this node's {local}"));
+            format!("service {service}, set {set}{local}")
+        }
         _ => "not programmed".to_owned(),
     };
     let affinity = match port.affinity_seconds {
@@ -147,8 +163,14 @@ fn port_text(port: &ServicePortView) -> String {
         [] => String::new(),
         ranges => format!("  load balancer open to {}\n", escape(&ranges.join(", "))),
     };
+    let mut slots = port.backends.iter().map(|backend| backend.local_slot);
+    let nobody_here = if port.local_set_id.is_some() && !slots.any(|slot| slot.is_some()) {
+        "  none on this node: calls that the policy Local is for are refused (no_local_endpoints)\n"
+    } else {
+        ""
+    };
     format!(
-        "\n{}/{}{name} {}: {place}{affinity}{node_port}\n  at {}\n{ranges}{}",
+        "\n{}/{}{name} {}: {place}{affinity}{node_port}\n  at {}\n{ranges}{nobody_here}{}",
         port.port,
         escape(&port.protocol),
         escape(&port.family),
@@ -171,6 +193,7 @@ fn backends(backends: &[BackendView]) -> String {
         "STATE",
         "GENERATION",
         "SLOT",
+        "LOCAL-SLOT",
         "WHY",
     ]);
     let number = |number: Option<u32>| number.map_or_else(String::new, |it| it.to_string());
@@ -182,6 +205,7 @@ fn backends(backends: &[BackendView]) -> String {
             backend.state.clone(),
             number(backend.generation),
             number(backend.slot),
+            number(backend.local_slot),
             backend.why.clone().unwrap_or_default(),
         ]);
     }

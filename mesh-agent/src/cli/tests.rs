@@ -402,6 +402,9 @@ fn colour_is_for_terminals_and_names_are_escaped() {
 
 fn hostile() -> crate::telemetry::view::ServiceView {
     crate::telemetry::view::ServiceView {
+        internal_traffic_policy: Some("Cluster".to_owned()),
+        external_traffic_policy: Some("Cluster".to_owned()),
+        health_check_node_port: None,
         namespace: "default".to_owned(),
         name: "web\u{1b}[2J".to_owned(),
         service_type: "ClusterIP".to_owned(),
@@ -422,6 +425,7 @@ fn hostile() -> crate::telemetry::view::ServiceView {
                 state: "ready".to_owned(),
                 generation: Some(1),
                 slot: Some(0),
+                local_slot: None,
                 why: Some("\u{1b}[0m".to_owned()),
             }],
             ..ServicePortView::default()
@@ -448,6 +452,9 @@ fn what_clients_outside_ask_for_is_shown() {
         ..ServicePortView::default()
     };
     let service = crate::telemetry::view::ServiceView {
+        internal_traffic_policy: Some("Cluster".to_owned()),
+        external_traffic_policy: Some("Cluster".to_owned()),
+        health_check_node_port: None,
         namespace: "default".to_owned(),
         name: "web".to_owned(),
         service_type: "LoadBalancer".to_owned(),

@@ -1,13 +1,16 @@
 //! What the kernel should hold, as a pure function of the whole store.
 
-mod contradiction;
 mod endpoints;
 mod finding;
+mod health;
+mod here;
 mod host_ports;
 mod lost;
 mod pods;
 mod service;
 mod slices;
+mod suspects;
+mod topology;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,11 +18,16 @@ use ipnet::IpNet;
 use mesh_common::{Address, FrontendKey, Port};
 
 use crate::{
-    model::{Kind, ObjectId, Protocol},
+    model::{Kind, ObjectId, Protocol, TrafficPolicy},
     store::Store,
 };
 
+pub use endpoints::{Endpoints, Facts, Use};
 pub use finding::{Finding, Weight};
+pub use health::HealthCheck;
+pub use here::Here;
+pub use service::endpoints_of;
+pub use topology::{Hint, Ignored, Topology, Verdict};
 
 /// An address family. A dual-stack Service has a service port in each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,8 +111,14 @@ pub struct DesiredPort {
     pub frontends: BTreeMap<FrontendKey, Access>,
     /// Whom the frontends with ranges are open to.
     pub ranges: BTreeSet<SourceRange>,
-    /// Endpoints that get new connections.
+    /// Whom clients at ClusterIPs are led to.
+    pub internal: TrafficPolicy,
+    /// Whom clients outside are led to by the other addresses.
+    pub external: TrafficPolicy,
+    /// Endpoints that get new connections by the policy Cluster.
     pub ready: BTreeSet<Target>,
+    /// Endpoints that get new connections by the policy Local; None if none is.
+    pub local: Option<BTreeSet<Target>>,
     /// Endpoints that keep the connections they have.
     pub draining: BTreeSet<Target>,
 }
@@ -116,6 +130,8 @@ pub struct Desired {
     pub ports: BTreeMap<PortId, DesiredPort>,
     /// The ClusterIPs it won: ports they do not have are refused.
     pub addresses: BTreeSet<Address>,
+    /// What its load balancer is told; not for the kernel.
+    pub health: Option<HealthCheck>,
 }
 
 /// What the kernel should hold for an object, and what people should know of it. Nothing for one that does not exist or is

@@ -4,9 +4,14 @@ use mesh_common::{Address, Port};
 
 use super::{
     Family, Target,
-    endpoints::{Endpoints, Use},
+    endpoints::{Endpoints, Facts, Use},
+    here::{Here, zone},
+    topology::Hint,
 };
-use crate::model::{Pod, PodPhase, Service, ServicePort, TargetPort};
+use crate::{
+    model::{Pod, PodPhase, Service, ServicePort, TargetPort, TrafficDistribution},
+    store::Store,
+};
 
 /// Adds what one Pod has for a service port in one family.
 pub(super) fn add(
@@ -15,6 +20,7 @@ pub(super) fn add(
     service: &Service,
     port: &ServicePort,
     family: Family,
+    (store, here): (&Store, &Here<'_>),
 ) {
     if matches!(pod.phase, PodPhase::Succeeded | PodPhase::Failed) {
         return;
@@ -30,7 +36,28 @@ pub(super) fn add(
         port: Port::new(number),
     };
     let ready = service.publish_not_ready || (pod.ready && !pod.terminating);
-    endpoints.add(target, Use::of(ready, pod.ready, pod.terminating));
+    let (node, zone) = hints(pod, service, store, here);
+    let facts = Facts {
+        usable: Use::of(ready, pod.ready, pod.terminating),
+        local: pod.node.as_deref() == Some(here.node),
+        node,
+        zone,
+    };
+    endpoints.add(target, facts);
+}
+
+/// As spec.trafficDistribution has it: each Pod is for its own zone, or for its own node first.
+fn hints(pod: &Pod, service: &Service, store: &Store, here: &Here<'_>) -> (Hint, Hint) {
+    let Some(distribution) = service.distribution else {
+        return (Hint::Missing, Hint::Missing);
+    };
+    let own = pod.node.as_deref();
+    let zones = own.and_then(|own| zone(store, own));
+    let zone = Hint::of(zones.as_slice(), here.zone);
+    match distribution {
+        TrafficDistribution::SameZone => (Hint::Missing, zone),
+        TrafficDistribution::SameNode => (Hint::of(own.as_slice(), Some(here.node)), zone),
+    }
 }
 
 /// The Pod's first address of the family.

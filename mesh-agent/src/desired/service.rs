@@ -8,10 +8,16 @@ use mesh_common::{Address, FrontendKey};
 
 use super::{
     Access, Desired, DesiredPort, Family, Finding, PortId, SourceRange, Weight,
-    contradiction::Contradictions, endpoints::Endpoints, lost::Lost, pods, slices,
+    endpoints::Endpoints,
+    health,
+    here::Here,
+    lost::Lost,
+    pods, slices,
+    suspects::Suspects,
+    topology::{Ignored, Topology},
 };
 use crate::{
-    model::{ObjectId, ObjectName, Pod, Service, ServicePort},
+    model::{ObjectId, ObjectName, Pod, Service, ServicePort, TrafficPolicy},
     store::{Exposure, Store, cluster_ips},
 };
 
@@ -24,7 +30,9 @@ pub(super) fn desired_service(store: &Store, name: &ObjectName) -> (Desired, Vec
     let owner = ObjectId::service(name);
     let mut lost = Lost::default();
     let mut taken = BTreeSet::new();
-    let mut contradictions = Contradictions::default();
+    let mut suspects = Suspects::of(uses_local(service));
+    let mut ignored = BTreeSet::new();
+    let here = Here::of(store);
     let pods = pods_of(store, service);
     for port in &service.ports {
         let mut frontends = store.frontends(service, port);
@@ -44,19 +52,32 @@ pub(super) fn desired_service(store: &Store, name: &ObjectName) -> (Desired, Vec
                 protocol: port.protocol,
                 port: port.port,
             };
-            let endpoints = endpoints(store, service, &pods, port, family, &mut contradictions);
-            let port = desired_port(service, family, endpoints, own);
+            let endpoints = endpoints(store, service, &pods, port, family, &mut suspects);
+            let verdict = endpoints.topology(here.zone.is_some());
+            ignored.extend(verdict.ignored.filter(|it| *it == Ignored::NoZone));
+            let port = desired_port(service, family, endpoints, verdict.topology, own);
             desired.ports.insert(id, port);
         }
     }
     let won =
         |address: &Address| store.winner(&FrontendKey::whole_address(*address)) == Some(&owner);
     desired.addresses = cluster_ips(service).filter(won).collect();
+    desired.health = health::health_check(store, service);
     let mut findings = lost.findings(&owner);
-    findings.extend(contradictions.findings());
+    findings.extend(suspects.findings());
+    findings.extend(ignored.into_iter().map(|it| unheeded(service, it)));
     findings.extend(unmatched(store, service, &pods));
     findings.extend(strange_node_port(store, service));
     (desired, findings)
+}
+
+/// Whether a traffic policy that counts is Local: the external one does where there is anything external.
+fn uses_local(service: &Service) -> bool {
+    let is_external = service.ports.iter().any(|port| port.node_port.is_some())
+        || !service.external_ips.is_empty()
+        || !service.load_balancer_ips.is_empty();
+    service.internal_policy == TrafficPolicy::Local
+        || is_external && service.external_policy == TrafficPolicy::Local
 }
 
 /// A node port that the cluster does not give out: source NAT may use its number.
@@ -107,37 +128,78 @@ fn endpoints(
     pods: &[&Pod],
     port: &ServicePort,
     family: Family,
-    contradictions: &mut Contradictions,
+    suspects: &mut Suspects,
 ) -> Endpoints {
+    let here = Here::of(store);
     let mut endpoints = Endpoints::default();
     for slice in store.slices_of(&service.name) {
-        slices::add(&mut endpoints, slice, port, family, contradictions);
+        slices::add(&mut endpoints, slice, port, family, &here, suspects);
     }
     for pod in pods {
-        pods::add(&mut endpoints, pod, service, port, family);
+        pods::add(&mut endpoints, pod, service, port, family, (store, &here));
     }
     endpoints
+}
+
+/// Every endpoint of a service port, used or not.
+#[must_use]
+pub fn endpoints_of(
+    store: &Store,
+    service: &Service,
+    port: &ServicePort,
+    family: Family,
+) -> Endpoints {
+    let pods = pods_of(store, service);
+    let mut suspects = Suspects::default();
+    endpoints(store, service, &pods, port, family, &mut suspects)
+}
+
+/// Hints that cannot be followed for a reason that somebody can mend.
+fn unheeded(service: &Service, ignored: Ignored) -> Finding {
+    // Hints come of one of the two.
+    let field = match service.distribution {
+        Some(_) => "spec.trafficDistribution",
+        None => "metadata.annotations[service.kubernetes.io/topology-mode]",
+    };
+    Finding {
+        object: ObjectId::service(&service.name),
+        field: field.to_owned(),
+        reason: ignored.text().to_owned(),
+        fix: "give the Node the label topology.kubernetes.io/zone".to_owned(),
+        weight: Weight::Note,
+    }
 }
 
 fn desired_port(
     service: &Service,
     family: Family,
     endpoints: Endpoints,
+    topology: Topology,
     frontends: Vec<(FrontendKey, Exposure)>,
 ) -> DesiredPort {
-    let (ready, draining) = endpoints.split();
     let ranges = ranges(service, family);
     let frontends: BTreeMap<FrontendKey, Access> = frontends
         .into_iter()
         .map(|(key, exposure)| (key, access(exposure, &ranges)))
         .collect();
     let is_used = frontends.values().any(|access| *access == Access::Ranges);
+    let is_local = |access: &Access| {
+        let policy = match access {
+            Access::Cluster => service.internal_policy,
+            Access::External | Access::Ranges => service.external_policy,
+        };
+        policy == TrafficPolicy::Local
+    };
+    let split = endpoints.split(topology, frontends.values().any(is_local));
     DesiredPort {
         affinity_seconds: service.affinity_seconds.unwrap_or(0),
         frontends,
         ranges: if is_used { ranges } else { BTreeSet::new() },
-        ready,
-        draining,
+        internal: service.internal_policy,
+        external: service.external_policy,
+        ready: split.ready,
+        local: split.local,
+        draining: split.draining,
     }
 }
 

@@ -4,10 +4,12 @@ use mesh_common::{Address, Port};
 
 use super::{
     Family, Target,
-    contradiction::Contradictions,
-    endpoints::{Endpoints, Use},
+    endpoints::{Endpoints, Facts, Use},
+    here::Here,
+    suspects::Suspects,
+    topology::Hint,
 };
-use crate::model::{EndpointSlice, ServicePort};
+use crate::model::{Endpoint, EndpointSlice, ServicePort};
 
 /// Adds what one slice has for a service port in one family.
 pub(super) fn add(
@@ -15,7 +17,8 @@ pub(super) fn add(
     slice: &EndpointSlice,
     port: &ServicePort,
     family: Family,
-    contradictions: &mut Contradictions,
+    here: &Here<'_>,
+    suspects: &mut Suspects,
 ) {
     let Some(serving) = slice
         .ports
@@ -33,9 +36,23 @@ pub(super) fn add(
             address,
             port: Port::new(serving.port),
         };
-        let usable = Use::of(endpoint.ready, endpoint.serving, endpoint.terminating);
-        if !endpoints.add(target, usable) {
-            contradictions.add(&slice.name, index, address);
+        let facts = facts(endpoint, here);
+        if !endpoints.add(target, facts) {
+            suspects.contradicts(&slice.name, index, address);
         }
+        if endpoint.node.is_none() && facts.usable != Use::Keep {
+            suspects.lacks_node(&slice.name, index, address);
+        }
+    }
+}
+
+/// An endpoint as this node sees it. Without nodeName it is on no node.
+pub(super) fn facts(endpoint: &Endpoint, here: &Here<'_>) -> Facts {
+    let hints = endpoint.hints.as_deref();
+    Facts {
+        usable: Use::of(endpoint.ready, endpoint.serving, endpoint.terminating),
+        local: endpoint.node.as_deref() == Some(here.node),
+        node: hints.map_or(Hint::Missing, |it| Hint::of(&it.nodes, Some(here.node))),
+        zone: hints.map_or(Hint::Missing, |it| Hint::of(&it.zones, here.zone)),
     }
 }

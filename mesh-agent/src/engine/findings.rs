@@ -18,6 +18,8 @@ pub(super) struct Findings {
     unfit: BTreeMap<ObjectId, PlanError>,
     /// Whose last write failed, and how.
     failing: BTreeMap<ObjectId, String>,
+    /// Whose health check cannot be answered.
+    unanswered: BTreeMap<ObjectId, Finding>,
     revision: u64,
 }
 
@@ -36,6 +38,12 @@ impl Findings {
     /// Whether it could be written.
     pub(super) fn written(&mut self, owner: &ObjectId, error: Option<String>) {
         self.revision += replace(&mut self.failing, owner, error);
+    }
+
+    /// Health checks that cannot be answered, all of them.
+    pub(super) fn set_unanswered(&mut self, unanswered: BTreeMap<ObjectId, Finding>) {
+        self.revision += u64::from(self.unanswered != unanswered);
+        self.unanswered = unanswered;
     }
 
     /// Whether somebody's last write failed.
@@ -60,6 +68,7 @@ impl Findings {
             .keys()
             .chain(self.unfit.keys())
             .chain(self.failing.keys())
+            .chain(self.unanswered.keys())
             .collect();
         owners.sort();
         owners.dedup();
@@ -73,6 +82,7 @@ impl Findings {
     pub(super) fn of(&self, owner: &ObjectId) -> Vec<Finding> {
         let mut findings = self.objects.get(owner).cloned().unwrap_or_default();
         findings.extend(self.unfit.get(owner).map(unfit));
+        findings.extend(self.unanswered.get(owner).cloned());
         findings.extend(self.failing.get(owner).map(|error| Finding {
             object: owner.clone(),
             field: String::new(),

@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use mesh_common::{BackendState, FrontendKey, SourceRangeKey};
 
 use super::*;
-use crate::{desired::PortId, plan::Capacities, store::StoreOptions};
+use crate::{desired::PortId, model::TrafficPolicy, plan::Capacities, store::StoreOptions};
 use kernel::{Kernel, TestClock};
 use reference::Reference;
 
@@ -80,12 +80,17 @@ impl World {
             let given_up = self.given_up();
             // A frontend that its port gives up leads until then where the port's others lead.
             for (key, port) in &given_up {
-                let targets = self.reference.targets_of(port);
-                after.entry(*key).or_default().extend(targets);
+                for outside in [false, true] {
+                    let targets = self.reference.targets_of(port);
+                    after.entry((*key, outside)).or_default().extend(targets);
+                }
             }
             let mut given_up: BTreeSet<FrontendKey> = given_up.into_keys().collect();
-            self.add_adopted(&mut after, &mut given_up);
-            self.engine.writer.begin_transition(after, given_up);
+            let between = self.between();
+            self.add_adopted(&mut after, &between, &mut given_up);
+            self.engine
+                .writer
+                .begin_transition(after, between, given_up);
         }
         let report = self.engine.step();
         self.engine.writer.transition = None;
@@ -105,17 +110,43 @@ impl World {
             .collect()
     }
 
+    /// A policy and the endpoints may change in one step. They are changes of two objects, and either may count first.
+    fn between(&self) -> kernel::Routes {
+        let mut between = kernel::Routes::new();
+        let frontends = &self.kernel().frontends;
+        for ((key, outside), policy) in self.reference.policies() {
+            let is_local = policy == TrafficPolicy::Local;
+            let value = frontends.get(&key);
+            let port = self.reference.port_of(&key);
+            if let (Some(value), Some(port)) = (value, port)
+                && value.choice(outside).is_local != is_local
+            {
+                between.insert((key, outside), self.reference.targets_of(&port));
+            }
+        }
+        between
+    }
+
     /// What an earlier run left and nobody wants may be taken over together with what somebody does, and then leads where
     /// that leads until it is deleted.
-    fn add_adopted(&self, after: &mut kernel::Routes, given_up: &mut BTreeSet<FrontendKey>) {
+    fn add_adopted(
+        &self,
+        after: &mut kernel::Routes,
+        between: &kernel::Routes,
+        given_up: &mut BTreeSet<FrontendKey>,
+    ) {
         let records = self.engine.applied.records();
         for record in records.filter(|record| record.port.is_none()) {
             let is_lost = |key: &&FrontendKey| self.engine.store.winner(key).is_none();
             let (lost, kept): (Vec<_>, Vec<_>) = record.frontends.iter().partition(is_lost);
-            let targets = kept.into_iter().filter_map(|key| after.get(key));
-            let targets: BTreeSet<_> = targets.flatten().copied().collect();
+            let kept = kept.into_iter();
+            let kept = kept.flat_map(|key: &FrontendKey| [(*key, false), (*key, true)]);
+            let targets = kept.flat_map(|route| [after.get(&route), between.get(&route)]);
+            let targets: BTreeSet<_> = targets.flatten().flatten().copied().collect();
             for key in lost {
-                after.entry(*key).or_default().extend(&targets);
+                for outside in [false, true] {
+                    after.entry((*key, outside)).or_default().extend(&targets);
+                }
                 given_up.insert(*key);
             }
         }
@@ -200,7 +231,8 @@ impl World {
         let shown: BTreeSet<u32> = kernel
             .frontends
             .values()
-            .flat_map(|value| kernel.members(value.cluster()))
+            .flat_map(|value| [value.cluster(), value.local()])
+            .flat_map(|set| kernel.members(set))
             .collect();
         for (id, backend) in &kernel.backends {
             let state = backend.word().state();
@@ -219,6 +251,7 @@ impl World {
     fn check_sharing(&self) {
         let owners = self.reference.owners();
         let mut ports = BTreeMap::new();
+        let mut locals = BTreeMap::new();
         let mut members = BTreeSet::new();
         for (key, value) in &self.kernel().frontends {
             if key.is_whole_address() {
@@ -226,14 +259,21 @@ impl World {
             }
             let owner = (owners[key].clone(), key.address().is_v4());
             let ids = (value.service(), value.cluster());
+            let port_of_local = locals.entry(value.local()).or_insert(ids);
+            assert!(value.local() == 0 || *port_of_local == ids, "{key:?}");
             if *ports.entry(ids).or_insert(owner.clone()) == owner {
                 continue;
             }
             panic!("{key:?} shares {ids:?} with another port");
         }
-        for (_, set) in ports.keys() {
-            for id in self.kernel().members(*set) {
-                assert!(members.insert(id), "backend {id} is in two sets");
+        for ids in ports.keys() {
+            let own = locals
+                .iter()
+                .filter(|(local, of)| **local != 0 && *of == ids);
+            let sets = own.map(|(local, _)| *local).chain([ids.1]);
+            let own: BTreeSet<u32> = sets.flat_map(|set| self.kernel().members(set)).collect();
+            for id in own {
+                assert!(members.insert(id), "backend {id} is in sets of two ports");
             }
         }
     }

@@ -9,9 +9,9 @@ use crate::{
     plan::Applied,
 };
 
-/// By service port.
+/// By service port: among all endpoints, and among this node's.
 #[derive(Debug, Default)]
-pub(super) struct Unread(BTreeMap<PortId, BTreeSet<Target>>);
+pub(super) struct Unread(BTreeMap<PortId, [BTreeSet<Target>; 2]>);
 
 impl Unread {
     /// Adds to what an object should have what may be missing from it.
@@ -19,14 +19,24 @@ impl Unread {
         // A Pod's host port leads to that Pod alone.
         let of_services = |(id, _): &(&PortId, _)| id.owner.kind == Kind::Service;
         for (id, port) in desired.ports.iter_mut().filter(of_services) {
-            let found = port
-                .frontends
-                .keys()
-                .flat_map(|key| applied.left_over_targets(key));
-            let found: BTreeSet<Target> = found.collect();
-            let unseen = self.0.entry(id.clone()).or_insert(found);
-            unseen.retain(|target| !port.ready.contains(target) && !port.draining.contains(target));
-            port.ready.extend(unseen.iter().copied());
+            let found = |local| {
+                let keys = port.frontends.keys();
+                keys.flat_map(|key| applied.left_over_targets(key, local))
+                    .collect()
+            };
+            let entry = self.0.entry(id.clone());
+            let [all, local] = entry.or_insert_with(|| [found(false), found(true)]);
+            let own = port.local.clone().unwrap_or_default();
+            let is_named = |target: &Target| {
+                let named = [&port.ready, &port.draining, &own];
+                named.into_iter().any(|named| named.contains(target))
+            };
+            all.retain(|target| !is_named(target));
+            local.retain(|target| !is_named(target));
+            port.ready.extend(all.iter().copied());
+            if let Some(own) = &mut port.local {
+                own.extend(local.iter().copied());
+            }
         }
     }
 

@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use mesh_common::{FrontendKey, FrontendValue, ServiceId, SetId, SourceRangeKey};
 
-use super::{Engine, Random};
+use super::{Engine, Random, WithoutLocal};
 use crate::{
     apply::{Clock, MapWriter},
-    desired::{Finding, PortId},
-    model::{ObjectId, ObjectName, Service, ServiceType},
+    desired::{Finding, HealthCheck, PortId},
+    model::{ObjectId, ObjectName, Service, ServiceType, TrafficPolicy},
     plan::{Applied, BackendRecord, Usage},
     store::Store,
 };
@@ -26,6 +26,10 @@ pub struct ServiceView {
     pub external_ips: Vec<IpAddr>,
     /// status.loadBalancer.ingress[].ip of mode VIP.
     pub load_balancer_ips: Vec<IpAddr>,
+    /// Its traffic policies, internal and external.
+    pub policies: Option<[TrafficPolicy; 2]>,
+    /// spec.healthCheckNodePort, where it is answered.
+    pub health_check_port: Option<u16>,
     /// Its ports in the kernel.
     pub ports: Vec<PortView>,
     /// What its owner should know.
@@ -45,6 +49,8 @@ pub struct PortView {
     pub service: ServiceId,
     /// Index in `sets`.
     pub set: SetId,
+    /// Index in `sets` of those on this node; 0 while no policy is Local.
+    pub local_set: SetId,
     /// Session affinity as it is in force; 0 for none.
     pub affinity_seconds: u32,
     /// What clients ask for, and as what it is in force.
@@ -129,6 +135,8 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
             cluster_ips: addresses(|service| &service.cluster_ips),
             external_ips: addresses(|service| &service.external_ips),
             load_balancer_ips: addresses(|service| &service.load_balancer_ips),
+            policies: service.map(|it| [it.internal_policy, it.external_policy]),
+            health_check_port: service.and_then(|it| it.health_check_port),
             ports,
             findings: self.findings.of(&ObjectId::service(name)),
         })
@@ -138,6 +146,29 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
         self.findings.all()
+    }
+
+    /// The health checks that Services ask for.
+    #[must_use]
+    pub fn health_checks(&self) -> &BTreeMap<ObjectName, HealthCheck> {
+        self.standing.health()
+    }
+
+    /// Another number whenever `health_checks` may say something else.
+    #[must_use]
+    pub fn health_checks_revision(&self) -> u64 {
+        self.standing.revision()
+    }
+
+    /// Health checks that cannot be answered, all of them.
+    pub fn set_health_failures(&mut self, failures: BTreeMap<ObjectId, Finding>) {
+        self.findings.set_unanswered(failures);
+    }
+
+    /// Service ports that a policy Local leaves without endpoints although there are some.
+    #[must_use]
+    pub fn without_local(&self) -> WithoutLocal {
+        self.standing.total()
     }
 
     /// Another number whenever `findings` may say something else.
@@ -164,6 +195,7 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
                 node_port: port.and_then(|port| port.node_port),
                 service: record.service,
                 set,
+                local_set: record.local,
                 affinity_seconds: self.applied.affinity_seconds(record.service),
                 frontends: record
                     .frontends

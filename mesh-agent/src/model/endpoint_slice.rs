@@ -41,8 +41,8 @@ pub struct SlicePort {
     pub port: u16,
 }
 
-/// One endpoint. Unset conditions have been given the meaning the API documents: ready unless said otherwise,
-/// serving as ready, not terminating.
+/// One endpoint. Unset conditions have been given the meaning the API documents: ready, serving and not terminating
+/// unless said otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// `addresses[0]`: Kubernetes defines no meaning for more.
@@ -57,4 +57,15 @@ pub struct Endpoint {
     pub terminating: bool,
     /// nodeName
     pub node: Option<Arc<str>>,
+    /// hints; None if there are none, as in most clusters.
+    pub hints: Option<Box<Hints>>,
+}
+
+/// Whom an endpoint is meant for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// forZones
+    pub zones: Vec<Arc<str>>,
+    /// forNodes
+    pub nodes: Vec<Arc<str>>,
 }

@@ -10,12 +10,14 @@ mod node_ports;
 mod pod;
 mod service;
 
-pub use endpoint_slice::{Endpoint, EndpointSlice, SlicePort};
+pub use endpoint_slice::{Endpoint, EndpointSlice, Hints, SlicePort};
 pub use name::ObjectName;
 pub use node::Node;
 pub use node_ports::NodePortAddresses;
 pub use pod::{ContainerPort, HostPort, Pod, PodPhase};
-pub use service::{Service, ServicePort, ServiceType, TargetPort, TrafficPolicy};
+pub use service::{
+    Service, ServicePort, ServiceType, TargetPort, TrafficDistribution, TrafficPolicy,
+};
 
 pub use mesh_common::Protocol;
 

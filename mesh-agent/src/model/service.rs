@@ -40,6 +40,19 @@ pub struct Service {
     pub affinity_seconds: Option<u32>,
     /// spec.publishNotReadyAddresses: Pods count as ready when endpoints are made from them.
     pub publish_not_ready: bool,
+    /// spec.trafficDistribution: the hints that endpoints made from Pods are given. Those of EndpointSlices have theirs.
+    pub distribution: Option<TrafficDistribution>,
+    /// spec.healthCheckNodePort, of a Service that needs one: a load balancer whose external policy is Local.
+    pub health_check_port: Option<u16>,
+}
+
+/// spec.trafficDistribution. PreferClose is the same as PreferSameZone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TrafficDistribution {
+    /// Endpoints of the client's zone.
+    SameZone,
+    /// Endpoints of the client's node, else of its zone.
+    SameNode,
 }
 
 /// spec.type.
@@ -76,6 +89,17 @@ pub enum TrafficPolicy {
     Cluster,
     /// Those of the node.
     Local,
+}
+
+impl TrafficPolicy {
+    /// As a manifest writes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cluster => "Cluster",
+            Self::Local => "Local",
+        }
+    }
 }
 
 /// One of spec.ports.

@@ -49,7 +49,9 @@ impl Applied {
     pub fn begin(&mut self, transaction: &Transaction) {
         for claim in &transaction.claims {
             self.services.take(claim.service);
-            self.sets.take(claim.set);
+            for set in [claim.set, claim.local] {
+                self.sets.take(set);
+            }
             let strays = &mut self.owners.stray_ranges;
             strays.retain(|key| key.service() != claim.service);
             self.owners.claim(claim);
@@ -103,16 +105,30 @@ impl Applied {
             self.owners
                 .drop_address(*address, transaction.owner.as_ref());
         }
+        for set in &transaction.narrowed {
+            if let Some(record) = self.owners.records.get_mut(set) {
+                let local = std::mem::take(&mut record.local);
+                self.release_set(local, now);
+            }
+        }
         for set in &transaction.released {
             if let Some(record) = self.owners.release(*set) {
-                self.sets.rest(*set, now);
+                self.release_set(*set, now);
+                self.release_set(record.local, now);
                 if record.service != 0 {
                     self.services.rest(record.service, now);
                 }
-                if let Some(region) = record.region {
-                    self.regions.rest(region, now);
-                }
             }
+        }
+    }
+
+    fn release_set(&mut self, set: SetId, now: Time) {
+        if set == 0 {
+            return;
+        }
+        self.sets.rest(set, now);
+        if let Some(region) = self.owners.regions.remove(&set) {
+            self.regions.rest(region, now);
         }
     }
 
@@ -165,12 +181,7 @@ impl Applied {
 
     /// The backends that a set shows, in the order of its slots.
     pub(super) fn members(&self, set: SetId) -> &[BackendId] {
-        let region = self
-            .owners
-            .records
-            .get(&set)
-            .and_then(|record| record.region);
-        let Some(region) = region else {
+        let Some(region) = self.owners.regions.get(&set) else {
             return &[];
         };
         let base = region.base as usize;
@@ -193,13 +204,11 @@ impl Applied {
 
     /// The books follow a set's word: its old region rests if it has another now.
     fn move_region(&mut self, set: SetId, base: u32, count: u32, now: Time) {
-        let Some(record) = self.owners.records.get_mut(&set) else {
-            return;
-        };
-        if count > 0 && record.region.is_some_and(|region| region.base == base) {
+        let regions = &mut self.owners.regions;
+        if count > 0 && regions.get(&set).is_some_and(|own| own.base == base) {
             return;
         }
-        if let Some(old) = record.region.take() {
+        if let Some(old) = regions.remove(&set) {
             self.regions.rest(old, now);
         }
         if count > 0 {
@@ -208,7 +217,7 @@ impl Applied {
                 order: Region::order_for(count),
             };
             self.regions.take(region);
-            record.region = Some(region);
+            regions.insert(set, region);
         }
     }
 

@@ -39,8 +39,9 @@ pub fn plan_garbage(
         }
         lower::close(applied, &mut transaction, *set, record, None);
     }
-    for (set, _) in unclaimed() {
-        lower::empty(applied, &mut transaction, *set);
+    for (set, record) in unclaimed() {
+        lower::empty(applied, &mut transaction, *set, *set);
+        lower::empty(applied, &mut transaction, *set, record.local);
     }
     for (set, _) in unclaimed() {
         if !lower::retire(applied, &mut transaction, *set, None, alive) {

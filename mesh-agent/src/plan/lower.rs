@@ -65,9 +65,13 @@ pub fn plan_lower(
     transaction.waits |= !waiting.is_empty();
     let unwanted =
         |id: &PortId, set: &SetId| !desired.ports.contains_key(id) && !waiting.contains(set);
-    for (id, set, _) in applied.owners.ports_of(owner) {
+    for (id, set, record) in applied.owners.ports_of(owner) {
         if unwanted(id, &set) {
-            empty(applied, &mut transaction, set);
+            empty(applied, &mut transaction, set, set);
+            empty(applied, &mut transaction, set, record.local);
+        } else if record.local != 0 && !waiting.contains(&set) && !wants_local(desired, id) {
+            empty(applied, &mut transaction, set, record.local);
+            transaction.narrowed.push(set);
         }
     }
     for (id, set, _) in applied.owners.ports_of(owner) {
@@ -110,11 +114,25 @@ pub(super) fn close(
     }
 }
 
-/// A set shows nothing any more.
-pub(super) fn empty(applied: &Applied, transaction: &mut Transaction, set: SetId) {
-    if applied.kernel.set(set) != SetWord::EMPTY {
-        transaction.push(set, Write::StoreSet(set, SetWord::EMPTY));
+fn wants_local(desired: &Desired, id: &PortId) -> bool {
+    let port = desired.ports.get(id);
+    port.is_some_and(|port| port.local.is_some())
+}
+
+/// A set of a service port shows nothing any more; 0 never did.
+pub(super) fn empty(applied: &Applied, transaction: &mut Transaction, port: SetId, set: SetId) {
+    if set != 0 && applied.kernel.set(set) != SetWord::EMPTY {
+        transaction.push(port, Write::StoreSet(set, SetWord::EMPTY));
     }
+}
+
+/// What new connections are given of a service port's.
+fn shown(applied: &Applied, set: SetId, port: &DesiredPort) -> BTreeSet<BackendId> {
+    let record = applied.owners.records.get(&set);
+    let local = record.filter(|_| port.local.is_some());
+    let local = local.map_or(&[][..], |record| applied.members(record.local));
+    let all = applied.members(set);
+    all.iter().chain(local).copied().collect()
 }
 
 /// The backends of a set that are not shown, or for a port that is not wanted any: draining while their address is
@@ -127,7 +145,7 @@ pub(super) fn retire(
     alive: &dyn Fn(Address) -> bool,
 ) -> bool {
     let shown: BTreeSet<BackendId> = match port {
-        Some(_) => applied.members(set).iter().copied().collect(),
+        Some(port) => shown(applied, set, port),
         None => BTreeSet::new(),
     };
     let mut left = false;

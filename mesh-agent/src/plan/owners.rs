@@ -17,10 +17,22 @@ pub struct PortRecord {
     pub port: Option<PortId>,
     /// Its id in `services`; 0 for a set that an earlier run left without a frontend.
     pub service: ServiceId,
+    /// Its set of this node's endpoints; 0 while no policy is Local. The backends belong to the port as a whole.
+    pub local: SetId,
     /// The frontends that lead to its set.
     pub frontends: BTreeSet<FrontendKey>,
-    /// Its slots; None while its set is empty, or when the kernel's word makes no sense.
-    pub(super) region: Option<Region>,
+}
+
+impl PortRecord {
+    /// Of a set that an earlier run left.
+    pub(super) const fn left_over(service: ServiceId, local: SetId) -> Self {
+        Self {
+            port: None,
+            service,
+            local,
+            frontends: BTreeSet::new(),
+        }
+    }
 }
 
 /// The books.
@@ -28,6 +40,8 @@ pub struct PortRecord {
 pub(super) struct Owners {
     ports: BTreeMap<PortId, SetId>,
     pub(super) records: BTreeMap<SetId, PortRecord>,
+    /// The slots of each set; none while it is empty, or when the kernel's word makes no sense.
+    pub(super) regions: BTreeMap<SetId, Region>,
     /// Backends that are not gone by owner; 0 for those left over from an earlier run.
     backends: BTreeSet<(SetId, BackendId)>,
     by_id: BTreeMap<BackendId, SetId>,
@@ -65,12 +79,9 @@ impl Owners {
 
     pub(super) fn claim(&mut self, claim: &Claim) {
         self.ports.insert(claim.port.clone(), claim.set);
-        let record = self.records.entry(claim.set).or_insert(PortRecord {
-            port: None,
-            service: claim.service,
-            frontends: BTreeSet::new(),
-            region: None,
-        });
+        let record = self.records.entry(claim.set);
+        let record = record.or_insert(PortRecord::left_over(claim.service, claim.local));
+        record.local = claim.local;
         record.port = Some(claim.port.clone());
     }
 

@@ -21,6 +21,8 @@ pub struct BackendRecord {
     pub backend: Backend,
     /// Its slot if it is in the set.
     pub slot: Option<u32>,
+    /// Its slot if it is in the set of this node's endpoints.
+    pub local_slot: Option<u32>,
 }
 
 /// Who has backends at an address.
@@ -50,16 +52,20 @@ impl Applied {
     }
 
     /// Where connections to a frontend that an earlier run left are led; nothing once a Service has claimed it.
+    /// Among all endpoints, or with `local` among this node's.
     #[must_use]
-    pub fn left_over_targets(&self, key: &FrontendKey) -> Vec<Target> {
+    pub fn left_over_targets(&self, key: &FrontendKey, local: bool) -> Vec<Target> {
         if !self.is_left_over(key) {
             return Vec::new();
         }
-        let set = self
-            .kernel
-            .frontends()
-            .get(key)
-            .map(|value| value.cluster());
+        let value = self.kernel.frontends().get(key);
+        let set = value.map(|value| {
+            if local {
+                value.local()
+            } else {
+                value.cluster()
+            }
+        });
         let members = set.map_or(&[][..], |set| self.members(set));
         let target = |id: &BackendId| {
             let backend = self.kernel.backend(*id);
@@ -103,18 +109,19 @@ impl Applied {
     /// The backends of a service port, by id.
     #[must_use]
     pub fn backends_of(&self, set: SetId) -> Vec<BackendRecord> {
-        let members = self.members(set);
-        let base = self.kernel.set(set).base();
-        let slot = |id| {
-            let index = members.iter().position(|member| *member == id)?;
-            Some(base + u32::try_from(index).ok()?)
+        let slot = |set, id| {
+            let index = self.members(set).iter().position(|member| *member == id)?;
+            Some(self.kernel.set(set).base() + u32::try_from(index).ok()?)
         };
+        let local = self.owners.records.get(&set).map(|record| record.local);
+        let local = local.filter(|set| *set != 0);
         self.owners
             .backends_of(set)
             .map(|id| BackendRecord {
                 id,
                 backend: self.kernel.backend(id),
-                slot: slot(id),
+                slot: slot(set, id),
+                local_slot: local.and_then(|set| slot(set, id)),
             })
             .collect()
     }

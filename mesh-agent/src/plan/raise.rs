@@ -1,14 +1,19 @@
 //! What brings an owner into force: backends, slots, sets, service words, ranges, frontends, in this order, so that
 //! nothing leads to what is not there yet. Nothing is taken away here but places in sets.
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use mesh_common::{FrontendKey, FrontendValue, ServiceId, ServiceWord, SetId, SourceRangeKey};
 
-use super::{Applied, Claim, PlanError, Transaction, Write, ids::Available, regions::Blocks};
+use super::{
+    Applied, Claim, PlanError, Transaction, Write, ids::Available, regions::Blocks, set::OwnSet,
+};
 use crate::{
     desired::{Access, Desired, DesiredPort, PortId},
-    model::ObjectId,
+    model::{ObjectId, TrafficPolicy},
 };
 
 /// The writes that bring an owner into force. `wanted` says whether anybody is to have a frontend.
@@ -37,8 +42,15 @@ pub fn plan_raise(
 pub fn plan_known(applied: &Applied, owner: &ObjectId, desired: &Desired) -> Transaction {
     let mut raise = Raise::new(applied, owner, &|_| true);
     for (id, port) in &desired.ports {
-        if let Some(set) = applied.owners.set_of(id) {
-            raise.known_set(set, &port.ready);
+        let Some(set) = applied.owners.set_of(id) else {
+            continue;
+        };
+        raise.known_set(set, set, &port.ready);
+        let record = applied.owners.records.get(&set);
+        if let (Some(record), Some(ready)) = (record, &port.local)
+            && record.local != 0
+        {
+            raise.known_set(set, record.local, ready);
         }
     }
     raise.transaction
@@ -78,23 +90,34 @@ impl<'a> Raise<'a> {
         }
     }
 
+    /// Frontends that lead to all endpoints are put before the set of this node's is changed: one that led there could
+    /// find it empty for a moment. The others come after it.
     fn port(&mut self, id: &PortId, port: &DesiredPort) -> Result<(), PlanError> {
         let claim = self.claim(id, port)?;
         let (service, set) = (claim.service, claim.set);
-        self.set(set, &port.ready)?;
+        let mut own = OwnSet {
+            port: set,
+            set,
+            made: BTreeMap::new(),
+        };
+        self.set(&mut own, &port.ready)?;
         let word = ServiceWord::new(port.affinity_seconds);
         if self.applied.kernel.service(service) != word {
             self.push(set, Write::StoreService(service, word));
         }
         self.open(set, service, port)?;
-        let value = FrontendValue::new(service, set, 0);
-        for (key, access) in &port.frontends {
-            let value = match access {
-                Access::Cluster => value,
-                Access::External => value.external(),
-                Access::Ranges => value.external().with_source_ranges(),
-            };
-            self.frontend(set, *key, value)?;
+        let values = port.frontends.iter();
+        let values = values.map(|(key, access)| (*key, value(&claim, port, *access)));
+        let (wide, narrow): (Vec<_>, Vec<_>) = values.partition(|(_, value)| value.local() == 0);
+        for (key, value) in wide {
+            self.frontend(set, key, value)?;
+        }
+        if let Some(ready) = &port.local {
+            own.set = claim.local;
+            self.set(&mut own, ready)?;
+        }
+        for (key, value) in narrow {
+            self.frontend(set, key, value)?;
         }
         Ok(())
     }
@@ -134,34 +157,45 @@ impl<'a> Raise<'a> {
 
     /// The ids of a service port: those it has, those of an earlier run that one of its frontends leads to, or new.
     fn claim(&mut self, id: &PortId, port: &DesiredPort) -> Result<Claim, PlanError> {
-        let claim = |service, set| Claim {
+        let claim = |service, set, local| Claim {
             port: id.clone(),
             service,
             set,
+            local,
         };
         let owners = &self.applied.owners;
         let known = owners
             .set_of(id)
             .and_then(|set| Some((set, owners.records.get(&set)?)));
-        if let Some((set, record)) = known {
-            return Ok(claim(record.service, set));
+        let lacks = |local: SetId| local == 0 && port.local.is_some();
+        if let Some((set, record)) = known
+            && !lacks(record.local)
+        {
+            return Ok(claim(record.service, set, record.local));
         }
-        let claim = match self.left_over(port) {
-            Some((service, set)) => claim(service, set),
+        let known = known.map(|(set, record)| (record.service, set, record.local));
+        let mut claim = match known.or_else(|| self.left_over(port)) {
+            Some((service, set, local)) => claim(service, set, local),
             None => {
                 let service = self.service_ids.next();
                 let service = service.ok_or_else(|| self.full("services"))?;
-                let set = self.set_ids.next().ok_or_else(|| self.full("sets"))?;
-                claim(service, set)
+                claim(service, self.new_set()?, 0)
             }
         };
+        if lacks(claim.local) {
+            claim.local = self.new_set()?;
+        }
         self.transaction.claims.push(claim.clone());
         Ok(claim)
     }
 
+    fn new_set(&mut self) -> Result<SetId, PlanError> {
+        self.set_ids.next().ok_or_else(|| self.full("sets"))
+    }
+
     /// Every frontend that leads there must be this port's, or nobody's any more, as at an address that the node has lost:
     /// another's clients would be led to its endpoints.
-    fn left_over(&self, port: &DesiredPort) -> Option<(ServiceId, SetId)> {
+    fn left_over(&self, port: &DesiredPort) -> Option<(ServiceId, SetId, SetId)> {
         port.frontends.keys().find_map(|key| {
             let set = self.applied.kernel.frontends().get(key)?.cluster();
             let record = self.applied.owners.records.get(&set)?;
@@ -170,7 +204,7 @@ impl<'a> Raise<'a> {
             let mut all = record.frontends.iter();
             let fits = |key| port.frontends.contains_key(key) || !(self.wanted)(key);
             let own = record.frontends.contains(key) && all.all(fits);
-            (free && own).then_some((record.service, set))
+            (free && own).then_some((record.service, set, record.local))
         })
     }
 
@@ -207,6 +241,24 @@ impl<'a> Raise<'a> {
         let usage = self.applied.usage();
         let usage = usage.iter().find(|usage| usage.map == map);
         PlanError::full(self.owner, map, usage.map_or(0, |usage| usage.capacity))
+    }
+}
+
+/// A frontend of a service port.
+fn value(claim: &Claim, port: &DesiredPort, access: Access) -> FrontendValue {
+    let policy = match access {
+        Access::Cluster => port.internal,
+        Access::External | Access::Ranges => port.external,
+    };
+    let local = match policy {
+        TrafficPolicy::Cluster => 0,
+        TrafficPolicy::Local => claim.local,
+    };
+    let value = FrontendValue::new(claim.service, claim.set, local);
+    match access {
+        Access::Cluster => value,
+        Access::External => value.external(),
+        Access::Ranges => value.external().with_source_ranges(),
     }
 }
 

@@ -25,7 +25,7 @@ impl Applied {
         applied.restore_backends(now);
         let records = &applied.owners.records;
         let services = records.values().map(|record| record.service).collect();
-        let sets = records.keys().copied().collect();
+        let sets = applied.sets_in_use().into_iter().collect();
         let written = applied.kernel.services().len();
         restore_ids(&mut applied.services, &services, written, now);
         let written = applied.kernel.sets().len();
@@ -35,31 +35,39 @@ impl Applied {
 
     fn restore_frontends(&mut self) {
         let mut set_of: BTreeMap<ServiceId, SetId> = BTreeMap::new();
+        let mut port_of: BTreeMap<SetId, SetId> = BTreeMap::new();
         for (key, value) in self.kernel.frontends().clone() {
             if key.is_whole_address() {
                 self.owners.claim_address(key.address(), None);
                 continue;
             }
-            let set = value.cluster();
+            let (set, local) = (value.cluster(), value.local());
             let fits = self.is_sensible(&key, &value)
                 && *set_of.entry(value.service()).or_insert(set) == set
                 && self
                     .owners
                     .records
                     .get(&set)
-                    .is_none_or(|record| record.service == value.service());
+                    .is_none_or(|record| record.service == value.service())
+                && *port_of.entry(set).or_insert(set) == set
+                && self.fits_local(&mut port_of, set, local);
             if !fits {
                 self.owners.strays.insert(key);
                 continue;
             }
-            let record = self.owners.records.entry(set).or_insert(PortRecord {
-                port: None,
-                service: value.service(),
-                frontends: BTreeSet::new(),
-                region: None,
-            });
+            let record = self.owners.records.entry(set);
+            let record = record.or_insert(PortRecord::left_over(value.service(), 0));
+            record.local = record.local.max(local);
             record.frontends.insert(key);
         }
+    }
+
+    /// A local set is one service port's, and a port has one.
+    fn fits_local(&self, port_of: &mut BTreeMap<SetId, SetId>, port: SetId, local: SetId) -> bool {
+        let record = self.owners.records.get(&port);
+        let own = record.map_or(0, |record| record.local);
+        let fits = own == 0 || own == local;
+        local == 0 || (local != port && fits && *port_of.entry(local).or_insert(port) == port)
     }
 
     /// Ranges belong to the service port that a frontend leads to, the others to nobody.
@@ -79,33 +87,41 @@ impl Applied {
             && !value.is_refuse()
             && (1..self.capacities.services).contains(&value.service())
             && (1..self.capacities.sets).contains(&value.cluster())
+            && value.local() < self.capacities.sets
     }
 
     /// A set to which no frontend leads, as an interrupted run may leave it, is a port that nobody will claim.
     fn restore_sets(&mut self) {
         let end = self.kernel.sets().len().min(self.capacities.sets as usize);
         let end = u32::try_from(end).unwrap_or(u32::MAX);
-        for set in (1..end).filter(|set| self.kernel.set(*set) != SetWord::EMPTY) {
-            self.owners.records.entry(set).or_insert(PortRecord {
-                port: None,
-                service: 0,
-                frontends: BTreeSet::new(),
-                region: None,
-            });
+        let records = self.owners.records.values();
+        let locals: BTreeSet<SetId> = records.map(|record| record.local).collect();
+        let is_left =
+            |set: &SetId| self.kernel.set(*set) != SetWord::EMPTY && !locals.contains(set);
+        for set in (1..end).filter(is_left) {
+            let record = self.owners.records.entry(set);
+            record.or_insert(PortRecord::left_over(0, 0));
         }
+    }
+
+    /// Each service port's, with its local one.
+    fn sets_in_use(&self) -> Vec<SetId> {
+        let records = self.owners.records.iter();
+        let sets = records.flat_map(|(set, record)| [*set, record.local]);
+        sets.filter(|set| *set != 0).collect()
     }
 
     /// A set whose slots are out of range or another's keeps no region: it is given a new one when it is planned.
     fn restore_regions(&mut self, now: Time) {
-        for (set, record) in &mut self.owners.records {
-            let word = self.kernel.set(*set);
+        for set in self.sets_in_use() {
+            let word = self.kernel.set(set);
             let region = Region {
                 base: word.base(),
                 order: Region::order_of(word.count()),
             };
             let sensible = word.count() > 0 && word.count() <= self.capacities.slots;
             if sensible && self.regions.take(region) {
-                record.region = Some(region);
+                self.owners.regions.insert(set, region);
             }
         }
         self.regions.rest_below(self.kernel.slots().len(), now);
@@ -118,8 +134,8 @@ impl Applied {
                 && self.kernel.backend(*id).word().state() != BackendState::Gone
         };
         let mut owner = BTreeMap::new();
-        for set in self.owners.records.keys() {
-            for id in self.members(*set) {
+        for (set, record) in &self.owners.records {
+            for id in self.members(*set).iter().chain(self.members(record.local)) {
                 owner.entry(*id).or_insert(*set);
             }
         }

@@ -20,6 +20,9 @@ const WAITING: usize = BURST as usize;
 /// The API server takes at most 1,024 characters of note (`events.k8s.io/v1`, Event.note).
 const NOTE: usize = 1000;
 
+/// What is wrong with it is told as kube-proxy tells it.
+pub const HEALTH_CHECK_FIELD: &str = "spec.healthCheckNodePort";
+
 /// Something to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct News {
@@ -67,7 +70,15 @@ impl News {
     #[must_use]
     pub fn finding(finding: &Finding) -> Self {
         let field = &finding.field;
-        Self::not_served(&finding.object, field, &finding.reason, &finding.fix)
+        let news = Self::not_served(&finding.object, field, &finding.reason, &finding.fix);
+        if field != HEALTH_CHECK_FIELD {
+            return news;
+        }
+        Self {
+            reason: "FailedToStartServiceHealthcheck",
+            action: "Listen",
+            ..news
+        }
     }
 
     fn not_served(about: &ObjectId, field: &str, reason: &str, fix: &str) -> Self {

@@ -53,6 +53,13 @@ impl NodeAddresses {
     }
 }
 
+impl NodeAddresses {
+    /// Where node ports are served.
+    pub(super) fn node_ports(&self) -> BTreeSet<std::net::IpAddr> {
+        self.node_ports.iter().map(|it| it.to_ip()).collect()
+    }
+}
+
 fn is_reachable(address: std::net::IpAddr) -> bool {
     let link_local = match address {
         std::net::IpAddr::V4(_) => false,

@@ -1,6 +1,9 @@
 //! What Services and Pods are served at, and what becomes of their claims when they, or the node's addresses, change.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use mesh_common::FrontendKey;
 
@@ -9,10 +12,13 @@ use super::{
     claims::Claim,
     cluster_ips,
     exposure::{self, NodeAddresses},
-    replace,
+    owner, replace,
 };
 use crate::config::PortRange;
-use crate::model::{ContainerPort, Kind, Node, ObjectId, ObjectName, Pod, Service, ServicePort};
+use crate::model::{
+    ContainerPort, EndpointSlice, Kind, Node, NodePortAddresses, ObjectId, ObjectName, Pod,
+    Service, ServicePort,
+};
 
 impl Store {
     /// What may have frontends: every Service, and the Pods with host ports that this node serves.
@@ -26,6 +32,17 @@ impl Store {
     #[must_use]
     pub const fn node_ports(&self) -> Option<PortRange> {
         self.options.node_ports
+    }
+
+    /// Where node ports are served; None for all addresses.
+    #[must_use]
+    pub fn node_port_addresses(&self) -> Option<BTreeSet<IpAddr>> {
+        match self.options.node_port_addresses {
+            NodePortAddresses::All => None,
+            NodePortAddresses::Primary | NodePortAddresses::Ranges(_) => {
+                Some(self.addresses.node_ports())
+            }
+        }
     }
 
     /// The frontends that a port of a Service asks for.
@@ -48,10 +65,27 @@ impl Store {
     }
 
     pub(super) fn set_node(&mut self, name: &ObjectName, new: Option<Node>, touched: &mut Touched) {
-        replace(&mut self.nodes, name, new);
+        let zone = |node: &Option<Node>| node.as_ref().and_then(|node| node.zone.clone());
+        let after = zone(&new);
+        let before = replace(&mut self.nodes, name, new);
+        if zone(&before) != after {
+            self.touch_hinted(touched);
+        }
         if *name.name == *self.options.node {
             self.set_addresses(touched);
         }
+    }
+
+    /// A node is in another zone: which endpoints are near may be others. That is rare, so all Services are looked at.
+    fn touch_hinted(&self, touched: &mut Touched) {
+        let hinted = |slice: &&EndpointSlice| slice.endpoints.iter().any(|it| it.hints.is_some());
+        let slices = self.slices.values().filter(hinted).filter_map(owner);
+        let services = self.services.values();
+        let services = services.filter(|service| service.distribution.is_some());
+        let names = slices.chain(services.map(|service| service.name.clone()));
+        touched
+            .owners
+            .extend(names.map(|name| ObjectId::service(&name)));
     }
 
     /// The node's addresses may be others: what is served there claims anew.

@@ -8,8 +8,8 @@ use std::{
 
 use mesh_common::{
     Address, AffinityKey, AffinityValue, BackendState, ClientAddresses, Counter, Entry, FlowKey,
-    FlowValue, FrontendKey, Interface, Peer, Port, Protocol, Seen, SetWord, SocketKey, SocketValue,
-    SourceRangeKey,
+    FlowValue, FrontendKey, Interface, LOCAL_CHOICE, Peer, Port, Protocol, Seen, SetWord,
+    SocketKey, SocketValue, SourceRangeKey,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -133,6 +133,8 @@ pub struct AffinityRow {
     pub client: String,
     /// Index in `services`.
     pub service: u32,
+    /// It was led by the policy Local, to this node's.
+    pub local: bool,
     /// Index in `backends`.
     pub backend: u32,
     /// The backend's generation then.
@@ -326,7 +328,8 @@ impl Live {
         let sorted: BTreeMap<_, _> = self.affinity.iter().copied().collect();
         let row = |(key, value): (AffinityKey, AffinityValue)| AffinityRow {
             client: key.client().to_string(),
-            service: key.service(),
+            service: key.service() & !LOCAL_CHOICE,
+            local: key.service() & LOCAL_CHOICE != 0,
             backend: value.backend(),
             generation: value.generation(),
             idle_seconds: self.now.saturating_sub(value.stamp()) / 1_000_000_000,

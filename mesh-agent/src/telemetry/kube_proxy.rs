@@ -13,6 +13,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::engine::WithoutLocal;
+
 type Label = [(&'static str, &'static str); 1];
 type Seconds = Gauge<f64, AtomicU64>;
 type Durations = Family<Label, Histogram, fn() -> Histogram>;
@@ -216,6 +218,21 @@ impl KubeProxyMetrics {
         self.slices_pending.set(0);
         self.services_pending.set(0);
         set(&self.last_synced, pass.ended);
+    }
+
+    /// Service ports that a policy Local leaves without endpoints.
+    pub fn set_without_local(&self, counts: WithoutLocal) {
+        let policies = [("internal", counts.internal), ("external", counts.external)];
+        for (traffic_policy, counts) in policies {
+            for (family, count) in FAMILIES.iter().zip(counts) {
+                let labels = LocalLabels {
+                    traffic_policy,
+                    ip_family: family[0].1,
+                };
+                let gauge = self.without_local.get_or_create(&labels);
+                gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+            }
+        }
     }
 
     /// From the change of a Pod or Service, as its EndpointSlice tells it, to its being in force.

@@ -140,6 +140,15 @@ pub struct ServiceView {
     /// status.loadBalancer.ingress[].ip of those that end at the node
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub load_balancer_ips: Vec<IpAddr>,
+    /// spec.internalTrafficPolicy
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub internal_traffic_policy: Option<String>,
+    /// spec.externalTrafficPolicy
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_traffic_policy: Option<String>,
+    /// spec.healthCheckNodePort, where load balancers are told whether this node has endpoints
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check_node_port: Option<u16>,
     /// Its ports, one per address family.
     pub ports: Vec<ServicePortView>,
     /// What is wrong with it.
@@ -167,6 +176,9 @@ pub struct ServicePortView {
     /// Index in `sets`; absent while it is not programmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set_id: Option<u32>,
+    /// Index in `sets` of those on this node; absent while no policy is Local.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_set_id: Option<u32>,
     /// Session affinity; 0 for none.
     pub affinity_seconds: u32,
     /// The addresses it is served at, with the port.
@@ -197,6 +209,9 @@ pub struct BackendView {
     /// Index in `slots`, when new connections may be sent to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<u32>,
+    /// Index in `slots` of the set of this node's, when clients may be led there by the policy Local.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_slot: Option<u32>,
     /// Why it is in this state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,

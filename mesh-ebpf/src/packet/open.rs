@@ -1,15 +1,15 @@
 //! Stage Open: a flow begins. In: the tuple of its first packet. Out: a backend, and the flow's entries in `opening`.
 
 use mesh_common::{
-    Backend, BackendId, BackendState, Client, Counter, Direction, Entry, FlowKey, FlowValue,
-    FrontendKey, FrontendValue, Protocol, Reason, Seen, is_closed, spread,
+    Backend, BackendId, BackendState, Choice, Client, Counter, Direction, Entry, FlowKey,
+    FlowValue, FrontendKey, FrontendValue, Protocol, Reason, Seen, is_closed, spread,
 };
 
 use super::{
     conntrack::seconds,
     state::{PASS, PacketHook, PacketState, PacketStep, drop},
 };
-use crate::{Env, FlowEntry, NotAdded, Place, affinity::Affinity};
+use crate::{Env, FlowEntry, NotAdded, Place, affinity::Affinity, backend::nobody};
 
 /// How many backends are tried: one may have gone between two loads, or talk to this client and port already.
 const TRIES: u32 = 3;
@@ -34,8 +34,11 @@ pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
     if frontend.has_source_ranges() && !env.has_source(frontend.service(), client) {
         return drop(Reason::SourceNotAllowed);
     }
-    let affinity = Affinity::of(env, frontend.service(), || Client::from_address(client));
-    let (id, backend) = match choose(env, &state.key, &frontend, affinity.as_ref()) {
+    let choice = frontend.choice(state.hook == PacketHook::FromDevice);
+    let affinity = Affinity::of(env, frontend.service(), choice.is_local, || {
+        Client::from_address(client)
+    });
+    let (id, backend) = match choose(env, &state.key, &frontend, choice, affinity.as_ref()) {
         Ok(chosen) => chosen,
         Err(reason) => return state.refuse(reason),
     };
@@ -97,41 +100,57 @@ fn choose<E: Env>(
     env: &E,
     request: &FlowKey,
     frontend: &FrontendValue,
+    choice: Choice,
     affinity: Option<&Affinity>,
 ) -> Result<(BackendId, Backend), Reason> {
-    if let Some((id, backend)) = affinity.and_then(|affinity| affinity.last(env))
-        && is_free(env, request, &backend)
-    {
-        return Ok((id, backend));
-    }
-    let number = spread(request.digest() ^ env.seed());
+    let mut last = affinity.and_then(|affinity| affinity.last(env));
     let mut reason = Reason::Inconsistent;
     for attempt in 0..TRIES {
-        let word = env.set(frontend.cluster());
-        if word.count() == 0 {
-            return Err(Reason::NoEndpoints);
-        }
-        let first = (u64::from(number) * u64::from(word.count())) >> 32;
-        let mut place = first as u32 + attempt;
-        if place >= word.count() {
-            place %= word.count();
-        }
-        let id = env.slot(word.base().wrapping_add(place));
-        let Some(backend) = env.backend(id) else {
+        let candidate = match last.take() {
+            Some(last) => Some(last),
+            None => one_of(env, request, frontend, choice, attempt)?,
+        };
+        let Some((id, backend)) = candidate else {
             continue;
         };
-        if backend.word().state() == BackendState::Gone {
-            continue;
-        }
-        if backend.address().is_v4() != request.destination().0.is_v4() {
-            return Err(Reason::Inconsistent);
-        }
         if is_free(env, request, &backend) {
             return Ok((id, backend));
         }
         reason = Reason::TupleInUse;
     }
     Err(reason)
+}
+
+/// A backend of the set by the flow's number, or the one so many places behind it; None if it goes at this moment.
+#[inline(always)]
+fn one_of<E: Env>(
+    env: &E,
+    request: &FlowKey,
+    frontend: &FrontendValue,
+    choice: Choice,
+    attempt: u32,
+) -> Result<Option<(BackendId, Backend)>, Reason> {
+    let word = env.set(choice.set);
+    if word.count() == 0 {
+        return Err(nobody(env, frontend, choice));
+    }
+    let number = spread(request.digest() ^ env.seed());
+    let first = (u64::from(number) * u64::from(word.count())) >> 32;
+    let mut place = first as u32 + attempt;
+    if place >= word.count() {
+        place %= word.count();
+    }
+    let id = env.slot(word.base().wrapping_add(place));
+    let Some(backend) = env.backend(id) else {
+        return Ok(None);
+    };
+    if backend.word().state() == BackendState::Gone {
+        return Ok(None);
+    }
+    if backend.address().is_v4() != request.destination().0.is_v4() {
+        return Err(Reason::Inconsistent);
+    }
+    Ok(Some((id, backend)))
 }
 
 /// Whether the replies of the backend to this client and port would be this flow's. They may be those of a flow by

@@ -3,6 +3,7 @@
 mod errors;
 mod fragments;
 mod laws;
+mod policies;
 mod refusals;
 mod scenarios;
 mod source;

@@ -237,6 +237,15 @@ impl Node {
         get(&self.host(), port, path, None)
     }
 
+    /// GET from whatever serves on this port of the node's address of a family.
+    pub fn get_outside(&self, v4: bool, port: u16, path: &str) -> Result<Response> {
+        let mut addresses = self.address().all();
+        let address = addresses.find(|address| address.is_ipv4() == v4);
+        let address = address.context("the node has no address of the family")?;
+        let socket = SocketAddr::new(address, port);
+        self.host().within(|| http::get(socket, path, None))
+    }
+
     /// Runs a subcommand of the workspace's agent on this node; no agent has to run.
     pub fn cli(&self, arguments: &[&str]) -> Result<CliOutput> {
         cli(self, &AgentOptions::default().command()?, arguments)

@@ -202,13 +202,15 @@ fn cluster(long: bool) -> Result<Outcome> {
 }
 
 /// The lab's test files that do not depend on where objects come from.
-const ON_BOTH_SOURCES: [&str; 13] = [
+const ON_BOTH_SOURCES: [&str; 15] = [
     "affinity",
     "cleanup",
     "full_maps",
+    "health_checks",
     "host_and_hairpin",
     "kinds",
     "no_endpoints",
+    "policies",
     "replies",
     "restart",
     "rolling",

@@ -31,7 +31,11 @@ fn full(map: &str, flag: &str, capacities: Capacities) {
     assert_eq!(world.engine.dirty(), 1);
     let served = |world: &World, n: u32| {
         let key = frontend(&format!("10.96.0.{n}:80/TCP"));
-        world.kernel().routes().get(&key).map(BTreeSet::len)
+        world
+            .kernel()
+            .routes()
+            .get(&(key, false))
+            .map(BTreeSet::len)
     };
     assert_eq!(
         [1, 2, 3].map(|n| served(&world, n)),
@@ -110,7 +114,7 @@ fn a_full_map_does_not_keep_dead_endpoints_in_force() {
     world.does(&format!("{slice} at=10.0.0.1 at=10.0.0.2"));
     world.does(&format!("{slice} at=10.0.0.2 at=10.0.0.3"));
     let key = frontend("10.96.0.1:80/TCP");
-    assert_eq!(world.kernel().route(&key).len(), 1);
+    assert_eq!(world.kernel().route(&(key, false)).len(), 1);
     assert_eq!(world.engine.findings().len(), 1);
     world.settle();
     world.check();

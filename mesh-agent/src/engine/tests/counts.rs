@@ -66,6 +66,34 @@ fn unready_and_back() {
     assert!(world.kernel().members(set).contains(&id));
 }
 
+/// Both sets of a port share backends: an endpoint of this node is one backend in two sets.
+#[test]
+fn an_endpoint_in_both_sets() {
+    let mut world = with_endpoints("at=10.0.0.1,on:two at=10.0.0.2,on:one");
+    world.does(&format!("{WEB} itp=local"));
+    let more = "at=10.0.0.1,on:two at=10.0.0.2,on:one at=10.0.0.3,on:one";
+    assert_eq!(cost(&mut world, more), (4, 1));
+    assert_eq!(world.states("10.0.0.3"), [BackendState::Ready]);
+    let elsewhere = "at=10.0.0.1,on:two at=10.0.0.2,on:one at=10.0.0.3,on:one at=10.0.0.4,on:two";
+    assert_eq!(cost(&mut world, elsewhere), (2, 1));
+    assert_eq!(cost(&mut world, more), (2, 0));
+    let less = "at=10.0.0.1,on:two at=10.0.0.2,on:one";
+    assert_eq!(cost(&mut world, less), (3, 0));
+}
+
+/// Local: a set of its own and the frontend. Cluster again: the frontend, and once nobody reads the old one, the set.
+#[test]
+fn a_policy_there_and_back() {
+    let mut world = with_endpoints("at=10.0.0.1,on:two at=10.0.0.2,on:one");
+    world.wait(Time::from_secs(2));
+    let there = world.does(&format!("{WEB} itp=local"));
+    assert_eq!((there.stores, there.map_ops, there.graces), (2, 1, 0));
+    world.wait(Time::from_secs(2));
+    let back = world.does(WEB);
+    assert_eq!((back.stores, back.map_ops, back.graces), (1, 1, 1));
+    world.check();
+}
+
 #[test]
 fn the_first_and_the_last() {
     let mut world = with_endpoints("");

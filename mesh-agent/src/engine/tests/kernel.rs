@@ -28,8 +28,11 @@ impl Clock for TestClock {
     }
 }
 
+/// What a client asks for, and whether it is outside.
+pub(crate) type Route = (FrontendKey, bool);
+
 /// What each frontend leads to; a refused one to nothing.
-pub(crate) type Routes = BTreeMap<FrontendKey, BTreeSet<Target>>;
+pub(crate) type Routes = BTreeMap<Route, BTreeSet<Target>>;
 
 #[derive(Debug)]
 pub(crate) struct Kernel {
@@ -46,8 +49,9 @@ pub(crate) struct Kernel {
     /// Slots that a set does not show any more: which set, since when.
     left: BTreeMap<u32, (u32, Time)>,
     frontend_freed: Option<Time>,
-    /// Routes before the step and after it; None: not looked at.
+    /// Routes before the step and after it, and what is right in between; None: not looked at.
     pub(crate) transition: Option<(Routes, Routes)>,
+    between: Routes,
     given_up: BTreeSet<FrontendKey>,
     /// Writes may fail: then a route may be missing for a while, but none may be wrong.
     pub(crate) may_miss: bool,
@@ -85,6 +89,7 @@ impl Kernel {
             left: BTreeMap::new(),
             frontend_freed: None,
             transition: None,
+            between: Routes::new(),
             given_up: BTreeSet::new(),
             may_miss: false,
             lenient: false,
@@ -153,14 +158,14 @@ impl Kernel {
     }
 
     /// Where a new connection may go, as the datapath would choose. Panics if it would find nonsense.
-    pub(crate) fn route(&self, key: &FrontendKey) -> BTreeSet<Target> {
+    pub(crate) fn route(&self, (key, outside): &Route) -> BTreeSet<Target> {
         let value = self.frontends[key];
         if key.is_whole_address() {
             assert!(value.is_refuse());
             return BTreeSet::new();
         }
         assert!(!value.is_refuse() && value.service() != 0 && value.cluster() != 0);
-        self.members(value.cluster())
+        self.members(value.choice(*outside).set)
             .into_iter()
             .map(|id| {
                 assert_ne!(id, 0, "{key:?} shows an empty slot");
@@ -178,7 +183,8 @@ impl Kernel {
     pub(crate) fn routes(&self) -> Routes {
         self.frontends
             .keys()
-            .map(|key| (*key, self.route(key)))
+            .flat_map(|key| [(*key, false), (*key, true)])
+            .map(|route| (route, self.route(&route)))
             .collect()
     }
 
@@ -284,8 +290,14 @@ impl Kernel {
     }
 
     /// Each write until the next transition is held against what the routes are now and are to be.
-    pub(crate) fn begin_transition(&mut self, after: Routes, given_up: BTreeSet<FrontendKey>) {
+    pub(crate) fn begin_transition(
+        &mut self,
+        after: Routes,
+        between: Routes,
+        given_up: BTreeSet<FrontendKey>,
+    ) {
         self.transition = Some((self.routes(), after));
+        self.between = between;
         self.given_up = given_up;
     }
 
@@ -299,19 +311,20 @@ impl Kernel {
             let none = BTreeSet::new();
             let old = before.get(key).unwrap_or(&none);
             let new = after.get(key).unwrap_or(&none);
+            let between = self.between.get(key).unwrap_or(&none);
             for target in targets {
                 assert!(
-                    old.contains(target) || new.contains(target),
+                    old.contains(target) || new.contains(target) || between.contains(target),
                     "{key:?} leads to {target:?}, which is neither old nor new"
                 );
             }
-            let steady = !self.may_miss && !self.given_up.contains(key);
+            let steady = !self.may_miss && !self.given_up.contains(&key.0);
             if steady && !old.is_empty() && !new.is_empty() {
                 assert!(!targets.is_empty(), "{key:?} leads nowhere");
             }
         }
         let both = before.keys().filter(|key| after.contains_key(key));
-        for key in both.filter(|key| !self.may_miss && !self.given_up.contains(key)) {
+        for key in both.filter(|key| !self.may_miss && !self.given_up.contains(&key.0)) {
             assert!(now.contains_key(key), "{key:?} is missing");
         }
     }

@@ -45,6 +45,10 @@ const EXTRAS: &[&str] = &[
     "external",
     "created=1",
     "created=2",
+    "itp=local",
+    "etp=local",
+    "near=zone",
+    "near=node",
 ];
 const SELECTORS: &[&str] = &["select=app:web", "select=tier:front"];
 const SLICE_PORTS: &[&str] = &[
@@ -56,6 +60,16 @@ const ADDRESSES: &[&str] = &[
     "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "fd01::1", "fd01::2",
 ];
 const STATES: &[&str] = &["", "", "", ",unready", ",terminating", ",finished"];
+const NODES: &[&str] = &["", ",on:one", ",on:one", ",on:two"];
+const ZONES: &[&str] = &["", ",forzone:a", ",forzone:a,forzone:b", ",forzone:b"];
+const NODE_HINTS: &[&str] = &["", ",fornode:one", ",fornode:two"];
+const NODE_LINES: &[&str] = &[
+    "node one zone=a",
+    "node one zone=b",
+    "node one",
+    "node two zone=b",
+    "node two",
+];
 const LABELS: &[&str] = &["label=app:web", "label=tier:front", "label=x:y"];
 const POD_PORTS: &[&str] = &[
     "port=dns/UDP/5353",
@@ -75,7 +89,7 @@ fn service() -> impl Strategy<Value = String> {
         0..4u32,
         some_of(IPS, 3),
         some_of(PORTS, 3),
-        some_of(EXTRAS, 2),
+        some_of(EXTRAS, 3),
         some_of(OUTSIDE, 5),
         some_of(SELECTORS, 2),
     );
@@ -88,11 +102,22 @@ fn slice() -> impl Strategy<Value = String> {
     let endpoint = (
         prop::sample::select(ADDRESSES),
         prop::sample::select(STATES),
-    )
-        .prop_map(|(address, state)| format!("at={address}{state}"));
+        prop::sample::select(NODES),
+        prop::sample::select(ZONES),
+        prop::sample::select(NODE_HINTS),
+    );
     let endpoints = prop::collection::vec(endpoint, 0..7);
-    let parts = (0..5u32, 0..4u32, some_of(SLICE_PORTS, 3), endpoints);
-    parts.prop_map(|(n, service, ports, endpoints)| {
+    let hinted = (any::<bool>(), any::<bool>());
+    let parts = (0..5u32, 0..4u32, some_of(SLICE_PORTS, 3), endpoints, hinted);
+    parts.prop_map(|(n, service, ports, endpoints, (zones, nodes))| {
+        let of = |is: bool, text: &'static str| if is { text } else { "" };
+        let endpoints: Vec<String> = endpoints
+            .into_iter()
+            .map(|(address, state, on, zone, node)| {
+                let (zone, node) = (of(zones, zone), of(nodes, node));
+                format!("at={address}{state}{on}{zone}{node}")
+            })
+            .collect();
         let endpoints = endpoints.join(" ");
         format!("slice a/e{n} of=s{service} {ports} {endpoints}")
     })
@@ -113,7 +138,8 @@ fn pod() -> impl Strategy<Value = String> {
         } else {
             String::new()
         };
-        format!("pod a/p{n} ip=10.0.0.{host} {second} {labels} {ports} {extras} node=one")
+        let node = ["one", "one", "two"][n as usize % 3];
+        format!("pod a/p{n} ip=10.0.0.{host} {second} {labels} {ports} {extras} node={node}")
     })
 }
 
@@ -126,8 +152,12 @@ fn addresses() -> impl Strategy<Value = String> {
     some_of(NODE_ADDRESSES, 4).prop_map(|addresses| format!("addresses {addresses}"))
 }
 
+fn node() -> impl Strategy<Value = String> {
+    prop::sample::select(NODE_LINES).prop_map(ToOwned::to_owned)
+}
+
 fn change_line() -> impl Strategy<Value = String> {
-    prop_oneof![4 => service(), 6 => slice(), 2 => pod(), 2 => removal(), 1 => addresses()]
+    prop_oneof![4 => service(), 6 => slice(), 2 => pod(), 2 => removal(), 1 => addresses(), 1 => node()]
 }
 
 fn history() -> impl Strategy<Value = Vec<Op>> {
@@ -294,8 +324,8 @@ fn nonsense() -> impl Strategy<Value = TableDump> {
     )
     .prop_map(|text| Address::from(text.parse::<std::net::IpAddr>().unwrap()));
     let port = prop::sample::select(&[(0, 0), (80, 6), (53, 17), (53, 6), (1, 6)][..]);
-    let value = (0..4u32, 0..4u32, 0..8u8).prop_map(|(service, set, flags)| {
-        let value = FrontendValue::new(service, set, 0);
+    let value = (0..4u32, 0..4u32, 0..6u32, 0..8u8).prop_map(|(service, set, local, flags)| {
+        let value = FrontendValue::new(service, set, local.saturating_sub(2));
         match flags {
             0 => FrontendValue::refuse(),
             1 | 2 => value.external(),

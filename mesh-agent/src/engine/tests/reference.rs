@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_common::{Address, FrontendKey, Port};
 
-use super::kernel::Routes;
+use super::kernel::{Route, Routes};
 use crate::{
     desired::{Family, PortId, Target},
     model::{
-        Change, ContainerPort, EndpointSlice, Kind, Object, ObjectId, Pod, PodPhase, Service,
-        ServicePort, ServiceType, TargetPort,
+        Change, ContainerPort, EndpointSlice, Kind, Object, ObjectId, Pod, PodPhase, Protocol,
+        Service, ServicePort, ServiceType, TargetPort, TrafficDistribution, TrafficPolicy,
     },
 };
 
@@ -22,6 +22,18 @@ pub(crate) struct Reference(BTreeMap<ObjectId, Object>, BTreeSet<std::net::IpAdd
 enum Holder<'a> {
     Service(&'a Service, Option<&'a ServicePort>),
     Pod(&'a Pod, &'a ContainerPort),
+}
+
+/// What is said of an endpoint.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    ready: bool,
+    /// Serving and terminating.
+    fallback: bool,
+    /// On this node.
+    here: bool,
+    zones: BTreeSet<String>,
+    nodes: BTreeSet<String>,
 }
 
 /// Whom a frontend is for.
@@ -143,28 +155,62 @@ impl Reference {
             .collect()
     }
 
+    /// By which policy clients are led, inside and outside.
+    pub(crate) fn policies(&self) -> BTreeMap<Route, TrafficPolicy> {
+        let mut policies = BTreeMap::new();
+        for (key, (holder, access)) in self.frontends() {
+            let Holder::Service(service, Some(_)) = holder else {
+                continue;
+            };
+            for outside in [false, true] {
+                policies.insert((key, outside), policy(service, access.external, outside));
+            }
+        }
+        policies
+    }
+
+    /// The service port that has a frontend.
+    pub(crate) fn port_of(&self, key: &FrontendKey) -> Option<PortId> {
+        let (owner, _, port) = self.owners().get(key)?.clone();
+        Some(PortId {
+            owner,
+            family: Family::of(key.address()),
+            protocol: Protocol::from_number(key.protocol())?,
+            port,
+        })
+    }
+
     pub(crate) fn routes(&self) -> Routes {
-        let targets = |key: &FrontendKey, holder: &Holder<'_>| match holder {
+        let targets = |key: &FrontendKey, holder: &Holder<'_>, external, outside| match holder {
             Holder::Service(_, None) => BTreeSet::new(),
             Holder::Service(service, Some(port)) => {
-                self.targets(service, port, key.address().is_v4())
+                let policy = policy(service, external, outside);
+                self.targets(service, port, key.address().is_v4(), policy)
             }
             Holder::Pod(pod, port) => own_target(pod, port, key.address().is_v4()),
         };
-        self.frontends()
-            .into_iter()
-            .map(|(key, (holder, _))| (key, targets(&key, &holder)))
-            .collect()
+        let mut routes = Routes::new();
+        for (key, (holder, access)) in self.frontends() {
+            for outside in [false, true] {
+                let found = targets(&key, &holder, access.external, outside);
+                routes.insert((key, outside), found);
+            }
+        }
+        routes
     }
 
-    /// Where a service port leads, whatever frontends it has.
+    /// Where a service port leads by any policy, whatever frontends it has.
     pub(crate) fn targets_of(&self, id: &PortId) -> BTreeSet<Target> {
         let v4 = id.family == Family::V4;
         match self.0.get(&id.owner) {
             Some(Object::Service(service)) => {
                 let mut ports = service.ports.iter();
                 let port = ports.find(|it| (it.protocol, it.port) == (id.protocol, id.port));
-                port.map_or_else(BTreeSet::new, |port| self.targets(service, port, v4))
+                let policies = [TrafficPolicy::Cluster, TrafficPolicy::Local];
+                let targets = port.into_iter().flat_map(|port| {
+                    policies.map(|policy| self.targets(service, port, v4, policy))
+                });
+                targets.flatten().collect()
             }
             Some(Object::Pod(pod)) => {
                 let mut ports = pod.ports.iter();
@@ -175,22 +221,68 @@ impl Reference {
         }
     }
 
-    fn targets(&self, service: &Service, port: &ServicePort, v4: bool) -> BTreeSet<Target> {
-        let endpoints = self.endpoints(service, port);
-        let of = |ready: bool| -> BTreeSet<Target> {
-            endpoints
-                .iter()
-                .filter(|(target, _, _)| target.address.is_v4() == v4)
-                .filter(|(_, is_ready, is_fallback)| if ready { *is_ready } else { *is_fallback })
-                .map(|(target, _, _)| *target)
-                .collect()
+    /// The documented rules: of a policy's endpoints the ready ones, and only if there are none those that are serving
+    /// and terminating. If each ready one of the cluster has node hints and one is for this node, those for this node; if
+    /// each has zone hints and one is for this zone, those for this zone.
+    fn targets(
+        &self,
+        service: &Service,
+        port: &ServicePort,
+        v4: bool,
+        policy: TrafficPolicy,
+    ) -> BTreeSet<Target> {
+        let mut known: BTreeMap<Target, Known> = BTreeMap::new();
+        for (target, own) in self.endpoints(service, port) {
+            if target.address.is_v4() != v4 {
+                continue;
+            }
+            let all = known.entry(target).or_default();
+            all.ready |= own.ready;
+            all.fallback |= own.fallback;
+            all.here |= own.here;
+            all.zones.extend(own.zones);
+            all.nodes.extend(own.nodes);
+        }
+        if policy == TrafficPolicy::Local {
+            known.retain(|_, own| own.here);
+        }
+        let only = |known: &BTreeMap<Target, Known>, wanted: &dyn Fn(&Known) -> bool| {
+            let wanted = known.iter().filter(|(_, own)| wanted(own));
+            wanted.map(|(target, _)| *target).collect::<BTreeSet<_>>()
         };
-        let ready = of(true);
-        if ready.is_empty() { of(false) } else { ready }
+        if !known.values().any(|own| own.ready) {
+            return only(&known, &|own| own.fallback);
+        }
+        known.retain(|_, own| own.ready);
+        if policy == TrafficPolicy::Cluster {
+            let here = "one".to_owned();
+            if known.values().all(|own| !own.nodes.is_empty())
+                && known.values().any(|own| own.nodes.contains(&here))
+            {
+                return only(&known, &|own| own.nodes.contains(&here));
+            }
+            if let Some(zone) = self.zone_of("one")
+                && known.values().all(|own| !own.zones.is_empty())
+                && known.values().any(|own| own.zones.contains(&zone))
+            {
+                return only(&known, &|own| own.zones.contains(&zone));
+            }
+        }
+        only(&known, &|_| true)
     }
 
-    /// (target, ready, serving and terminating)
-    fn endpoints(&self, service: &Service, port: &ServicePort) -> Vec<(Target, bool, bool)> {
+    fn zone_of(&self, name: &str) -> Option<String> {
+        let node = self.0.values().find_map(|object| {
+            let Object::Node(node) = object else {
+                return None;
+            };
+            (*node.name.name == *name).then_some(node)
+        });
+        Some(node?.zone.as_ref()?.to_string())
+    }
+
+    /// As often as they are named.
+    fn endpoints(&self, service: &Service, port: &ServicePort) -> Vec<(Target, Known)> {
         let own: Vec<&EndpointSlice> = self
             .slices()
             .filter(|slice| {
@@ -212,19 +304,25 @@ impl Reference {
                         address: endpoint.address.into(),
                         port: Port::new(own_port.port),
                     };
-                    let fallback = endpoint.serving && endpoint.terminating;
-                    found.push((target, endpoint.ready, fallback));
+                    let hints = endpoint.hints.clone().unwrap_or_default();
+                    let texts = |names: &[std::sync::Arc<str>]| {
+                        names.iter().map(ToString::to_string).collect()
+                    };
+                    let known = Known {
+                        ready: endpoint.ready,
+                        fallback: endpoint.serving && endpoint.terminating,
+                        here: endpoint.node.as_deref() == Some("one"),
+                        zones: texts(&hints.zones),
+                        nodes: texts(&hints.nodes),
+                    };
+                    found.push((target, known));
                 }
             }
         }
         found
     }
 
-    fn endpoints_of_pods(
-        &self,
-        service: &Service,
-        port: &ServicePort,
-    ) -> Vec<(Target, bool, bool)> {
+    fn endpoints_of_pods(&self, service: &Service, port: &ServicePort) -> Vec<(Target, Known)> {
         let mut found = Vec::new();
         if service.selector.is_empty() {
             return found;
@@ -253,8 +351,18 @@ impl Reference {
                         address,
                         port: Port::new(number),
                     };
-                    let ready = service.publish_not_ready || (pod.ready && !pod.terminating);
-                    found.push((target, ready, pod.ready && pod.terminating));
+                    let near = service.distribution;
+                    let node = pod.node.as_deref();
+                    let node = node.filter(|_| near == Some(TrafficDistribution::SameNode));
+                    let zone = pod.node.as_deref().and_then(|node| self.zone_of(node));
+                    let known = Known {
+                        ready: service.publish_not_ready || (pod.ready && !pod.terminating),
+                        fallback: pod.ready && pod.terminating,
+                        here: pod.node.as_deref() == Some("one"),
+                        zones: zone.filter(|_| near.is_some()).into_iter().collect(),
+                        nodes: node.into_iter().map(ToOwned::to_owned).collect(),
+                    };
+                    found.push((target, known));
                 }
             }
         }
@@ -266,6 +374,14 @@ impl Reference {
     /// Every object as a source would deliver it.
     pub(crate) fn changes(&self) -> Vec<Change> {
         self.0.values().cloned().map(Change::Put).collect()
+    }
+}
+
+fn policy(service: &Service, external: bool, outside: bool) -> TrafficPolicy {
+    match (external, outside) {
+        (false, _) => service.internal_policy,
+        (true, true) => service.external_policy,
+        (true, false) => TrafficPolicy::Cluster,
     }
 }
 

@@ -7,7 +7,7 @@
 //!     = LINE               all lines of the tables as they are now, in order; `= nothing` for none
 //!
 //! Frontends are `10.96.0.1:80/TCP -> TARGETS`, with `affinity N` if there is one, `external` for one that is for clients
-//! from anywhere and `from RANGES` for one with ranges; whole addresses `10.96.0.1 refused`;
+//! from anywhere, `from RANGES` for one with ranges and `outside TARGETS` where clients outside are led elsewhere; whole addresses `10.96.0.1 refused`;
 //! then `draining TARGET`, and what users are told as `! TEXT`. Each scenario is also run with its batches' changes in
 //! reverse order.
 
@@ -118,7 +118,8 @@ fn tables(world: &World) -> String {
     let mut text = String::new();
     let kernel = world.kernel();
     let affinities = world.reference.affinities();
-    for (key, targets) in kernel.routes() {
+    let routes = kernel.routes();
+    for ((key, _), targets) in routes.iter().filter(|((_, outside), _)| !outside) {
         if key.is_whole_address() {
             writeln!(text, "{} refused", key.address()).unwrap();
             continue;
@@ -126,13 +127,13 @@ fn tables(world: &World) -> String {
         let socket = SocketAddr::from((key.address().to_ip(), key.port().get()));
         let protocol = if key.protocol() == 6 { "TCP" } else { "UDP" };
         write!(text, "{socket}/{protocol} ->").unwrap();
-        for target in &targets {
+        for target in targets {
             write!(text, " {}", socket_of(target)).unwrap();
         }
-        if affinities[&key] > 0 {
-            write!(text, " affinity {}", affinities[&key]).unwrap();
+        if affinities[key] > 0 {
+            write!(text, " affinity {}", affinities[key]).unwrap();
         }
-        let value = kernel.frontends[&key];
+        let value = kernel.frontends[key];
         let mut ranges = kernel.ranges_of(value.service()).peekable();
         match (value.is_external(), value.has_source_ranges()) {
             (false, _) => {}
@@ -141,6 +142,13 @@ fn tables(world: &World) -> String {
         }
         while let Some(range) = ranges.next_if(|_| value.has_source_ranges()) {
             write!(text, " {}", crate::telemetry::dump::range(*range)).unwrap();
+        }
+        let outside = &routes[&(*key, true)];
+        if outside != targets {
+            text.push_str(" outside");
+            for target in outside {
+                write!(text, " {}", socket_of(target)).unwrap();
+            }
         }
         text.push('\n');
     }

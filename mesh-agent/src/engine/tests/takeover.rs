@@ -107,7 +107,7 @@ fn endpoints_that_no_object_has_named_since_keep_their_places() {
     // What an object has named goes when the object says so.
     world.does("slice a/web-1 of=web port=http/TCP/8080 at=10.0.0.3");
     let routes = world.kernel().routes();
-    let targets = &routes[&frontend("10.96.0.1:80/TCP")];
+    let targets = &routes[&(frontend("10.96.0.1:80/TCP"), false)];
     let shown: Vec<String> = targets.iter().map(|it| it.address.to_string()).collect();
     assert_eq!(shown, ["10.0.0.2", "10.0.0.3"]);
     world.change("remove slice a/web-2");

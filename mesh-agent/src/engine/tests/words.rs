@@ -2,10 +2,12 @@
 //!
 //!     service NS/NAME ip=A.. port=NAME/PROTOCOL/PORT[/TARGET][@NODEPORT].. created=N affinity=N select=K:V.. publish
 //!         external eip=A.. lb=A.. range=CIDR..          (eip: external IPs; lb: load balancer's; external: ExternalName)
-//!     slice NS/NAME of=SERVICE port=NAME/PROTOCOL/PORT.. at=A[,unready|,terminating|,finished]..
+//!         itp=local etp=local near=zone|node            (internal and external traffic policy, traffic distribution)
+//!     slice NS/NAME of=SERVICE port=NAME/PROTOCOL/PORT..
+//!         at=A[,unready|,terminating|,finished][,on:NODE][,forzone:ZONE..][,fornode:NODE..]..
 //!     pod NS/NAME ip=A.. label=K:V.. port=NAME/PROTOCOL/PORT[@HOSTPORT[@HOSTIP]].. phase=PHASE unready terminating
 //!         node=NAME created=N hostnetwork               (this node is `one`)
-//!     node NAME ip=A..                                  (internal addresses)
+//!     node NAME ip=A.. zone=ZONE                        (internal addresses)
 //!     addresses A..                                     (those of this node's devices)
 //!     remove KIND NS/NAME
 
@@ -14,7 +16,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::model::{
     Change, ContainerPort, Endpoint, EndpointSlice, HostPort, Kind, Node, Object, ObjectId,
     ObjectName, Pod, PodPhase, Protocol, Service, ServicePort, ServiceType, SlicePort, TargetPort,
-    TrafficPolicy,
+    TrafficDistribution, TrafficPolicy,
 };
 
 struct Words<'a>(Vec<&'a str>);
@@ -95,6 +97,11 @@ fn service(name: ObjectName, words: &Words<'_>) -> Service {
             node_port,
         }
     };
+    let policy = |key| match words.all(key).next() {
+        None => TrafficPolicy::Cluster,
+        Some("local") => TrafficPolicy::Local,
+        Some(other) => panic!("no policy {other}"),
+    };
     Service {
         name,
         created: words.all("created").next().map(|n| n.parse().unwrap()),
@@ -107,12 +114,18 @@ fn service(name: ObjectName, words: &Words<'_>) -> Service {
         external_ips: words.all("eip").map(|ip| ip.parse().unwrap()).collect(),
         load_balancer_ips: words.all("lb").map(|ip| ip.parse().unwrap()).collect(),
         source_ranges: words.all("range").map(|it| it.parse().unwrap()).collect(),
-        external_policy: TrafficPolicy::Cluster,
-        internal_policy: TrafficPolicy::Cluster,
+        external_policy: policy("etp"),
+        internal_policy: policy("itp"),
         ports: words.all("port").map(port).collect(),
         selector: words.pairs("select"),
         affinity_seconds: words.all("affinity").next().map(|n| n.parse().unwrap()),
         publish_not_ready: words.has("publish"),
+        distribution: words.all("near").next().map(|near| match near {
+            "zone" => TrafficDistribution::SameZone,
+            "node" => TrafficDistribution::SameNode,
+            other => panic!("no distribution {other}"),
+        }),
+        health_check_port: None,
     }
 }
 
@@ -126,22 +139,20 @@ fn slice(name: ObjectName, words: &Words<'_>) -> EndpointSlice {
         }
     };
     let endpoint = |text: &str| {
-        let (address, state) = text.split_once(',').unwrap_or((text, "ready"));
-        let (ready, serving, terminating) = match state {
-            "ready" => (true, true, false),
-            "unready" => (false, false, false),
-            "terminating" => (false, true, true),
-            "finished" => (false, false, true),
-            other => panic!("no state {other}"),
-        };
-        Endpoint {
-            address: address.parse().unwrap(),
+        let mut parts = text.split(',');
+        let mut endpoint = Endpoint {
+            address: parts.next().unwrap().parse().unwrap(),
             pod: None,
-            ready,
-            serving,
-            terminating,
+            ready: true,
+            serving: true,
+            terminating: false,
             node: None,
+            hints: None,
+        };
+        for part in parts {
+            describe(&mut endpoint, part);
         }
+        endpoint
     };
     EndpointSlice {
         name,
@@ -152,13 +163,40 @@ fn slice(name: ObjectName, words: &Words<'_>) -> EndpointSlice {
     }
 }
 
+fn describe(endpoint: &mut Endpoint, part: &str) {
+    let mut state = |ready, serving, terminating| {
+        endpoint.ready = ready;
+        endpoint.serving = serving;
+        endpoint.terminating = terminating;
+    };
+    match part.split_once(':') {
+        None => match part {
+            "" => {}
+            "unready" => state(false, false, false),
+            "terminating" => state(false, true, true),
+            "finished" => state(false, false, true),
+            other => panic!("no state {other}"),
+        },
+        Some(("on", node)) => endpoint.node = Some(node.into()),
+        Some(("forzone", zone)) => {
+            let hints = endpoint.hints.get_or_insert_default();
+            hints.zones.push(zone.into());
+        }
+        Some(("fornode", node)) => {
+            let hints = endpoint.hints.get_or_insert_default();
+            hints.nodes.push(node.into());
+        }
+        Some((other, _)) => panic!("no word {other}"),
+    }
+}
+
 fn node(name: &str, words: &Words<'_>) -> Node {
     Node {
         name: ObjectName::new("", name),
         addresses: Vec::new(),
         internal: words.all("ip").map(|ip| ip.parse().unwrap()).collect(),
         leaving: false,
-        zone: None,
+        zone: words.all("zone").next().map(Into::into),
     }
 }
 

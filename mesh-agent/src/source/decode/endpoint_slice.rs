@@ -9,7 +9,9 @@ use std::{
 
 use k8s_openapi::{
     api::core::v1::ObjectReference,
-    api::discovery::v1::{Endpoint as ManifestEndpoint, EndpointPort, EndpointSlice as Manifest},
+    api::discovery::v1::{
+        Endpoint as ManifestEndpoint, EndpointHints, EndpointPort, EndpointSlice as Manifest,
+    },
     jiff::Timestamp,
 };
 
@@ -19,7 +21,7 @@ use super::{
     metadata::{self, Interner},
     service::protocol,
 };
-use crate::model::{Endpoint, EndpointSlice, SlicePort};
+use crate::model::{Endpoint, EndpointSlice, Hints, SlicePort};
 
 /// The API's own bound.
 const MOST_ENDPOINTS: usize = 1000;
@@ -173,7 +175,7 @@ fn endpoint(
         ready,
         serving: conditions
             .and_then(|conditions| conditions.serving)
-            .unwrap_or(ready),
+            .unwrap_or(true),
         terminating: conditions
             .and_then(|conditions| conditions.terminating)
             .unwrap_or(false),
@@ -181,5 +183,15 @@ fn endpoint(
             .node_name
             .as_deref()
             .map(|node| interner.share(node)),
+        hints: manifest.hints.as_ref().and_then(|it| hints(it, interner)),
     })
+}
+
+fn hints(manifest: &EndpointHints, interner: &mut Interner) -> Option<Box<Hints>> {
+    let zones = manifest.for_zones.iter().flatten();
+    let zones: Vec<_> = zones.map(|zone| interner.share(&zone.name)).collect();
+    let nodes = manifest.for_nodes.iter().flatten();
+    let nodes: Vec<_> = nodes.map(|node| interner.share(&node.name)).collect();
+    let is_empty = zones.is_empty() && nodes.is_empty();
+    (!is_empty).then(|| Box::new(Hints { zones, nodes }))
 }

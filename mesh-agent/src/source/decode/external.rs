@@ -6,8 +6,11 @@ use std::{collections::BTreeSet, net::IpAddr};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, ServiceSpec, ServiceStatus};
 
-use super::{address, field::Rejected};
-use crate::model::TrafficPolicy;
+use super::{
+    address,
+    field::{self, Rejected},
+};
+use crate::model::{ServiceType, TrafficDistribution, TrafficPolicy};
 
 /// spec.externalIPs, each once.
 pub(super) fn external_ips(spec: &ServiceSpec, notes: &mut Vec<Rejected>) -> Vec<IpAddr> {
@@ -100,5 +103,48 @@ pub(super) fn traffic_policy(
             format!("{other:?} is no traffic policy"),
             "give Cluster or Local",
         )),
+    }
+}
+
+/// One that is not known is as none: it is a preference.
+pub(super) fn distribution(
+    spec: &ServiceSpec,
+    notes: &mut Vec<Rejected>,
+) -> Option<TrafficDistribution> {
+    match spec.traffic_distribution.as_deref()? {
+        "" => None,
+        "PreferClose" | "PreferSameZone" => Some(TrafficDistribution::SameZone),
+        "PreferSameNode" => Some(TrafficDistribution::SameNode),
+        other => {
+            notes.push(Rejected::new(
+                "spec.trafficDistribution",
+                format!(
+                    "{other:?} is no traffic distribution, so all endpoints are preferred alike"
+                ),
+                "give PreferSameZone or PreferSameNode, or remove it",
+            ));
+            None
+        }
+    }
+}
+
+/// Only load balancers whose external policy is Local ask a node whether it has endpoints.
+pub(super) fn health_check_port(
+    spec: &ServiceSpec,
+    service_type: ServiceType,
+    policy: TrafficPolicy,
+    notes: &mut Vec<Rejected>,
+) -> Option<u16> {
+    let number = spec.health_check_node_port.filter(|number| *number != 0)?;
+    if service_type != ServiceType::LoadBalancer || policy != TrafficPolicy::Local {
+        return None;
+    }
+    match field::port(|| "spec.healthCheckNodePort".to_owned(), number) {
+        Ok(port) => Some(port),
+        // The Service is good all the same.
+        Err(rejected) => {
+            notes.push(rejected);
+            None
+        }
     }
 }

@@ -41,6 +41,10 @@ pub(super) fn convert(
     };
     let service_type = service_type(spec)?;
     let policy = external::traffic_policy;
+    let external_policy = policy(
+        "spec.externalTrafficPolicy",
+        spec.external_traffic_policy.as_deref(),
+    )?;
     Ok(Some(Service {
         name,
         created: metadata::created(&manifest.metadata),
@@ -53,10 +57,7 @@ pub(super) fn convert(
         external_ips: external::external_ips(spec, notes),
         load_balancer_ips: external::load_balancer_ips(manifest.status.as_ref(), notes),
         source_ranges: external::source_ranges(spec, notes),
-        external_policy: policy(
-            "spec.externalTrafficPolicy",
-            spec.external_traffic_policy.as_deref(),
-        )?,
+        external_policy,
         internal_policy: policy(
             "spec.internalTrafficPolicy",
             spec.internal_traffic_policy.as_deref(),
@@ -65,6 +66,8 @@ pub(super) fn convert(
         selector: metadata::labels(spec.selector.as_ref(), interner),
         affinity_seconds: affinity(spec)?,
         publish_not_ready: spec.publish_not_ready_addresses.unwrap_or(false),
+        distribution: external::distribution(spec, notes),
+        health_check_port: external::health_check_port(spec, service_type, external_policy, notes),
     }))
 }
 

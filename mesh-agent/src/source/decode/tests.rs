@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{HostPort, Kind, TargetPort, TrafficPolicy};
+use crate::model::{HostPort, Kind, TargetPort, TrafficDistribution, TrafficPolicy};
 
 fn yaml(text: &str) -> Decoded {
     decode(
@@ -237,7 +237,7 @@ fn defaults_are_the_apis() {
         .iter()
         .map(|it| (it.ready, it.serving, it.terminating))
         .collect();
-    assert_eq!(conditions, [(true, true, false), (false, false, true)]);
+    assert_eq!(conditions, [(true, true, false), (false, true, true)]);
     let text = service(
         "{clusterIP: 10.96.0.1, sessionAffinity: ClientIP, ports: [{port: 53, protocol: SCTP}, {name: b, port: 80}]}",
     );
@@ -497,4 +497,58 @@ fn host_ports_are_read() {
         told.contains("ports[3].hostIP: a host port is not served on loopback"),
         "{told}"
     );
+}
+
+#[test]
+fn hints_are_kept_by_kind() {
+    let text = slice(
+        "addressType: IPv4\nports: [{port: 80}]\nendpoints: [{addresses: [10.1.1.1], hints: {forZones: [{name: a}, {name: b}]}}, {addresses: [10.1.1.2], hints: {forNodes: [{name: one}]}}, {addresses: [10.1.1.3], hints: {}}]",
+    );
+    let Some(Object::EndpointSlice(slice)) = yaml(&text).objects.pop() else {
+        panic!("no slice")
+    };
+    let texts: Vec<String> = slice
+        .endpoints
+        .iter()
+        .map(|it| format!("{:?}", it.hints.as_ref().map(|it| (&it.zones, &it.nodes))))
+        .collect();
+    let wanted = [
+        r#"Some((["a", "b"], []))"#,
+        r#"Some(([], ["one"]))"#,
+        "None",
+    ];
+    assert_eq!(texts, wanted);
+}
+
+#[test]
+fn preferences_that_nobody_knows_are_told_and_left_out() {
+    let service = |fields: &str| {
+        let text = service(&format!(
+            "{{clusterIP: 10.96.0.1, ports: [{{port: 80}}], {fields}}}"
+        ));
+        let mut decoded = yaml(&text);
+        let Some(Object::Service(service)) = decoded.objects.pop() else {
+            panic!("no Service")
+        };
+        let fields = decoded.problems.into_iter().filter_map(|it| it.field);
+        (service, fields.collect::<Vec<_>>())
+    };
+    for (text, wanted) in [
+        ("PreferClose", TrafficDistribution::SameZone),
+        ("PreferSameZone", TrafficDistribution::SameZone),
+        ("PreferSameNode", TrafficDistribution::SameNode),
+    ] {
+        let (service, problems) = service(&format!("trafficDistribution: {text}"));
+        assert_eq!((service.distribution, problems), (Some(wanted), vec![]));
+    }
+    let (odd, problems) = service("trafficDistribution: PreferFar");
+    assert_eq!(odd.distribution, None);
+    assert_eq!(problems, ["spec.trafficDistribution"]);
+    let checked = "type: LoadBalancer, externalTrafficPolicy: Local, healthCheckNodePort";
+    let port = |fields: &str| service(fields).0.health_check_port;
+    assert_eq!(port(&format!("{checked}: 32100")), Some(32_100));
+    assert_eq!(port("type: LoadBalancer, healthCheckNodePort: 32100"), None);
+    let (without, problems) = service(&format!("{checked}: 99999"));
+    assert_eq!(without.health_check_port, None);
+    assert_eq!(problems, ["spec.healthCheckNodePort"]);
 }

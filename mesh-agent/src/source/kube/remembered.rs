@@ -87,6 +87,7 @@ mod tests {
             serving: true,
             terminating: false,
             node: None,
+            hints: None,
         };
         EndpointSlice {
             name: ObjectName::new("default", "kubernetes"),

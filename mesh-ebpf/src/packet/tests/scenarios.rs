@@ -10,7 +10,7 @@ use crate::{
     tests::address,
 };
 
-fn ends(frame: &[u8]) -> (End, End) {
+pub(super) fn ends(frame: &[u8]) -> (End, End) {
     let seen = wire::parse(frame).unwrap();
     (seen.source, seen.destination)
 }
