@@ -12,6 +12,7 @@ mod conntrack;
 mod fingerprint;
 mod fragment;
 mod interface;
+mod learned;
 mod maps;
 mod peer;
 mod plain;
@@ -28,6 +29,7 @@ pub use conntrack::{Direction, Entry, FlowKey, FlowValue, Seen, is_closed, timeo
 pub use fingerprint::fingerprint;
 pub use fragment::{FragmentKey, FragmentPorts};
 pub use interface::{ClientAddresses, Interface};
+pub use learned::LearnedClient;
 pub use maps::{BEFORE, Before, MAPS, MapKind, MapShape, MapSpec};
 pub use peer::{PEER_WAYS, PEERS, Peer, peer_place};
 pub use plain::{Layout, Plain, bytes_of, from_bytes};

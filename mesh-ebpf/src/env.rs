@@ -2,8 +2,9 @@
 
 use mesh_common::{
     Address, AffinityKey, AffinityValue, Backend, BackendId, Client, ClientAddresses, Counter,
-    FlowKey, FlowValue, FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface, Peer,
-    Port, Protocol, Seen, ServiceId, ServiceWord, SetId, SetWord, SocketKey, SocketValue,
+    FlowKey, FlowValue, FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface,
+    LearnedClient, Peer, Port, Protocol, Seen, ServiceId, ServiceWord, SetId, SetWord, SocketKey,
+    SocketValue,
 };
 
 use crate::packet::{Difference, Family, SnatPorts};
@@ -21,6 +22,16 @@ pub trait Socket {
     fn cookie(&self) -> u64;
     /// Who asks.
     fn client(&self) -> Client;
+}
+
+/// The TCP connection that a sockops hook was called for: one that this host's side began and the other has answered.
+pub trait Connection {
+    /// The address it has on this side. IPv4 comes v4-mapped, whether the socket is AF_INET or AF_INET6.
+    fn own(&self) -> Address;
+    /// The address of the other side, in the same form.
+    fn peer(&self) -> Address;
+    /// The cookie of the socket's network namespace.
+    fn netns_cookie(&self) -> u64;
 }
 
 /// The packet could not be read or written where it should.
@@ -163,8 +174,12 @@ pub trait Tables {
     fn set_socket(&self, key: &SocketKey, value: &SocketValue) -> Result<(), Full>;
     /// Forgets it.
     fn remove_socket(&self, key: &SocketKey);
-    /// The addresses of a network namespace.
+    /// The addresses of a network namespace, as the agent knows them.
     fn client(&self, cookie: u64) -> Option<ClientAddresses>;
+    /// What a network namespace's connections have shown of its addresses.
+    fn learned_client(&self, cookie: u64) -> Option<LearnedClient>;
+    /// Remembers it; best effort.
+    fn set_learned_client(&self, cookie: u64, value: &LearnedClient);
     /// Whether a service port's loadBalancerSourceRanges have an address.
     fn has_source(&self, service: ServiceId, address: Address) -> bool;
     /// The addresses that stand for clients behind an interface.

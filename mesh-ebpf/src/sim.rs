@@ -8,13 +8,13 @@ use std::{
 
 use mesh_common::{
     Address, AffinityKey, AffinityValue, Backend, BackendId, Client, ClientAddresses, Counter,
-    FlowKey, FlowValue, FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface, Peer,
-    Port, Protocol, Seen, ServiceId, ServiceWord, SetId, SetWord, SocketKey, SocketValue,
-    SourceRangeKey,
+    FlowKey, FlowValue, FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface,
+    LearnedClient, Peer, Port, Protocol, Seen, ServiceId, ServiceWord, SetId, SetWord, SocketKey,
+    SocketValue, SourceRangeKey,
 };
 
 use crate::{
-    Clock, FlowEntry, Full, NotAdded, Place, Random, Sink, SnatPorts, Socket, Tables,
+    Clock, Connection, FlowEntry, Full, NotAdded, Place, Random, Sink, SnatPorts, Socket, Tables,
     stage::{self, Hook, Stage, State, Step},
 };
 
@@ -48,6 +48,8 @@ pub struct Sim {
     pub sockets_capacity: usize,
     /// `clients`
     pub clients: BTreeMap<u64, ClientAddresses>,
+    /// `learned_clients`; nothing is pushed out of it.
+    pub learned_clients: RefCell<BTreeMap<u64, LearnedClient>>,
     /// `source_ranges`
     pub source_ranges: BTreeSet<SourceRangeKey>,
     /// `interfaces`
@@ -90,6 +92,7 @@ impl Default for Sim {
             sockets: RefCell::default(),
             sockets_capacity: usize::MAX,
             clients: BTreeMap::new(),
+            learned_clients: RefCell::default(),
             source_ranges: BTreeSet::new(),
             interfaces: BTreeMap::new(),
             snat_ports: SnatPorts::default(),
@@ -190,6 +193,14 @@ impl Tables for Sim {
 
     fn client(&self, cookie: u64) -> Option<ClientAddresses> {
         self.clients.get(&cookie).copied()
+    }
+
+    fn learned_client(&self, cookie: u64) -> Option<LearnedClient> {
+        self.learned_clients.borrow().get(&cookie).copied()
+    }
+
+    fn set_learned_client(&self, cookie: u64, value: &LearnedClient) {
+        self.learned_clients.borrow_mut().insert(cookie, *value);
     }
 
     fn has_source(&self, service: ServiceId, address: Address) -> bool {
@@ -373,6 +384,31 @@ impl Socket for SimSocket {
 
     fn client(&self) -> Client {
         self.client
+    }
+}
+
+/// A TCP connection in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SimConnection {
+    /// The address on this side.
+    pub own: Address,
+    /// That of the other.
+    pub peer: Address,
+    /// The cookie of the network namespace.
+    pub netns_cookie: u64,
+}
+
+impl Connection for SimConnection {
+    fn own(&self) -> Address {
+        self.own
+    }
+
+    fn peer(&self) -> Address {
+        self.peer
+    }
+
+    fn netns_cookie(&self) -> u64 {
+        self.netns_cookie
     }
 }
 

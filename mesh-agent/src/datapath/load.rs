@@ -47,6 +47,8 @@ pub(super) fn load(
     let has_set_retval = u32::from(probe::has_set_retval());
     let mut loader = EbpfLoader::new();
     loader.override_global("HAS_SET_RETVAL", &has_set_retval, true);
+    let has_sock_ops_netns = u32::from(probe::has_sock_ops_netns());
+    loader.override_global("HAS_SOCK_OPS_NETNS", &has_sock_ops_netns, true);
     let before_has_ids = u32::from(keeps_ids);
     loader.override_global("BEFORE_HAS_IDS", &before_has_ids, false);
     for spec in &MAPS {
@@ -108,6 +110,10 @@ fn load_programs(object: &mut Ebpf) -> Result<BTreeMap<&'static str, OwnedFd>, D
 fn load_program(program: &mut Program) -> Result<OwnedFd, aya::programs::ProgramError> {
     let clone = |fd: &ProgramFd| fd.as_fd().try_clone_to_owned().map_err(Into::into);
     if let Program::CgroupSock(program) = program {
+        program.load()?;
+        return clone(program.fd()?);
+    }
+    if let Program::SockOps(program) = program {
         program.load()?;
         return clone(program.fd()?);
     }

@@ -6,16 +6,16 @@ use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns};
 use aya_ebpf::maps::Array;
 use mesh_common::{
     Address, AffinityKey, AffinityValue, Backend, BackendId, ClientAddresses, Counter, FlowKey,
-    FlowValue, FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface, Peer, ServiceId,
-    ServiceWord, SetId, SetWord, SocketKey, SocketValue,
+    FlowValue, FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface, LearnedClient,
+    Peer, ServiceId, ServiceWord, SetId, SetWord, SocketKey, SocketValue,
 };
 use mesh_ebpf::{Clock, Full, NotAdded, Place, Random, Sink, SnatPorts, Tables};
 
 use super::{
     flow::{self, KernelFlow},
     maps::{
-        AFFINITY, BACKENDS, CLIENTS, COUNTS, FRAGMENTS, FRONTENDS, INTERFACES, PEER_COOKIES,
-        PEER_PLACES, SERVICES, SETS, SLOTS, SOCKETS, SOURCE_RANGES,
+        AFFINITY, BACKENDS, CLIENTS, COUNTS, FRAGMENTS, FRONTENDS, INTERFACES, LEARNED_CLIENTS,
+        PEER_COOKIES, PEER_PLACES, SERVICES, SETS, SLOTS, SOCKETS, SOURCE_RANGES,
     },
 };
 
@@ -159,6 +159,18 @@ impl Tables for KernelEnv {
     fn client(&self, cookie: u64) -> Option<ClientAddresses> {
         // SAFETY: copied out at once; that an element may be reused meanwhile is what the value's cookie tells.
         unsafe { CLIENTS.get(cookie) }.copied()
+    }
+
+    #[inline(always)]
+    fn learned_client(&self, cookie: u64) -> Option<LearnedClient> {
+        // SAFETY: as for `client`.
+        unsafe { LEARNED_CLIENTS.get(cookie) }.copied()
+    }
+
+    #[inline(always)]
+    fn set_learned_client(&self, cookie: u64, value: &LearnedClient) {
+        // Best effort: the next connection shows it again.
+        LEARNED_CLIENTS.insert(cookie, value, 0).ok();
     }
 
     #[inline(always)]

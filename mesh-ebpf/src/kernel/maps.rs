@@ -7,8 +7,8 @@ use aya_ebpf::{
 };
 use mesh_common::{
     AffinityKey, AffinityValue, Backend, COUNTERS, ClientAddresses, FlowKey, FlowValue,
-    FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface, PEERS, Peer, SocketKey,
-    SocketValue,
+    FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface, LearnedClient, PEERS, Peer,
+    SocketKey, SocketValue,
 };
 use mesh_ebpf::PacketState;
 
@@ -48,6 +48,9 @@ pub(crate) static SOCKETS: HashMap<SocketKey, SocketValue> =
     HashMap::with_max_entries(SMALL, NO_PREALLOC);
 #[map(name = "clients")]
 pub(crate) static CLIENTS: HashMap<u64, ClientAddresses> = HashMap::with_max_entries(SMALL, 0);
+#[map(name = "learned_clients")]
+pub(crate) static LEARNED_CLIENTS: LruHashMap<u64, LearnedClient> =
+    LruHashMap::with_max_entries(SMALL, 0);
 #[map(name = "interfaces")]
 pub(crate) static INTERFACES: HashMap<u32, Interface> = HashMap::with_max_entries(SMALL, 0);
 #[map(name = "opening")]
