@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::{
@@ -106,6 +107,21 @@ impl Deployment {
     pub fn stop(&mut self, pod: &str) -> Result<()> {
         self.member(pod)?.server.stop()?;
         self.members.retain(|member| member.pod.name() != pod);
+        Ok(())
+    }
+
+    /// Ends and forgets all pods that are in no slice, as `stop` does one.
+    pub fn stop_gone(&mut self) -> Result<()> {
+        let is_gone = |member: &Member| member.condition == Condition::Gone;
+        for member in self.members.iter().filter(|member| is_gone(member)) {
+            member.server.signal(Signal::SIGTERM)?;
+        }
+        for member in &mut self.members {
+            if is_gone(member) {
+                member.server.stop()?;
+            }
+        }
+        self.members.retain(|member| !is_gone(member));
         Ok(())
     }
 
