@@ -7,7 +7,7 @@ use mesh_common::{
     SocketValue,
 };
 
-use crate::packet::{Difference, Family, SnatPorts};
+use crate::packet::{Difference, Family, IcmpLimit, SnatPorts};
 
 /// The socket a cgroup hook was called for.
 pub trait Socket {
@@ -208,6 +208,12 @@ pub trait Tables {
     fn unconfirm_flow(&self, key: &FlowKey);
     /// Removes an entry.
     fn remove_flow(&self, key: &FlowKey);
+    /// How many ICMP errors a processor makes.
+    fn icmp_limit(&self) -> IcmpLimit;
+    /// Until when, in nanoseconds of the clock, those that this processor made are paid for.
+    fn icmp_paid(&self) -> u64;
+    /// Notes it.
+    fn set_icmp_paid(&self, until: u64);
     /// The ports of a fragmented packet.
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentPorts>;
     /// Remembers them; best effort.

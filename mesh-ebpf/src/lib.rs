@@ -31,7 +31,7 @@ pub use env::{
 };
 pub use hooks::{connect, established, getpeername, recvmsg, release, sendmsg};
 pub use packet::{
-    Difference, Family, Fragment, PacketHook, PacketStage, PacketState, PacketStep, PacketVerdict,
-    SnatPorts, cold, count_packet, hot, run_packet,
+    Difference, Family, Fragment, IcmpLimit, PacketHook, PacketStage, PacketState, PacketStep,
+    PacketVerdict, SnatPorts, cold, count_packet, hot, run_packet,
 };
 pub use stage::{Hook, Stage, State, Step, Verdict, run};

@@ -14,7 +14,8 @@ use mesh_common::{
 };
 
 use crate::{
-    Clock, Connection, FlowEntry, Full, NotAdded, Place, Random, Sink, SnatPorts, Socket, Tables,
+    Clock, Connection, FlowEntry, Full, IcmpLimit, NotAdded, Place, Random, Sink, SnatPorts,
+    Socket, Tables,
     stage::{self, Hook, Stage, State, Step},
 };
 
@@ -68,6 +69,10 @@ pub struct Sim {
     pub flows_capacity: usize,
     /// `fragments`
     pub fragments: RefCell<BTreeMap<FragmentKey, FragmentPorts>>,
+    /// How many ICMP errors are made.
+    pub icmp_limit: IcmpLimit,
+    /// Until when those that were made are paid for.
+    pub icmp_paid: Cell<u64>,
     /// `counters`, those above zero.
     pub counts: RefCell<BTreeMap<Counter, u64>>,
     /// Nanoseconds; advanced by whoever holds the Sim.
@@ -102,6 +107,8 @@ impl Default for Sim {
             flows: RefCell::default(),
             flows_capacity: usize::MAX,
             fragments: RefCell::default(),
+            icmp_limit: IcmpLimit::default(),
+            icmp_paid: Cell::new(0),
             counts: RefCell::default(),
             clock: Cell::new(0),
             seed: Cell::new(0),
@@ -270,6 +277,18 @@ impl Tables for Sim {
     fn remove_flow(&self, key: &FlowKey) {
         self.flows.borrow_mut().remove(key);
         self.opening.borrow_mut().remove(key);
+    }
+
+    fn icmp_limit(&self) -> IcmpLimit {
+        self.icmp_limit
+    }
+
+    fn icmp_paid(&self) -> u64 {
+        self.icmp_paid.get()
+    }
+
+    fn set_icmp_paid(&self, until: u64) {
+        self.icmp_paid.set(until);
     }
 
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentPorts> {

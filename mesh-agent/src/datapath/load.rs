@@ -13,6 +13,7 @@ use aya::{
     programs::{Program, ProgramFd},
 };
 use mesh_common::{BEFORE, MAPS};
+use mesh_ebpf::IcmpLimit;
 
 use super::{
     DatapathError, Options, Sizes,
@@ -73,6 +74,9 @@ pub(super) fn load(
     for (name, port) in &ports {
         loader.override_global(name, port, true);
     }
+    let limit = icmp_limit();
+    loader.override_global("ICMP_INTERVAL", &limit.interval, true);
+    loader.override_global("ICMP_BURST", &limit.burst, true);
     let mut object = loader
         .load(object::BYTES)
         .map_err(failed("the eBPF object"))?;
@@ -92,6 +96,22 @@ pub(crate) fn host_number() -> u32 {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let mix = |number: u32, byte: u8| (number ^ u32::from(byte)).wrapping_mul(0x0100_0193);
     boot.bytes().fold(0x811c_9dc5, mix)
+}
+
+/// As many ICMP errors as the host allows itself. Older kernels tell that in their first network namespace alone; elsewhere
+/// it is as many as they allow by default.
+fn icmp_limit() -> IcmpLimit {
+    let of = |name: &str| {
+        let path = format!("/proc/sys/net/ipv4/{name}");
+        let text = std::fs::read_to_string(path).ok()?;
+        text.trim().parse::<u32>().ok()
+    };
+    let default = IcmpLimit::default();
+    let interval = |a_second| 1_000_000_000_u32.checked_div(a_second).unwrap_or(u32::MAX);
+    IcmpLimit {
+        interval: of("icmp_msgs_per_sec").map_or(default.interval, interval),
+        burst: of("icmp_msgs_burst").unwrap_or(default.burst),
+    }
 }
 
 fn load_programs(object: &mut Ebpf) -> Result<BTreeMap<&'static str, OwnedFd>, DatapathError> {

@@ -9,13 +9,13 @@ use mesh_common::{
     FlowValue, FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface, LearnedClient,
     Peer, ServiceId, ServiceWord, SetId, SetWord, SocketKey, SocketValue,
 };
-use mesh_ebpf::{Clock, Full, NotAdded, Place, Random, Sink, SnatPorts, Tables};
+use mesh_ebpf::{Clock, Full, IcmpLimit, NotAdded, Place, Random, Sink, SnatPorts, Tables};
 
 use super::{
     flow::{self, KernelFlow},
     maps::{
-        AFFINITY, BACKENDS, CLIENTS, COUNTS, FRAGMENTS, FRONTENDS, INTERFACES, LEARNED_CLIENTS,
-        PEER_COOKIES, PEER_PLACES, SERVICES, SETS, SLOTS, SOCKETS, SOURCE_RANGES,
+        AFFINITY, BACKENDS, CLIENTS, COUNTS, FRAGMENTS, FRONTENDS, ICMP_PAID, INTERFACES,
+        LEARNED_CLIENTS, PEER_COOKIES, PEER_PLACES, SERVICES, SETS, SLOTS, SOCKETS, SOURCE_RANGES,
     },
 };
 
@@ -37,6 +37,10 @@ settings! {
     NODEPORT_FIRST = 30_000;
     /// The highest.
     NODEPORT_LAST = 32_767;
+    /// Nanoseconds that an ICMP error costs.
+    ICMP_INTERVAL = 1_000_000;
+    /// How many may be made at once.
+    ICMP_BURST = 50;
 }
 
 /// Whether backend ids in flows are those of these tables; 0 until the agent has put them right. In `.data`, because it
@@ -227,6 +231,30 @@ impl Tables for KernelEnv {
     #[inline(always)]
     fn remove_flow(&self, key: &FlowKey) {
         flow::remove(key);
+    }
+
+    #[inline(always)]
+    fn icmp_limit(&self) -> IcmpLimit {
+        IcmpLimit {
+            interval: setting(&ICMP_INTERVAL),
+            burst: setting(&ICMP_BURST),
+        }
+    }
+
+    #[inline(always)]
+    fn icmp_paid(&self) -> u64 {
+        // SAFETY: the pointer is to this processor's own copy.
+        ICMP_PAID.get(0).map_or(0, |paid| unsafe {
+            core::ptr::from_ref(paid).read_volatile()
+        })
+    }
+
+    #[inline(always)]
+    fn set_icmp_paid(&self, until: u64) {
+        if let Some(paid) = ICMP_PAID.get_ptr_mut(0) {
+            // SAFETY: as in `icmp_paid`.
+            unsafe { paid.write_volatile(until) };
+        }
     }
 
     #[inline(always)]

@@ -81,5 +81,8 @@ pub(crate) const EGRESS: u32 = 16;
 /// its way through the stack of the same processor, but no two of one class do.
 #[map(name = "scratch_ingress")]
 pub(crate) static SCRATCH_INGRESS: PerCpuArray<PacketState> = PerCpuArray::with_max_entries(1, 0);
+/// Until when the ICMP errors that a processor made are paid for. A map of each load's own: nothing is lost with it.
+#[map(name = "icmp_paid")]
+pub(crate) static ICMP_PAID: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 #[map(name = "scratch_egress")]
 pub(crate) static SCRATCH_EGRESS: PerCpuArray<PacketState> = PerCpuArray::with_max_entries(1, 0);
