@@ -33,7 +33,7 @@ impl SockOps {
             return None;
         }
         let family = context.family();
-        (family == AF_INET || family == AF_INET6).then(|| Self {
+        (family == AF_INET || family == AF_INET6).then_some(Self {
             context: context.ops,
             is_v4: family == AF_INET,
         })
