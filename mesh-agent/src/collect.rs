@@ -157,7 +157,7 @@ mod tests {
         let mut answered = FlowValue::reply(frontend, 1000);
         answered.note(Seen::ANY, 1000);
         let entries = [
-            (request, FlowValue::request(backend, 1, 1000)),
+            (request, FlowValue::request(backend, (1, 1), 1000)),
             (leaving, with_source),
             (returning, FlowValue::returning(client, 1000)),
             (reply, answered),

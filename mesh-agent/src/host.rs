@@ -113,6 +113,7 @@ fn live(directories: &Directories, with_flows: bool) -> Result<Live, DatapathErr
         sockets: reader.sockets()?,
         flows,
         clients: reader.clients()?,
+        learned_clients: reader.learned_clients()?,
         interfaces: reader.interfaces()?,
         counters: reader.counters()?,
         now: datapath::monotonic_nanoseconds(),

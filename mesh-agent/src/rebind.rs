@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use mesh_common::{
-    Address, Backend, BackendId, BackendState, Entry, FlowKey, FlowValue, FrontendKey, Port, SetId,
+    Address, Backend, BackendId, BackendState, Entry, FlowKey, FlowValue, FrontendKey,
+    FrontendValue, Port, SetId, held_backend,
 };
 
 use crate::plan::TableDump;
@@ -15,7 +16,7 @@ pub struct Backends<'a> {
     /// Those that are served, by address.
     ids: BTreeMap<(Address, Port), Vec<BackendId>>,
     /// What frontends lead to.
-    sets: BTreeMap<FrontendKey, SetId>,
+    frontends: BTreeMap<FrontendKey, FrontendValue>,
 }
 
 impl<'a> Backends<'a> {
@@ -28,37 +29,52 @@ impl<'a> Backends<'a> {
                 ids.entry(end(backend)).or_default().push(id);
             }
         }
-        let sets = tables.frontends.iter();
-        let sets = sets.map(|(key, value)| (*key, value.cluster())).collect();
-        Self { tables, ids, sets }
+        Self {
+            tables,
+            ids,
+            frontends: tables.frontends.iter().copied().collect(),
+        }
     }
 
-    /// The id that a flow should hold instead of its own, if it holds a wrong one and its backend is still there.
+    /// What a flow should hold of its backend instead, if it holds a wrong id and its backend is still there.
     #[must_use]
-    pub fn rebound(&self, key: &FlowKey, value: &FlowValue) -> Option<BackendId> {
+    pub fn rebound(&self, key: &FlowKey, value: &FlowValue) -> Option<u32> {
+        let id = self.rebound_id(key, value)?;
+        let backend = self.tables.backends.get(usize::try_from(id).ok()?)?;
+        Some(held_backend(id, backend.word().generation()))
+    }
+
+    fn rebound_id(&self, key: &FlowKey, value: &FlowValue) -> Option<BackendId> {
         let is_request = value.entry() == Some(Entry::Request);
         let held = usize::try_from(value.backend()).ok();
         let held = held.and_then(|id| self.tables.backends.get(id));
-        if !is_request || held.is_some_and(|held| end(held) == value.target()) {
+        let is_right = |held: &Backend| {
+            end(held) == value.target() && value.is_of_generation(held.word().generation())
+        };
+        if !is_request || held.is_some_and(is_right) {
             return None;
         }
         let ids = self.ids.get(&value.target())?;
         let own = self.of_frontend(key);
         // Several service ports may have the same endpoint; its state is each one's own.
         ids.iter()
-            .find(|id| own.contains(id))
+            .find(|id| own.iter().any(|slots| slots.contains(id)))
             .or(ids.first())
             .copied()
     }
 
     /// The backends that new flows by the same frontend are given.
-    fn of_frontend(&self, request: &FlowKey) -> &[BackendId] {
+    fn of_frontend(&self, request: &FlowKey) -> [&[BackendId]; 2] {
         let (address, port) = request.destination();
         let key = FrontendKey::new(address, port, request.protocol());
-        let set = self.sets.get(&key).and_then(|set| {
-            let set = usize::try_from(*set).ok()?;
-            self.tables.sets.get(set)
-        });
+        self.frontends.get(&key).map_or([&[], &[]], |frontend| {
+            [frontend.cluster(), frontend.local()].map(|set| self.slots(set))
+        })
+    }
+
+    fn slots(&self, set: SetId) -> &[BackendId] {
+        let set = usize::try_from(set).ok();
+        let set = set.and_then(|set| self.tables.sets.get(set));
         let slots = set.and_then(|word| {
             let first = usize::try_from(word.base()).ok()?;
             let count = usize::try_from(word.count()).ok()?;
@@ -124,7 +140,7 @@ mod tests {
 
     fn rebound(frontend: u8, host: u8, id: BackendId) -> Option<BackendId> {
         let key = key(frontend);
-        let value = FlowValue::request(at(host, 8080), id, 1000);
+        let value = FlowValue::request(at(host, 8080), (id, 1), 1000);
         Backends::new(&tables()).rebound(&key, &value)
     }
 

@@ -87,6 +87,7 @@ pub fn sim(live: &Live, host: u32) -> Sim {
         affinity: RefCell::new(live.affinity.iter().copied().collect()),
         sockets: RefCell::new(live.sockets.iter().copied().collect()),
         clients: live.clients.clone(),
+        learned_clients: RefCell::new(live.learned_clients.clone()),
         interfaces: live.interfaces.clone(),
         opening: flows(live, true),
         flows: flows(live, false),

@@ -53,6 +53,28 @@ impl Address {
         self.words[0] == 0 && self.words[1] == 0 && self.words[2] == MAPPED
     }
 
+    /// Whether it is `::`.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_unspecified(self) -> bool {
+        let [a, b, c, d] = self.words;
+        a | b | c | d == 0
+    }
+
+    /// Whether it means nothing beyond its host or its link: 0/8, loopback, link-local, unspecified.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_local_scope(self) -> bool {
+        const LOOPBACK: u32 = 1_u32.to_be();
+        let [a, b, c, d] = self.words;
+        if self.is_v4() {
+            let number = u32::from_be(d);
+            return matches!(number >> 24, 0 | 127) || number >> 16 == 0xa9fe;
+        }
+        let is_first = a == 0 && b == 0 && c == 0 && (d == 0 || d == LOOPBACK);
+        is_first || u32::from_be(a) >> 22 == 0x3fa
+    }
+
     /// As the standard library's type, IPv4 unmapped.
     #[must_use]
     pub fn to_ip(self) -> IpAddr {

@@ -240,7 +240,7 @@ impl Seen {
 }
 
 /// What is remembered of a tuple. The address and port are what is written into the packet. `stamp` is seconds of the
-/// monotonic clock at the last packet; `backend` is the backend's id in a `Request`. Of `bits`, a `Request` and a `Reply`
+/// monotonic clock at the last packet; `backend` is what `held_backend` makes, in a `Request`. Of `bits`, a `Request` and a `Reply`
 /// have what their side has sent, a `Leaving` how its packets came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowValue {
@@ -249,7 +249,18 @@ pub struct FlowValue {
     bits: u8,
     entry: u8,
     stamp: u32,
-    backend: BackendId,
+    backend: u32,
+}
+
+/// The highest id of a backend: what is above it in a word is the generation's.
+pub const LAST_BACKEND: BackendId = 0x00ff_ffff;
+
+/// A backend's id and the low bits of its generation in one word: the id may be given to another backend, even at the same
+/// address.
+#[must_use]
+#[inline(always)]
+pub const fn held_backend(id: BackendId, generation: u32) -> u32 {
+    id & LAST_BACKEND | generation << 24
 }
 
 impl FlowValue {
@@ -275,7 +286,7 @@ impl FlowValue {
         bits: u8,
         entry: u8,
         stamp: u32,
-        backend: BackendId,
+        backend: u32,
     ) -> Self {
         Self {
             address,
@@ -290,10 +301,14 @@ impl FlowValue {
     /// A flow's first packet came from its client.
     #[must_use]
     #[inline(always)]
-    pub const fn request(backend: (Address, Port), id: BackendId, stamp: u32) -> Self {
+    pub const fn request(
+        backend: (Address, Port),
+        (id, generation): (BackendId, u32),
+        stamp: u32,
+    ) -> Self {
         let mut value = Self::new(Entry::Request, backend, stamp);
         value.bits = Seen::ANY.0;
-        value.backend = id;
+        value.backend = held_backend(id, generation);
         value
     }
 
@@ -362,14 +377,21 @@ impl FlowValue {
     #[must_use]
     #[inline(always)]
     pub const fn backend(&self) -> BackendId {
-        self.backend
+        self.backend & LAST_BACKEND
     }
 
-    /// The same flow where its backend has another id.
+    /// Whether that id still is the same backend's.
     #[must_use]
-    pub const fn with_backend(mut self, id: BackendId) -> Self {
-        self.backend = id;
-        self
+    #[inline(always)]
+    pub const fn is_of_generation(&self, generation: u32) -> bool {
+        self.backend >> 24 == generation & 0xff
+    }
+
+    /// Id and generation in one word, as a cell has them.
+    #[must_use]
+    #[inline(always)]
+    pub(crate) const fn held(&self) -> u32 {
+        self.backend
     }
 
     /// What the side of this entry has sent.

@@ -14,8 +14,7 @@
 use core::hint::black_box;
 
 use crate::{
-    Address, BackendId, Direction, Entry, FlowKey, FlowValue, Port, Seen, conntrack::spread,
-    plain::plain,
+    Address, Direction, Entry, FlowKey, FlowValue, Port, Seen, conntrack::spread, plain::plain,
 };
 
 /// Cells of a line.
@@ -37,14 +36,14 @@ plain! {
         protocol: u8,
         bits: u8,
         stamp: u32,
-        backend: BackendId,
+        backend: u32,
     }
 }
 
 const ENTRY: u32 = 6;
 
 impl FlowCell {
-    /// In which word of eight bytes of a cell the backend's id is, in its high half; the low half is the stamp.
+    /// In which word of eight bytes of a cell the backend is, in its high half; the low half is the stamp.
     pub const BACKEND_WORD: usize = core::mem::offset_of!(Self, stamp) / 8;
 
     const NONE: Self = Self {
@@ -73,7 +72,7 @@ impl FlowCell {
             protocol: key.protocol(),
             bits: value.bits() | (value.number() << ENTRY),
             stamp: value.stamp(),
-            backend: value.backend(),
+            backend: value.held(),
         }
     }
 
@@ -448,7 +447,7 @@ mod tests {
             assert!(cell.is_of(&key(4)) && !cell.is_of(&key(5)) && !cell.is_of(&key(4).reversed()));
         }
         let request = key(4).request(end);
-        let value = FlowValue::request(end, 77, 9);
+        let value = FlowValue::request(end, (77, 3), 9);
         let mut cell = FlowCell::new(&request, &value);
         assert_eq!((cell.key(), cell.value()), (request, value));
         cell.note(Seen(3), 12);

@@ -40,11 +40,18 @@ impl ClientAddresses {
         Self { cookie, v4, v6 }
     }
 
+    /// Whether this is the entry of that namespace.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_of(&self, cookie: u64) -> bool {
+        self.cookie == cookie
+    }
+
     /// The address of a family, if this is the entry of that namespace.
     #[must_use]
     #[inline(always)]
     pub const fn address(&self, cookie: u64, is_v4: bool) -> Option<Address> {
-        if self.cookie != cookie {
+        if !self.is_of(cookie) {
             return None;
         }
         known(if is_v4 { self.v4 } else { self.v6 })
@@ -53,8 +60,7 @@ impl ClientAddresses {
 
 #[inline(always)]
 const fn known(address: Address) -> Option<Address> {
-    let [a, b, c, d] = address.words();
-    if a | b | c | d == 0 {
+    if address.is_unspecified() {
         return None;
     }
     Some(address)

@@ -13,6 +13,7 @@ mod fingerprint;
 mod flow_line;
 mod fragment;
 mod interface;
+mod learned;
 mod maps;
 mod peer;
 mod plain;
@@ -25,7 +26,10 @@ pub use address::{Address, Port};
 pub use affinity::{AffinityKey, AffinityValue, LOCAL_CHOICE};
 pub use backend::{Backend, BackendId, BackendState, BackendWord};
 pub use client::Client;
-pub use conntrack::{Direction, Entry, FlowKey, FlowValue, Seen, is_closed, spread, timeout};
+pub use conntrack::{
+    Direction, Entry, FlowKey, FlowValue, LAST_BACKEND, Seen, held_backend, is_closed, spread,
+    timeout,
+};
 pub use fingerprint::fingerprint;
 pub use flow_line::{
     FLOW_WAYS, FlowCell, FlowHead, FlowLine, FlowState, SPILL_LINES, claimed_tag, flow_block,
@@ -33,6 +37,7 @@ pub use flow_line::{
 };
 pub use fragment::{FragmentKey, FragmentPorts};
 pub use interface::{ClientAddresses, Interface};
+pub use learned::LearnedClient;
 pub use maps::{BEFORE, Before, MAPS, MapKind, MapShape, MapSpec};
 pub use peer::{PEER_WAYS, PEERS, Peer, peer_place};
 pub use plain::{Layout, Plain, bytes_of, from_bytes};

@@ -5,8 +5,8 @@
 
 use crate::{
     AffinityKey, AffinityValue, Backend, COUNTERS, ClientAddresses, FlowLine, FragmentKey,
-    FragmentPorts, FrontendKey, FrontendValue, Interface, PEERS, Peer, SPILL_LINES, SocketKey,
-    SocketValue, SourceRangeKey,
+    FragmentPorts, FrontendKey, FrontendValue, Interface, LearnedClient, PEERS, Peer, SPILL_LINES,
+    SocketKey, SocketValue, SourceRangeKey,
     plain::{Layout, Plain},
 };
 
@@ -61,7 +61,7 @@ pub struct MapSpec {
 const NEXT: u32 = if cfg!(feature = "layout-next") { 2 } else { 1 };
 
 /// Every map, in the order in which the way of a connection meets them.
-pub const MAPS: [MapSpec; 15] = [
+pub const MAPS: [MapSpec; 16] = [
     MapSpec {
         name: "frontends",
         version: 1,
@@ -160,6 +160,15 @@ pub const MAPS: [MapSpec; 15] = [
         key: u64::LAYOUT,
         value: ClientAddresses::LAYOUT,
         default_entries: 4_096,
+    },
+    MapSpec {
+        name: "learned_clients",
+        version: 1,
+        kind: MapKind::Flow,
+        shape: MapShape::LruHash,
+        key: u64::LAYOUT,
+        value: LearnedClient::LAYOUT,
+        default_entries: 1_024,
     },
     MapSpec {
         name: "interfaces",

@@ -37,7 +37,18 @@ impl Affinity {
     /// The backend of the client's last connection, while it counts.
     #[inline(always)]
     pub(crate) fn last<E: Env>(&self, env: &E) -> Option<(BackendId, Backend)> {
-        let value = env.affinity(&self.key)?;
+        self.of_key(env, &self.key)
+    }
+
+    /// The same by what the client was known by before.
+    #[inline(always)]
+    pub(crate) fn last_as<E: Env>(&self, env: &E, client: Client) -> Option<(BackendId, Backend)> {
+        self.of_key(env, &AffinityKey::new(client, self.key.service()))
+    }
+
+    #[inline(always)]
+    fn of_key<E: Env>(&self, env: &E, key: &AffinityKey) -> Option<(BackendId, Backend)> {
+        let value = env.affinity(key)?;
         // Another service's entry is an element that was reused while it was read.
         if value.service() != self.key.service() {
             return None;

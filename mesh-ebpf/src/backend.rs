@@ -1,12 +1,11 @@
 //! Stage Backend: which endpoint serves a new connection? In: the frontend. Out: backend and target.
 
-use mesh_common::{
-    Address, Backend, BackendId, BackendState, Choice, Client, FrontendValue, Reason,
-};
+use mesh_common::{Backend, BackendId, BackendState, Choice, Client, FrontendValue, Reason};
 
 use crate::{
     Env, Socket,
     affinity::Affinity,
+    client,
     stage::{Hook, Stage, State, Step, Verdict},
 };
 
@@ -17,7 +16,7 @@ const TRIES: u32 = 4;
 pub(crate) fn stage<E: Env, S: Socket>(env: &E, socket: &S, state: &mut State) -> Step {
     let service = state.frontend.service();
     // Looked for by those alone that need it.
-    let address = || address(env, socket, state.asked.0.is_v4());
+    let address = || client::address(env, socket, state.asked.0.is_v4());
     if state.frontend.has_source_ranges() {
         match address() {
             Some(address) if env.has_source(service, address) => {}
@@ -32,7 +31,14 @@ pub(crate) fn stage<E: Env, S: Socket>(env: &E, socket: &S, state: &mut State) -
         Some(address) => Client::from_address(address),
         None => socket.client(),
     });
-    let last = affinity.as_ref().and_then(|affinity| affinity.last(env));
+    let mut last = None;
+    if let Some(affinity) = &affinity {
+        last = affinity.last(env);
+        if last.is_none() {
+            // Before its address was known the client was known by its namespace.
+            last = affinity.last_as(env, socket.client());
+        }
+    }
     let (id, backend) = match last {
         Some(last) => last,
         None => match random(env, &state.frontend, choice) {
@@ -54,13 +60,6 @@ pub(crate) fn stage<E: Env, S: Socket>(env: &E, socket: &S, state: &mut State) -
         Hook::Connect => Stage::RecordPeer,
         Hook::Sendmsg => Stage::RecordReply,
     })
-}
-
-/// The client's address in a family: that of its network namespace. An unbound socket has none yet.
-#[inline(always)]
-fn address<E: Env, S: Socket>(env: &E, socket: &S, is_v4: bool) -> Option<Address> {
-    let cookie = socket.client().netns_cookie()?;
-    env.client(cookie)?.address(cookie, is_v4)
 }
 
 /// Why a set is empty: there is nobody at all, or nobody on this node.

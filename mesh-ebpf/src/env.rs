@@ -2,11 +2,12 @@
 
 use mesh_common::{
     Address, AffinityKey, AffinityValue, Backend, BackendId, Client, ClientAddresses, Counter,
-    FlowKey, FlowValue, FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface, Peer,
-    Port, Protocol, Seen, ServiceId, ServiceWord, SetId, SetWord, SocketKey, SocketValue,
+    FlowKey, FlowValue, FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface,
+    LearnedClient, Peer, Port, Protocol, Seen, ServiceId, ServiceWord, SetId, SetWord, SocketKey,
+    SocketValue,
 };
 
-use crate::packet::{Difference, Family, SnatPorts};
+use crate::packet::{Difference, Family, IcmpLimit, SnatPorts};
 
 /// The socket a cgroup hook was called for.
 pub trait Socket {
@@ -21,6 +22,16 @@ pub trait Socket {
     fn cookie(&self) -> u64;
     /// Who asks.
     fn client(&self) -> Client;
+}
+
+/// The TCP connection that a sockops hook was called for: one that this host's side began and the other has answered.
+pub trait Connection {
+    /// The address it has on this side. IPv4 comes v4-mapped, whether the socket is AF_INET or AF_INET6.
+    fn own(&self) -> Address;
+    /// The address of the other side, in the same form.
+    fn peer(&self) -> Address;
+    /// The cookie of the socket's network namespace.
+    fn netns_cookie(&self) -> u64;
 }
 
 /// The packet could not be read or written where it should.
@@ -170,8 +181,12 @@ pub trait Tables {
     fn set_socket(&self, key: &SocketKey, value: &SocketValue) -> Result<(), Full>;
     /// Forgets it.
     fn remove_socket(&self, key: &SocketKey);
-    /// The addresses of a network namespace.
+    /// The addresses of a network namespace, as the agent knows them.
     fn client(&self, cookie: u64) -> Option<ClientAddresses>;
+    /// What a network namespace's connections have shown of its addresses.
+    fn learned_client(&self, cookie: u64) -> Option<LearnedClient>;
+    /// Remembers it; best effort.
+    fn set_learned_client(&self, cookie: u64, value: &LearnedClient);
     /// Whether a service port's loadBalancerSourceRanges have an address.
     fn has_source(&self, service: ServiceId, address: Address) -> bool;
     /// The addresses that stand for clients behind an interface.
@@ -200,6 +215,12 @@ pub trait Tables {
     fn unconfirm_flow(&self, key: &FlowKey);
     /// Removes an entry.
     fn remove_flow(&self, key: &FlowKey);
+    /// How many ICMP errors a processor makes.
+    fn icmp_limit(&self) -> IcmpLimit;
+    /// Until when, in nanoseconds of the clock, those that this processor made are paid for.
+    fn icmp_paid(&self) -> u64;
+    /// Notes it.
+    fn set_icmp_paid(&self, until: u64);
     /// The ports of a fragmented packet.
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentPorts>;
     /// Remembers them; best effort.

@@ -3,7 +3,7 @@
 use mesh_common::{Counter, Protocol};
 
 use crate::{
-    Env, Socket, peer, record, reply,
+    Connection, Env, Socket, client, peer, record, reply,
     stage::{self, Hook, Verdict},
 };
 
@@ -38,6 +38,12 @@ pub fn recvmsg<E: Env, S: Socket>(env: &E, socket: &mut S) {
 #[inline(always)]
 pub fn getpeername<E: Env, S: Socket>(env: &E, socket: &mut S) {
     reply::connected(env, socket);
+}
+
+/// A TCP connection that this host's side began has been answered.
+#[inline(always)]
+pub fn established<E: Env, C: Connection>(env: &E, connection: &C) {
+    client::learn(env, connection);
 }
 
 /// A socket is closed: what is remembered of it goes.

@@ -10,6 +10,7 @@ extern crate std;
 
 mod affinity;
 mod backend;
+mod client;
 mod env;
 mod hooks;
 mod packet;
@@ -25,12 +26,12 @@ pub mod sim;
 mod tests;
 
 pub use env::{
-    Broken, Clock, Covers, Env, FlowEntry, Full, NotAdded, Packet, Place, Random, Sink, Socket,
-    Tables,
+    Broken, Clock, Connection, Covers, Env, FlowEntry, Full, NotAdded, Packet, Place, Random, Sink,
+    Socket, Tables,
 };
-pub use hooks::{connect, getpeername, recvmsg, release, sendmsg};
+pub use hooks::{connect, established, getpeername, recvmsg, release, sendmsg};
 pub use packet::{
-    Difference, Family, Fragment, PacketHook, PacketStage, PacketState, PacketStep, PacketVerdict,
-    SnatPorts, cold, count_packet, hot, run_packet,
+    Difference, Family, Fragment, IcmpLimit, PacketHook, PacketStage, PacketState, PacketStep,
+    PacketVerdict, SnatPorts, cold, count_packet, hot, run_packet,
 };
 pub use stage::{Hook, Stage, State, Step, Verdict, run};

@@ -7,10 +7,10 @@ mod kernel;
 
 use aya_ebpf::{
     helpers::bpf_get_socket_cookie,
-    macros::{cgroup_sock, cgroup_sock_addr, classifier},
-    programs::{SockAddrContext, SockContext, TcContext},
+    macros::{cgroup_sock, cgroup_sock_addr, classifier, sock_ops},
+    programs::{SockAddrContext, SockContext, SockOpsContext, TcContext},
 };
-use kernel::{KernelEnv, SockAddr, begin, go_on, protocol, verdict_code};
+use kernel::{KernelEnv, SockAddr, SockOps, begin, go_on, protocol, verdict_code};
 use mesh_common::Direction;
 use mesh_ebpf::{PacketHook, PacketStage};
 
@@ -63,6 +63,15 @@ fn sock_release(context: SockContext) -> i32 {
     };
     mesh_ebpf::release(&KernelEnv, cookie, protocol(number));
     ALLOW
+}
+
+/// Attached as BPF_CGROUP_SOCK_OPS. What it returns is asked for by no event that it could change.
+#[sock_ops]
+fn established(context: SockOpsContext) -> u32 {
+    if let Some(connection) = SockOps::established(&context) {
+        mesh_ebpf::established(&KernelEnv, &connection);
+    }
+    ALLOW.cast_unsigned()
 }
 
 macro_rules! packet_hook {

@@ -10,6 +10,7 @@ mod direct;
 mod extension;
 mod header;
 mod icmp;
+mod limit;
 mod open;
 mod parse;
 mod refuse;
@@ -20,6 +21,7 @@ mod state;
 mod tests;
 
 pub use checksum::Difference;
+pub use limit::IcmpLimit;
 pub use source::SnatPorts;
 pub use state::{
     Family, Fragment, PacketHook, PacketStage, PacketState, PacketStep, PacketVerdict,
@@ -44,7 +46,7 @@ pub fn run_packet<E: Env, P: Packet>(
         PacketStage::Source => source::stage(env, packet, state),
         PacketStage::Rewrite => rewrite::stage(env, packet, state),
         PacketStage::Icmp => icmp::stage(env, packet, state),
-        PacketStage::Refuse => refuse::stage(packet, state),
+        PacketStage::Refuse => refuse::stage(env, packet, state),
     }
 }
 

@@ -8,13 +8,14 @@ use std::{
 
 use mesh_common::{
     Address, AffinityKey, AffinityValue, Backend, BackendId, Client, ClientAddresses, Counter,
-    FlowKey, FlowValue, FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface, Peer,
-    Port, Protocol, Seen, ServiceId, ServiceWord, SetId, SetWord, SocketKey, SocketValue,
-    SourceRangeKey,
+    FlowKey, FlowValue, FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface,
+    LearnedClient, Peer, Port, Protocol, Seen, ServiceId, ServiceWord, SetId, SetWord, SocketKey,
+    SocketValue, SourceRangeKey,
 };
 
 use crate::{
-    Clock, FlowEntry, Full, NotAdded, Place, Random, Sink, SnatPorts, Socket, Tables,
+    Clock, Connection, FlowEntry, Full, IcmpLimit, NotAdded, Place, Random, Sink, SnatPorts,
+    Socket, Tables,
     stage::{self, Hook, Stage, State, Step},
 };
 
@@ -48,6 +49,8 @@ pub struct Sim {
     pub sockets_capacity: usize,
     /// `clients`
     pub clients: BTreeMap<u64, ClientAddresses>,
+    /// `learned_clients`; nothing is pushed out of it.
+    pub learned_clients: RefCell<BTreeMap<u64, LearnedClient>>,
     /// `source_ranges`
     pub source_ranges: BTreeSet<SourceRangeKey>,
     /// `interfaces`
@@ -66,6 +69,10 @@ pub struct Sim {
     pub flows_capacity: usize,
     /// `fragments`
     pub fragments: RefCell<BTreeMap<FragmentKey, FragmentPorts>>,
+    /// How many ICMP errors are made.
+    pub icmp_limit: IcmpLimit,
+    /// Until when those that were made are paid for.
+    pub icmp_paid: Cell<u64>,
     /// `counters`, those above zero.
     pub counts: RefCell<BTreeMap<Counter, u64>>,
     /// Nanoseconds; advanced by whoever holds the Sim.
@@ -90,6 +97,7 @@ impl Default for Sim {
             sockets: RefCell::default(),
             sockets_capacity: usize::MAX,
             clients: BTreeMap::new(),
+            learned_clients: RefCell::default(),
             source_ranges: BTreeSet::new(),
             interfaces: BTreeMap::new(),
             snat_ports: SnatPorts::default(),
@@ -99,6 +107,8 @@ impl Default for Sim {
             flows: RefCell::default(),
             flows_capacity: usize::MAX,
             fragments: RefCell::default(),
+            icmp_limit: IcmpLimit::default(),
+            icmp_paid: Cell::new(0),
             counts: RefCell::default(),
             clock: Cell::new(0),
             seed: Cell::new(0),
@@ -192,6 +202,14 @@ impl Tables for Sim {
         self.clients.get(&cookie).copied()
     }
 
+    fn learned_client(&self, cookie: u64) -> Option<LearnedClient> {
+        self.learned_clients.borrow().get(&cookie).copied()
+    }
+
+    fn set_learned_client(&self, cookie: u64, value: &LearnedClient) {
+        self.learned_clients.borrow_mut().insert(cookie, *value);
+    }
+
     fn has_source(&self, service: ServiceId, address: Address) -> bool {
         let mut ranges = self.source_ranges.iter();
         ranges.any(|range| range.service() == service && range.covers(address))
@@ -261,6 +279,18 @@ impl Tables for Sim {
     fn remove_flow(&self, key: &FlowKey) {
         self.flows.borrow_mut().remove(key);
         self.opening.borrow_mut().remove(key);
+    }
+
+    fn icmp_limit(&self) -> IcmpLimit {
+        self.icmp_limit
+    }
+
+    fn icmp_paid(&self) -> u64 {
+        self.icmp_paid.get()
+    }
+
+    fn set_icmp_paid(&self, until: u64) {
+        self.icmp_paid.set(until);
     }
 
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentPorts> {
@@ -375,6 +405,31 @@ impl Socket for SimSocket {
 
     fn client(&self) -> Client {
         self.client
+    }
+}
+
+/// A TCP connection in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SimConnection {
+    /// The address on this side.
+    pub own: Address,
+    /// That of the other.
+    pub peer: Address,
+    /// The cookie of the network namespace.
+    pub netns_cookie: u64,
+}
+
+impl Connection for SimConnection {
+    fn own(&self) -> Address {
+        self.own
+    }
+
+    fn peer(&self) -> Address {
+        self.peer
+    }
+
+    fn netns_cookie(&self) -> u64 {
+        self.netns_cookie
     }
 }
 

@@ -17,6 +17,8 @@ use crate::{
     sim::{Sim, SimSocket},
 };
 
+mod client;
+
 const SERVICE_PORT: u16 = 80;
 const SECOND: u64 = 1_000_000_000;
 

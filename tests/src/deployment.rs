@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::{
@@ -119,6 +120,22 @@ impl Deployment {
             server.stop()?;
         }
         self.members.retain(|member| member.pod.name() != pod);
+        Ok(())
+    }
+
+    /// Ends and forgets all pods that are in no slice, as `stop` does one.
+    pub fn stop_gone(&mut self) -> Result<()> {
+        let is_gone = |member: &Member| member.condition == Condition::Gone;
+        let gone = self.members.iter().filter(|member| is_gone(member));
+        for server in gone.filter_map(|member| member.server.as_ref()) {
+            server.signal(Signal::SIGTERM)?;
+        }
+        for member in &mut self.members {
+            if let (true, Some(server)) = (is_gone(member), &mut member.server) {
+                server.stop()?;
+            }
+        }
+        self.members.retain(|member| !is_gone(member));
         Ok(())
     }
 

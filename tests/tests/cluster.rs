@@ -3,12 +3,14 @@
 
 use std::{
     io::{self, Write},
+    net::{IpAddr, SocketAddr},
     path::Path,
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use mesh_lab::{
-    Call, Cluster, ClusterLoad, ClusterNode, Lab, Needs, ensure_clean, eventually, test,
+    Call, Cluster, ClusterLoad, ClusterNode, Families, Lab, Load, Needs, Place, ensure_clean,
+    eventually, test,
 };
 
 const WEB: &str = "10.96.0.80";
@@ -57,11 +59,16 @@ fn ensure_checks(cluster: &Cluster) -> Result<()> {
 
 /// A cluster with the agent and a Service of four Pods, of which the nodes have two each.
 fn with_cluster(title: &str, body: impl FnOnce(&Cluster) -> Result<()>) -> Result<()> {
+    with_cluster_in(title, |_, cluster| body(cluster))
+}
+
+/// The same, in a lab that may have more than the cluster.
+fn with_cluster_in(title: &str, body: impl FnOnce(&mut Lab, &Cluster) -> Result<()>) -> Result<()> {
     test(title, Needs::Cluster, |lab: &mut Lab| {
         let cluster = Cluster::start(lab, NODES.len())?;
         let outcome = install(&cluster)
             .and_then(|()| cluster.serve("web", WEB, 4))
-            .and_then(|()| body(&cluster));
+            .and_then(|()| body(lab, &cluster));
         if outcome.is_err() {
             eprintln!("{}", cluster.diagnosis());
         }
@@ -235,6 +242,119 @@ fn under_load(cluster: &Cluster, title: &str, work: impl FnOnce() -> Result<()>)
     for (name, load) in loads {
         let report = load.end(cluster)?;
         // Not by a print macro: the test runner would keep it to itself.
+        let (answered, attempts) = (report.answered, report.attempts);
+        writeln!(io::stderr(), "{name}: {answered} of {attempts} answered")?;
+        ensure_clean(&report).with_context(|| name)?;
+    }
+    Ok(())
+}
+
+/// The node port of the Service, over TCP and UDP.
+const NODE_PORT: u16 = 30_080;
+
+/// Each has new Pods in place of all four.
+const ROLL_OUTS: u32 = 3;
+
+#[test]
+fn node_ports_are_served_through_roll_outs_and_replacement() -> Result<()> {
+    with_cluster_in("node-ports", |lab, cluster| {
+        cluster.load_image("next/mesh-agent.tar")?;
+        let outside = lab.node("outside", Families::Dual)?.host();
+        expose(cluster)?;
+        let before = answering(cluster, &outside)?;
+        let shipped = image(cluster)?;
+        let next = "mesh-agent.io/mesh-agent:next";
+        from_outside(cluster, &outside, "restart", false, || restart(cluster))?;
+        from_outside(cluster, &outside, "replace", false, || {
+            replace(cluster, next)
+        })?;
+        from_outside(cluster, &outside, "back", false, || {
+            replace(cluster, &shipped)
+        })?;
+        from_outside(cluster, &outside, "roll-out", true, || {
+            (0..ROLL_OUTS).try_for_each(|_| roll_out(cluster))
+        })?;
+        let after = answering(cluster, &outside)?;
+        ensure!(
+            before.iter().all(|name| !after.contains(name)),
+            "{before:?} and {after:?}"
+        );
+        Ok(())
+    })
+}
+
+/// From now on the Service is a NodePort.
+fn expose(cluster: &Cluster) -> Result<()> {
+    let port = |name: &str, protocol: &str| {
+        format!(
+            r#"{{"name":"{name}","protocol":"{protocol}","port":80,"targetPort":8080,"nodePort":{NODE_PORT}}}"#
+        )
+    };
+    let ports = [port("tcp", "TCP"), port("udp", "UDP")].join(",");
+    let patch = format!(r#"{{"spec":{{"type":"NodePort","ports":[{ports}]}}}}"#);
+    let words = ["patch", "service", "web", "--type", "merge", "-p", &patch];
+    cluster.kubectl(&words).map(drop)
+}
+
+fn roll_out(cluster: &Cluster) -> Result<()> {
+    cluster.kubectl(&["rollout", "restart", "deployment/web"])?;
+    let words = ["rollout", "status", "deployment/web", "--timeout=90s"];
+    cluster.kubectl(&words).map(drop)
+}
+
+/// The node port at each node.
+fn node_ports(cluster: &Cluster) -> Vec<SocketAddr> {
+    let addresses = cluster.nodes().iter().filter_map(|node| node.address().v4);
+    let ports = addresses.map(|ip| SocketAddr::new(IpAddr::V4(ip), NODE_PORT));
+    ports.collect()
+}
+
+/// Waits until four Pods, and the same ones, answer at each node; gives their names.
+fn answering(cluster: &Cluster, outside: &Place) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for to in node_ports(cluster) {
+        let call = Call::connect(to).count(200).option("--timeout", 2000);
+        let report = eventually("four Pods answer", || {
+            let report = outside.call(&call)?;
+            ensure_clean(&report)?;
+            ensure!(report.backends.len() == 4, "{to}: {report:?}");
+            Ok(report)
+        })?;
+        let found: Vec<String> = report.backends.into_keys().collect();
+        ensure!(
+            names.is_empty() || names == found,
+            "{names:?}, and at {to} {found:?}"
+        );
+        names = found;
+    }
+    Ok(names)
+}
+
+/// Calls of a host outside by every node, all the while that something is done. Where Pods end they are new connections
+/// alone: those that stay end with their Pods, and a datagram from a port that was used before goes to the Pod of before
+/// until that is gone.
+fn from_outside(
+    cluster: &Cluster,
+    outside: &Place,
+    title: &str,
+    pods_end: bool,
+    work: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let mut loads: Vec<(String, Load)> = Vec::new();
+    for to in node_ports(cluster) {
+        let new = Call::connect(to).rate(300);
+        loads.push((format!("{title}-connect-{to}"), outside.load(&new)?));
+        if !pods_end {
+            let datagrams = Call::connect(to).udp().rate(100);
+            loads.push((format!("{title}-udp-{to}"), outside.load(&datagrams)?));
+            let held = Call::hold(to).option("--connections", 50);
+            let held = outside.load(&held)?.holding()?;
+            loads.push((format!("{title}-hold-{to}"), held));
+        }
+    }
+    work()?;
+    for (name, load) in loads {
+        let report = load.stop()?;
         let (answered, attempts) = (report.answered, report.attempts);
         writeln!(io::stderr(), "{name}: {answered} of {attempts} answered")?;
         ensure_clean(&report).with_context(|| name)?;

@@ -5,13 +5,16 @@ use std::{collections::BTreeSet, net::SocketAddr};
 
 use anyhow::{Result, ensure};
 use mesh_lab::{
-    Call, Needs, Outside, Place, affinity_in_force, ensure_clean, only, settle, test,
-    traffic::Failure,
+    AgentOptions, Call, Needs, Outside, Place, affinity_in_force, ensure_clean, eventually, only,
+    settle, test, traffic::Failure,
 };
 use serde_json::json;
 
 /// A load balancer's addresses, which no interface has.
 const BALANCED: [&str; 2] = ["198.51.100.8", "fd00:51:100::8"];
+
+/// What an agent has that may enter no namespace: clients are known by their connections alone.
+const NO_SYS_ADMIN: [&str; 4] = ["bpf", "net_admin", "perfmon", "net_broadcast"];
 
 /// The Service has affinity from now on, at both nodes.
 fn sticky(outside: &mut Outside) -> Result<()> {
@@ -142,6 +145,72 @@ fn source_ranges_let_in_and_keep_out() -> Result<()> {
             &[("reason", "source_not_allowed")],
         );
         ensure!(drops >= 60.0, "{drops}");
+        Ok(())
+    })
+}
+
+/// How many clients are known by their connections alone.
+fn learned(outside: &Outside) -> Result<usize> {
+    let clients = outside.scene.agent.json(&["bpf", "clients"])?;
+    let items = clients["items"].as_array().into_iter().flatten();
+    Ok(items.filter(|it| it["learned"] == true).count())
+}
+
+#[test]
+fn connections_show_who_a_client_is() -> Result<()> {
+    test("packet-learned", Needs::Agent, |lab| {
+        let options = AgentOptions::capabilities(&NO_SYS_ADMIN);
+        let mut outside = Outside::with(lab, 4, &options)?;
+        outside.settle()?;
+        sticky(&mut outside)?;
+        ensure!(learned(&outside)? == 0, "somebody is known already");
+        let names: Vec<String> = (0..8).map(|number| format!("client-{number}")).collect();
+        let clients = outside.scene.one.pods(&names)?;
+        for (number, client) in (1..).zip(&clients) {
+            // The first connection is kept by the namespace, the others by the address that it showed.
+            let (tcp_calls, udp_calls) = (outside.scene.all("http"), outside.scene.all("dns"));
+            for to in &tcp_calls {
+                let first = only(&client.place(), &tcp(*to))?;
+                let again = only(&client.bare_place()?, &tcp(*to))?;
+                ensure!(first == again, "{first} and then {again}: {to}");
+            }
+            for to in &udp_calls {
+                let first = only(&client.place(), &udp(*to))?;
+                let again = only(&client.bare_place()?, &udp(*to))?;
+                ensure!(first == again, "{first} and then {again}: {to}");
+            }
+            eventually("the client is known", || {
+                let learned = learned(&outside)?;
+                ensure!(learned == number, "{learned}, not {number}");
+                Ok(())
+            })?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn source_ranges_are_decided_at_the_socket_once_a_client_is_known() -> Result<()> {
+    test("packet-learned-ranges", Needs::Agent, |lab| {
+        let options = AgentOptions::capabilities(&NO_SYS_ADMIN);
+        let outside = Outside::with(lab, 4, &options)?;
+        outside.settle()?;
+        let scene = &outside.scene;
+        let (friend, stranger) = (scene.one.pod("friend")?, scene.one.pod("stranger")?);
+        let allowed = friend.address();
+        let allowed = allowed.all();
+        let allowed = allowed.map(|ip| format!("{ip}/{}", if ip.is_ipv4() { 32 } else { 128 }));
+        restrict(&outside, &allowed.collect::<Vec<_>>())?;
+        let ready = scene.web.ready();
+        // What is known of the stranger is known by family.
+        for (balanced, known) in BALANCED.iter().zip(scene.all("http")) {
+            let to = SocketAddr::new(balanced.parse()?, 80);
+            settle(&friend.place(), to, &ready)?;
+            ensure_denied(&stranger.place(), to, Failure::Timeout)?;
+            settle(&stranger.place(), known, &ready)?;
+            ensure_denied(&stranger.place(), to, Failure::Refused)?;
+            settle(&friend.place(), to, &ready)?;
+        }
         Ok(())
     })
 }

@@ -1,9 +1,9 @@
 //! What passes no socket hook: pods in another cgroup root, and clients outside the cluster. Packets are translated at
 //! the interfaces.
 
-use std::net::SocketAddr;
+use std::{fs, net::SocketAddr};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use mesh_lab::{
     Call, Endpoint, Families, Needs, Place, Port, Scene, Service, Slice, assert_uniform,
     ensure_clean, settle, test, traffic::Failure,
@@ -121,6 +121,47 @@ fn a_node_port_is_served_to_a_client_outside() -> Result<()> {
                 ensure!(datagrams.backends.len() == 4, "{datagrams:?}");
             }
         }
+        Ok(())
+    })
+}
+
+/// A flood of datagrams to nobody is answered as often as the host would answer it by itself.
+#[test]
+fn port_unreachable_has_the_hosts_limit() -> Result<()> {
+    test("packet-limit", Needs::Agent, |lab| {
+        const BURST: u64 = 7;
+        let mut scene = Scene::new(lab, Families::Dual)?;
+        scene.agent.terminate()?;
+        scene.one.host().within(|| {
+            for (name, value) in [("icmp_msgs_per_sec", 1), ("icmp_msgs_burst", BURST)] {
+                let path = format!("/proc/sys/net/ipv4/{name}");
+                fs::write(&path, value.to_string()).context(path)?;
+            }
+            Ok(())
+        })?;
+        scene.agent = scene.one.agent()?;
+        let client = bare(&scene)?;
+        for to in scene.all("http") {
+            settle(&client, to, &scene.web.ready())?;
+            let nobody = SocketAddr::new(to.ip(), 81);
+            let call = Call::connect(nobody).count(100);
+            // One processor, so one budget.
+            let pinned = client.on_cpu(0);
+            let report = pinned.call(&call.clone().udp().option("--timeout", 20))?;
+            let refused = report.failed(Failure::Refused);
+            let earned = report.elapsed_ns / 1_000_000_000 + 1;
+            ensure!(
+                refused + report.failed(Failure::Timeout) == 100,
+                "{report:?}"
+            );
+            ensure!((1..=BURST + earned).contains(&refused), "{report:?}");
+            // Resets are no longer than what they answer.
+            let report = client.call(&call.option("--timeout", 2000))?;
+            ensure!(report.failed(Failure::Refused) == 100, "{report:?}");
+        }
+        let drops = scene.agent.metrics()?;
+        let counted = drops.sum("mesh_agent_drops_total", &[("reason", "no_such_port")]);
+        ensure!(counted >= 400.0, "{counted}");
         Ok(())
     })
 }

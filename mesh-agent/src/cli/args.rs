@@ -325,6 +325,8 @@ pub enum MapName {
     Backends,
     /// Which backend a client had last
     Affinity,
+    /// Who the clients at sockets are, by their network namespaces
+    Clients,
     /// What is remembered of sockets that talk through a Service
     Sockets,
     /// Flows that the packet path translates

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::telemetry::{
     dump::{
-        AffinityRow, BackendRow, CounterRow, FlowRow, FrontendRow, Live, ServiceRow, SetRow,
-        SlotRow, SocketRow, SourceRangeRow,
+        AffinityRow, BackendRow, ClientRow, CounterRow, FlowRow, FrontendRow, Live, ServiceRow,
+        SetRow, SlotRow, SocketRow, SourceRangeRow,
     },
     view::{Document, Items},
 };
@@ -42,6 +42,7 @@ pub(super) fn show(
         MapName::Slots => rows(live.slots(), output, terminal),
         MapName::Backends => rows(live.backends(), output, terminal),
         MapName::Affinity => rows(live.affinity(), output, terminal),
+        MapName::Clients => rows(live.clients(), output, terminal),
         MapName::Sockets => rows(live.sockets(), output, terminal),
         MapName::Flows => rows(live.flows(), output, terminal),
         MapName::Counters => rows(live.counters(), output, terminal),
@@ -178,6 +179,27 @@ impl Row for AffinityRow {
             self.backend.to_string(),
             self.generation.to_string(),
             self.idle_seconds.to_string(),
+        ]
+    }
+}
+
+impl Row for ClientRow {
+    const KIND: &'static str = "ClientList";
+    const HEADINGS: &'static [&'static str] = &["NETNS", "IPV4", "IPV6", "KNOWN BY"];
+
+    fn cells(&self) -> Vec<String> {
+        let address =
+            |it: Option<std::net::IpAddr>| it.map_or_else(String::new, |it| it.to_string());
+        let known_by = if self.learned {
+            "its connections"
+        } else {
+            "the agent"
+        };
+        vec![
+            self.netns.to_string(),
+            address(self.v4),
+            address(self.v6),
+            known_by.to_owned(),
         ]
     }
 }

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::{args::Cli, codes::CODES};
 use crate::telemetry::{
     dump::{
-        AffinityRow, BackendRow, CounterRow, FrontendRow, ServiceRow, SetRow, SlotRow, SocketRow,
-        SourceRangeRow,
+        AffinityRow, BackendRow, ClientRow, CounterRow, FrontendRow, ServiceRow, SetRow, SlotRow,
+        SocketRow, SourceRangeRow,
     },
     metrics::{Metrics, Operations, Readings},
     view::{
@@ -142,6 +142,7 @@ fn labels(sample: &str) -> Vec<String> {
 fn schemas() -> BTreeMap<&'static str, Value> {
     BTreeMap::from([
         schema::<Items<AffinityRow>>("AffinityList"),
+        schema::<Items<ClientRow>>("ClientList"),
         schema::<Items<SourceRangeRow>>("SourceRangeList"),
         schema::<Items<BackendRow>>("BackendList"),
         schema::<Items<CheckView>>("CheckList"),

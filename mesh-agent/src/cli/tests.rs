@@ -130,7 +130,7 @@ fn wrong_usage_is_two_and_says_so_on_stderr() {
         (vec!["service", "get", "a/../b"], "NAMESPACE/NAME"),
         (vec!["status", "--nonsense"], "--nonsense"),
         (vec!["status", "--timeout", "soon"], "--timeout"),
-        (vec!["bpf", "clients"], "frontends"),
+        (vec!["bpf", "nonsense"], "frontends"),
         (vec!["trace", "--to", "10.0.0.1", "--proto", "tcp"], "--to"),
         (
             vec!["trace", "--to", "10.0.0.1:1", "--proto", "sctp"],
@@ -230,6 +230,7 @@ fn everything_that_lists_is_json_too() {
         ("slots", "SlotList"),
         ("backends", "BackendList"),
         ("affinity", "AffinityList"),
+        ("clients", "ClientList"),
         ("source-ranges", "SourceRangeList"),
         ("sockets", "SocketList"),
         ("counters", "CounterList"),

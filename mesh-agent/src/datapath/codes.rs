@@ -44,8 +44,8 @@ codes! {
         "The kernel must have every socket hook",
         "use a kernel of 5.10 or newer that is built with CONFIG_CGROUP_BPF and CONFIG_IPV6";
     NETNS_COOKIE = "MESH007" "helper bpf_get_netns_cookie":
-        "Clients with session affinity are known by the cookie of their network namespace",
-        "use a kernel of 5.10 or newer";
+        "Clients at sockets are known by the cookie of their network namespace",
+        "use a kernel of 5.15 or newer";
     SET_RETVAL = "MESH008" "helper bpf_set_retval":
         "A connection to a Service without endpoints fails with ECONNREFUSED; without it with EPERM",
         "use a kernel of 6.1 or newer";

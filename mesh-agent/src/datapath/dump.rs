@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, io, os::fd::AsFd, path::Path};
 
 use mesh_common::{
     AffinityKey, AffinityValue, Backend, COUNTERS, ClientAddresses, Counter, FLOW_WAYS, FlowLine,
-    FrontendKey, FrontendValue, Interface, MAPS, MapShape, Peer, Plain, ServiceWord, SetWord,
-    SocketKey, SocketValue, SourceRangeKey, from_bytes,
+    FrontendKey, FrontendValue, Interface, LearnedClient, MAPS, MapShape, Peer, Plain, ServiceWord,
+    SetWord, SocketKey, SocketValue, SourceRangeKey, from_bytes,
 };
 
 use super::{
@@ -183,6 +183,18 @@ impl Reader {
     /// As above.
     pub fn clients(&self) -> Result<BTreeMap<u64, ClientAddresses>, DatapathError> {
         Ok(self.entries("clients")?.into_iter().collect())
+    }
+
+    /// Every entry of `learned_clients`, by the cookie of the namespace; none where an earlier release, which had no such
+    /// map, pinned the others.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn learned_clients(&self) -> Result<BTreeMap<u64, LearnedClient>, DatapathError> {
+        if !self.maps.contains_key("learned_clients") {
+            return Ok(BTreeMap::new());
+        }
+        Ok(self.entries("learned_clients")?.into_iter().collect())
     }
 
     /// Every entry of `sockets`.

@@ -2,8 +2,8 @@
 //! replaced, and a backend's id, only as long as the word is what was read.
 
 use mesh_common::{
-    BackendId, FLOW_WAYS, FlowCell, FlowKey, FlowLine, FlowState, FlowValue, SPILL_LINES,
-    flow_line, flow_tag, from_bytes, second_flow_line, spill_line,
+    FLOW_WAYS, FlowCell, FlowKey, FlowLine, FlowState, FlowValue, SPILL_LINES, flow_line, flow_tag,
+    from_bytes, second_flow_line, spill_line,
 };
 
 use super::sys::Words;
@@ -84,12 +84,13 @@ impl FlowLines {
         })
     }
 
-    /// Gives a tuple's backend another id; false if the place is another tuple's by now.
-    pub(super) fn set_backend(&self, place: Place, id: BackendId) -> bool {
+    /// Gives a tuple another backend, as `held_backend` makes it; false if the place is another tuple's by now.
+    pub(super) fn set_backend(&self, place: Place, held: u32) -> bool {
         let word = cell(place) + FlowCell::BACKEND_WORD;
         self.words.change(word, |found| {
             let stamp = found & u64::from(u32::MAX);
-            self.is_there(place).then_some(stamp | u64::from(id) << 32)
+            self.is_there(place)
+                .then_some(stamp | u64::from(held) << 32)
         })
     }
 

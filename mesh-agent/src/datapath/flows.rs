@@ -72,8 +72,8 @@ impl Reader {
         let lines = self.flow_lines()?;
         let mut rebound = 0;
         lines.for_each(&mut |place, key, value| {
-            let id = backends.rebound(&key, &value);
-            if id.is_some_and(|id| lines.set_backend(place, id)) {
+            let held = backends.rebound(&key, &value);
+            if held.is_some_and(|held| lines.set_backend(place, held)) {
                 rebound += 1;
             }
         });

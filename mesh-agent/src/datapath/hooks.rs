@@ -10,12 +10,16 @@ pub struct Hook {
     pub attach_type: u32,
 }
 
+/// The attach type of the hook at which connections show who their clients are.
+pub(super) const SOCK_OPS: u32 = 3;
+
 const fn hook(name: &'static str, attach_type: u32) -> Hook {
     Hook { name, attach_type }
 }
 
 /// Every hook.
-pub const HOOKS: [Hook; 9] = [
+pub const HOOKS: [Hook; 10] = [
+    hook("established", SOCK_OPS),
     hook("recvmsg4", 19),
     hook("recvmsg6", 20),
     hook("getpeername4", 29),
@@ -27,8 +31,8 @@ pub const HOOKS: [Hook; 9] = [
     hook("connect4", 10),
 ];
 
-/// How many of the hooks only read what was remembered, or forget it.
-pub(super) const READERS: usize = 5;
+/// How many of the hooks only read what was remembered of sockets, or forget it, or have nothing to do with it.
+pub(super) const READERS: usize = 6;
 
 /// The hook whose program is replaced last: the maps that it uses are those in force.
 pub(super) const LAST: Hook = HOOKS[HOOKS.len() - 1];

@@ -13,6 +13,7 @@ use aya::{
     programs::{Program, ProgramFd},
 };
 use mesh_common::{BEFORE, MAPS, SPILL_LINES};
+use mesh_ebpf::IcmpLimit;
 
 use super::{
     DatapathError, Options, Sizes,
@@ -49,6 +50,8 @@ pub(super) fn load(
     loader.override_global("HAS_SET_RETVAL", &has_set_retval, true);
     let has_coarse_clock = u32::from(probe::has_coarse_clock());
     loader.override_global("HAS_COARSE_CLOCK", &has_coarse_clock, true);
+    let has_sock_ops_netns = u32::from(probe::has_sock_ops_netns());
+    loader.override_global("HAS_SOCK_OPS_NETNS", &has_sock_ops_netns, true);
     let before_has_ids = u32::from(keeps_ids);
     loader.override_global("BEFORE_HAS_IDS", &before_has_ids, false);
     for spec in &MAPS {
@@ -76,6 +79,9 @@ pub(super) fn load(
     for (name, port) in &ports {
         loader.override_global(name, port, true);
     }
+    let limit = icmp_limit();
+    loader.override_global("ICMP_INTERVAL", &limit.interval, true);
+    loader.override_global("ICMP_BURST", &limit.burst, true);
     let mut object = loader
         .load(object::BYTES)
         .map_err(failed("the eBPF object"))?;
@@ -105,6 +111,22 @@ pub(crate) fn host_number() -> u32 {
     boot.bytes().fold(0x811c_9dc5, mix)
 }
 
+/// As many ICMP errors as the host allows itself. Older kernels tell that in their first network namespace alone; elsewhere
+/// it is as many as they allow by default.
+fn icmp_limit() -> IcmpLimit {
+    let of = |name: &str| {
+        let path = format!("/proc/sys/net/ipv4/{name}");
+        let text = std::fs::read_to_string(path).ok()?;
+        text.trim().parse::<u32>().ok()
+    };
+    let default = IcmpLimit::default();
+    let interval = |a_second| 1_000_000_000_u32.checked_div(a_second).unwrap_or(u32::MAX);
+    IcmpLimit {
+        interval: of("icmp_msgs_per_sec").map_or(default.interval, interval),
+        burst: of("icmp_msgs_burst").unwrap_or(default.burst),
+    }
+}
+
 fn load_programs(object: &mut Ebpf) -> Result<BTreeMap<&'static str, OwnedFd>, DatapathError> {
     let mut programs = BTreeMap::new();
     for hook in &HOOKS {
@@ -121,6 +143,10 @@ fn load_programs(object: &mut Ebpf) -> Result<BTreeMap<&'static str, OwnedFd>, D
 fn load_program(program: &mut Program) -> Result<OwnedFd, aya::programs::ProgramError> {
     let clone = |fd: &ProgramFd| fd.as_fd().try_clone_to_owned().map_err(Into::into);
     if let Program::CgroupSock(program) = program {
+        program.load()?;
+        return clone(program.fd()?);
+    }
+    if let Program::SockOps(program) = program {
         program.load()?;
         return clone(program.fd()?);
     }

@@ -8,8 +8,8 @@ use std::{
 
 use mesh_common::{
     Address, AffinityKey, AffinityValue, BackendState, ClientAddresses, Counter, Entry, FlowKey,
-    FlowValue, FrontendKey, Interface, LOCAL_CHOICE, Peer, Port, Protocol, Seen, SetWord,
-    SocketKey, SocketValue, SourceRangeKey,
+    FlowValue, FrontendKey, Interface, LOCAL_CHOICE, LearnedClient, Peer, Port, Protocol, Seen,
+    SetWord, SocketKey, SocketValue, SourceRangeKey,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,8 @@ pub struct Live {
     pub flows: Vec<(FlowKey, FlowValue, bool)>,
     /// `clients`
     pub clients: BTreeMap<u64, ClientAddresses>,
+    /// `learned_clients`
+    pub learned_clients: BTreeMap<u64, LearnedClient>,
     /// `interfaces`
     pub interfaces: BTreeMap<u32, Interface>,
     /// `counters`, summed over the CPUs.
@@ -192,6 +194,22 @@ pub struct FlowRow {
     pub confirmed: bool,
 }
 
+/// Who a client at a socket is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientRow {
+    /// The cookie of its network namespace.
+    pub netns: u64,
+    /// Its IPv4 address, if it has one and no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub v4: Option<IpAddr>,
+    /// Its IPv6 address, if it has one and no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub v6: Option<IpAddr>,
+    /// Known by its connections alone; else the agent has looked.
+    pub learned: bool,
+}
+
 /// A counter of the datapath.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -335,6 +353,28 @@ impl Live {
             idle_seconds: self.now.saturating_sub(value.stamp()) / 1_000_000_000,
         };
         sorted.into_iter().map(row).collect()
+    }
+
+    /// `clients`, and those of `learned_clients` that are not there, by namespace.
+    #[must_use]
+    pub fn clients(&self) -> Vec<ClientRow> {
+        let known = self.clients.iter().map(|(&netns, it)| ClientRow {
+            netns,
+            v4: it.address(netns, true).map(Address::to_ip),
+            v6: it.address(netns, false).map(Address::to_ip),
+            learned: false,
+        });
+        let learned = self.learned_clients.iter();
+        let learned = learned.filter(|(netns, _)| !self.clients.contains_key(netns));
+        let learned = learned.map(|(&netns, it)| ClientRow {
+            netns,
+            v4: it.address(true).map(Address::to_ip),
+            v6: it.address(false).map(Address::to_ip),
+            learned: true,
+        });
+        let mut rows: Vec<_> = known.chain(learned).collect();
+        rows.sort_by_key(|row| row.netns);
+        rows
     }
 
     /// `peers` and `sockets` together, by socket.

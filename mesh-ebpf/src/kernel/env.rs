@@ -6,16 +6,16 @@ use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_
 use aya_ebpf::maps::Array;
 use mesh_common::{
     Address, AffinityKey, AffinityValue, Backend, BackendId, ClientAddresses, Counter, FlowKey,
-    FlowValue, FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface, Peer, ServiceId,
-    ServiceWord, SetId, SetWord, SocketKey, SocketValue,
+    FlowValue, FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface, LearnedClient,
+    Peer, ServiceId, ServiceWord, SetId, SetWord, SocketKey, SocketValue,
 };
-use mesh_ebpf::{Clock, Full, NotAdded, Place, Random, Sink, SnatPorts, Tables};
+use mesh_ebpf::{Clock, Full, IcmpLimit, NotAdded, Place, Random, Sink, SnatPorts, Tables};
 
 use super::{
     flow::{self, KernelFlow},
     maps::{
-        AFFINITY, BACKENDS, CLIENTS, COUNTS, FRAGMENTS, FRONTENDS, INTERFACES, PEER_COOKIES,
-        PEER_PLACES, SERVICES, SETS, SLOTS, SOCKETS, SOURCE_RANGES,
+        AFFINITY, BACKENDS, CLIENTS, COUNTS, FRAGMENTS, FRONTENDS, ICMP_PAID, INTERFACES,
+        LEARNED_CLIENTS, PEER_COOKIES, PEER_PLACES, SERVICES, SETS, SLOTS, SOCKETS, SOURCE_RANGES,
     },
 };
 
@@ -44,6 +44,10 @@ settings! {
     /// Whether the kernel has bpf_ktime_get_coarse_ns (Linux 5.11). Its clock goes in steps of some milliseconds, which is
     /// exact enough for seconds, and costs a tenth.
     HAS_COARSE_CLOCK = 0;
+    /// Nanoseconds that an ICMP error costs.
+    ICMP_INTERVAL = 1_000_000;
+    /// How many may be made at once.
+    ICMP_BURST = 50;
 }
 
 /// Whether backend ids in flows are those of these tables; 0 until the agent has put them right. In `.data`, because it
@@ -184,6 +188,18 @@ impl Tables for KernelEnv {
     }
 
     #[inline(always)]
+    fn learned_client(&self, cookie: u64) -> Option<LearnedClient> {
+        // SAFETY: as for `client`.
+        unsafe { LEARNED_CLIENTS.get(cookie) }.copied()
+    }
+
+    #[inline(always)]
+    fn set_learned_client(&self, cookie: u64, value: &LearnedClient) {
+        // Best effort: the next connection shows it again.
+        LEARNED_CLIENTS.insert(cookie, value, 0).ok();
+    }
+
+    #[inline(always)]
     fn has_source(&self, service: ServiceId, address: Address) -> bool {
         let [a, b, c, d] = address.words();
         let key = aya_ebpf::maps::lpm_trie::Key::new(160, [service, a, b, c, d]);
@@ -237,6 +253,30 @@ impl Tables for KernelEnv {
     #[inline(always)]
     fn remove_flow(&self, key: &FlowKey) {
         flow::remove(key);
+    }
+
+    #[inline(always)]
+    fn icmp_limit(&self) -> IcmpLimit {
+        IcmpLimit {
+            interval: setting(&ICMP_INTERVAL),
+            burst: setting(&ICMP_BURST),
+        }
+    }
+
+    #[inline(always)]
+    fn icmp_paid(&self) -> u64 {
+        // SAFETY: the pointer is to this processor's own copy.
+        ICMP_PAID.get(0).map_or(0, |paid| unsafe {
+            core::ptr::from_ref(paid).read_volatile()
+        })
+    }
+
+    #[inline(always)]
+    fn set_icmp_paid(&self, until: u64) {
+        if let Some(paid) = ICMP_PAID.get_ptr_mut(0) {
+            // SAFETY: as in `icmp_paid`.
+            unsafe { paid.write_volatile(until) };
+        }
     }
 
     #[inline(always)]

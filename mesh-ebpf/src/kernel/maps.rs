@@ -7,7 +7,8 @@ use aya_ebpf::{
 };
 use mesh_common::{
     AffinityKey, AffinityValue, Backend, COUNTERS, ClientAddresses, FlowLine, FragmentKey,
-    FragmentPorts, FrontendKey, FrontendValue, Interface, PEERS, Peer, SocketKey, SocketValue,
+    FragmentPorts, FrontendKey, FrontendValue, Interface, LearnedClient, PEERS, Peer, SocketKey,
+    SocketValue,
 };
 use mesh_ebpf::PacketState;
 
@@ -47,6 +48,9 @@ pub(crate) static SOCKETS: HashMap<SocketKey, SocketValue> =
     HashMap::with_max_entries(SMALL, NO_PREALLOC);
 #[map(name = "clients")]
 pub(crate) static CLIENTS: HashMap<u64, ClientAddresses> = HashMap::with_max_entries(SMALL, 0);
+#[map(name = "learned_clients")]
+pub(crate) static LEARNED_CLIENTS: LruHashMap<u64, LearnedClient> =
+    LruHashMap::with_max_entries(SMALL, 0);
 #[map(name = "interfaces")]
 pub(crate) static INTERFACES: HashMap<u32, Interface> = HashMap::with_max_entries(SMALL, 0);
 #[map(name = "flows")]
@@ -74,5 +78,8 @@ pub(crate) const EGRESS: u32 = 16;
 /// its way through the stack of the same processor, but no two of one class do.
 #[map(name = "scratch_ingress")]
 pub(crate) static SCRATCH_INGRESS: PerCpuArray<PacketState> = PerCpuArray::with_max_entries(1, 0);
+/// Until when the ICMP errors that a processor made are paid for. A map of each load's own: nothing is lost with it.
+#[map(name = "icmp_paid")]
+pub(crate) static ICMP_PAID: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 #[map(name = "scratch_egress")]
 pub(crate) static SCRATCH_EGRESS: PerCpuArray<PacketState> = PerCpuArray::with_max_entries(1, 0);

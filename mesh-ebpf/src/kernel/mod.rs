@@ -7,9 +7,11 @@ pub(crate) mod log;
 mod maps;
 mod packet;
 mod sock_addr;
+mod sock_ops;
 mod stages;
 
 pub(crate) use env::KernelEnv;
 pub(crate) use packet::Skb;
 pub(crate) use sock_addr::{SockAddr, protocol, verdict_code};
+pub(crate) use sock_ops::SockOps;
 pub(crate) use stages::{begin, go_on};

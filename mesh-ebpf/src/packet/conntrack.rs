@@ -94,6 +94,7 @@ fn is_there<E: Env>(env: &E, value: &FlowValue) -> bool {
         return !env.trusts_ids();
     }
     word.state() != BackendState::Gone
+        && (value.is_of_generation(word.generation()) || !env.trusts_ids())
 }
 
 /// What the backend has sent.

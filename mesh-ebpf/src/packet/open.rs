@@ -26,7 +26,9 @@ pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
     {
         return state.refuse(Reason::NoSuchPort);
     }
-    forget_ended(env, state, frontend.is_some());
+    if !forget_ended(env, state, frontend.is_some()) {
+        return state.refuse(Reason::TupleInUse);
+    }
     let Some(frontend) = frontend else {
         return PASS;
     };
@@ -47,35 +49,41 @@ pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
         affinity.remember(env, id, word.generation());
     }
     state.target = (backend.address(), word.port());
-    match add(env, state, id) {
+    match add(env, state, (id, word.generation())) {
         Ok(()) => state.rewrite_to(state.target),
         Err(reason) => drop(reason),
     }
 }
 
 /// What the packet shows to be over. Of a Service: what is known under its own tuple, as stage Conntrack has found. Past
-/// Services: a connection that has ended between the ends of the one that begins here, or its replies would be taken for
-/// that one's.
+/// Services: a flow between the same ends, or what the one end answers would be taken for that flow's. False if that flow
+/// is a connection that has not ended.
 #[inline(always)]
-fn forget_ended<E: Env>(env: &E, state: &PacketState, is_service: bool) {
+fn forget_ended<E: Env>(env: &E, state: &PacketState, is_service: bool) -> bool {
     let (mut request, mut answered) = (state.key, Seen::RST);
-    if is_service && !state.is_known || !is_service && !state.is_syn() {
-        return;
+    if is_service && !state.is_known {
+        return true;
     }
     if !is_service {
-        let Some(found) = env.flow(&request.reply(request.destination())) else {
-            return;
+        let reply = request.reply(request.destination());
+        let Some(found) = env.flow(&reply) else {
+            return true;
         };
         answered = found.value().seen();
         request = request.to(Direction::Ingress, found.value().target());
     }
     let Some(found) = env.flow(&request) else {
-        return;
+        return true;
     };
     let asked = found.value();
-    if asked.entry() == Some(Entry::Request) && is_closed(asked.seen(), answered) {
-        forget(env, &request, &asked);
+    if asked.entry() != Some(Entry::Request) {
+        return true;
     }
+    if state.is_tcp() && !is_closed(asked.seen(), answered) {
+        return false;
+    }
+    forget(env, &request, &asked);
+    true
 }
 
 /// Removes a flow, the request last: without it the rest is nobody's.
@@ -167,7 +175,7 @@ fn is_free<E: Env>(env: &E, request: &FlowKey, backend: &Backend) -> bool {
 
 /// The flow's entries, all or none. Who comes second uses what the first has written.
 #[inline(always)]
-fn add<E: Env>(env: &E, state: &mut PacketState, id: BackendId) -> Result<(), Reason> {
+fn add<E: Env>(env: &E, state: &mut PacketState, id: (BackendId, u32)) -> Result<(), Reason> {
     let now = seconds(env);
     let request = state.key;
     let value = FlowValue::request(state.target, id, now);

@@ -5,10 +5,11 @@ use mesh_common::{Address, Port};
 
 use super::{
     checksum::Sum,
+    limit::may_answer,
     parse::{ICMP, ICMPV6},
     state::{Family, Fragment, PacketState, PacketStep, PacketVerdict, drop, tcp},
 };
-use crate::{Broken, Packet};
+use crate::{Broken, Env, Packet};
 
 const HOP_LIMIT: u8 = 64;
 const TCP_HEADER: u32 = 20;
@@ -18,12 +19,17 @@ const ICMP_HEADER: u32 = 8;
 const MOST_WORDS: u32 = 24;
 
 #[inline(always)]
-pub(super) fn stage<P: Packet>(packet: &mut P, state: &mut PacketState) -> PacketStep {
+pub(super) fn stage<E: Env, P: Packet>(
+    env: &E,
+    packet: &mut P,
+    state: &mut PacketState,
+) -> PacketStep {
     let answered = match (state.is_tcp(), state.fragment) {
         // A later part of what was refused, and a reset, are not answered (RFC 9293; RFC 1122, 3.2.2).
         (_, Fragment::Later) => return drop(state.reason),
         (true, _) if state.tcp_flags & tcp::RST != 0 => return drop(state.reason),
         (true, _) => reset(packet, state),
+        (false, _) if !may_answer(env) => return drop(state.reason),
         (false, _) => unreachable(packet, state),
     };
     match answered {

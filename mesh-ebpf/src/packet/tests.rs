@@ -5,6 +5,7 @@ mod fragments;
 mod laws;
 mod policies;
 mod refusals;
+mod reuse;
 mod scenarios;
 mod source;
 mod world;

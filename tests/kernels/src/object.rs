@@ -14,8 +14,8 @@ use aya_obj::{
 
 use crate::sys::{self, MapAttributes, ProgramKind};
 
-/// Linux 6.1's bpf_set_retval is behind this static of the object.
-const SWITCH: &str = "HAS_SET_RETVAL";
+/// Linux 6.1's bpf_set_retval and 5.15's bpf_get_netns_cookie at sockops are behind these statics of the object.
+const SWITCHES: [&str; 2] = ["HAS_SET_RETVAL", "HAS_SOCK_OPS_NETNS"];
 
 /// A program in the kernel.
 pub(crate) struct Program {
@@ -40,16 +40,14 @@ pub(crate) struct Loaded {
 pub(crate) struct Object(aya_obj::Object);
 
 impl Object {
-    /// Parses an object and sets its switch, if it has it.
+    /// Parses an object and sets its switches.
     pub(crate) fn open(data: &[u8], switch: u32) -> Result<Self> {
         let mut object = aya_obj::Object::parse(data).context("this is no eBPF object")?;
+        let value = switch.to_ne_bytes();
+        let switches = SWITCHES.map(|name| (name, (&value[..], false)));
         object
-            .patch_map_data(
-                [(SWITCH, (&switch.to_ne_bytes()[..], false))]
-                    .into_iter()
-                    .collect(),
-            )
-            .context("cannot set the object's switch")?;
+            .patch_map_data(switches.into())
+            .context("cannot set the object's switches")?;
         Ok(Self(object))
     }
 
@@ -154,6 +152,11 @@ fn kind(section: &ProgramSection) -> Result<ProgramKind> {
             (
                 bpf_prog_type::BPF_PROG_TYPE_CGROUP_SOCK,
                 bpf_attach_type::from(*attach_type) as u32,
+            )
+        } else if let ProgramSection::SockOps = section {
+            (
+                bpf_prog_type::BPF_PROG_TYPE_SOCK_OPS,
+                bpf_attach_type::BPF_CGROUP_SOCK_OPS as u32,
             )
         } else if let ProgramSection::SchedClassifier = section {
             (bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS, 0)

@@ -14,7 +14,10 @@ use nix::{
 
 use super::{cgroups, config, programs};
 use crate::{
-    control_plane::ControlPlane, harness::eventually, lab::Node, place::traffic_binary,
+    control_plane::ControlPlane,
+    harness::eventually,
+    lab::{Address, Node},
+    place::traffic_binary,
     process::Process,
 };
 
@@ -51,6 +54,12 @@ impl ClusterNode {
     #[must_use]
     pub fn name(&self) -> &str {
         self.node.name()
+    }
+
+    /// Its own addresses.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        self.node.address()
     }
 
     /// A path of the node's own file system, as this process sees it.

@@ -27,7 +27,7 @@ pub(super) fn servers(name: &str, replicas: u32) -> Value {
             "template": {
                 "metadata": {"labels": {"app": name}},
                 "spec": {
-                    "terminationGracePeriodSeconds": 3,
+                    "terminationGracePeriodSeconds": 5,
                     "topologySpreadConstraints": [{
                         "maxSkew": 1,
                         "topologyKey": "kubernetes.io/hostname",
@@ -40,6 +40,8 @@ pub(super) fn servers(name: &str, replicas: u32) -> Value {
                         "args": ["serve", "--name", "$(POD)", "--port", PORT.to_string()],
                         "env": [{"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
                         "readinessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 1},
+                        // The nodes are to know that it ends before it does, as users are told to do it.
+                        "lifecycle": {"preStop": {"sleep": {"seconds": 2}}},
                     }],
                 },
             },

@@ -1,11 +1,9 @@
 //! A node: a network namespace on the switch and a cgroup that holds its host processes and its pods.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU16, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use anyhow::Result;
@@ -33,7 +31,23 @@ pub(super) struct Inner {
     pub(super) families: Families,
     pub(super) netns: PathBuf,
     pub(super) cgroup: PathBuf,
-    pods: AtomicU16,
+    numbers: Mutex<Numbers>,
+}
+
+/// The numbers of pods. One that is free again is given out before one that never was.
+#[derive(Debug, Default)]
+struct Numbers {
+    last: u16,
+    free: BTreeSet<u16>,
+}
+
+impl Numbers {
+    fn next(&mut self) -> u16 {
+        self.free.pop_first().unwrap_or_else(|| {
+            self.last += 1;
+            self.last
+        })
+    }
 }
 
 impl Node {
@@ -51,7 +65,7 @@ impl Node {
             families,
             netns: netns::path(&run.netns(name)),
             cgroup: run.cgroup.join(name),
-            pods: AtomicU16::new(0),
+            numbers: Mutex::default(),
         }));
         cgroup::make(&node.0.cgroup.join("host"))?;
         node.plug_in()?;
@@ -181,15 +195,27 @@ impl Node {
     }
 
     fn make_pods(&self, names: &[String], families: Families) -> Result<Vec<Pod>> {
-        let pods: Vec<Pod> = names
+        let mut numbers = self.numbers();
+        let pods = names
             .iter()
-            .map(|name| {
-                let number = self.0.pods.fetch_add(1, Ordering::Relaxed) + 1;
-                Pod::new(&self.0, name, number, families)
-            })
-            .collect();
+            .map(|name| Pod::new(&self.0, name, numbers.next(), families));
+        let pods: Vec<Pod> = pods.collect();
+        drop(numbers);
         pod::make(&self.0, &pods)?;
         Ok(pods)
+    }
+
+    /// Takes pods away, all at once, whatever runs in them. The next ones have their addresses, and the names and indexes
+    /// of their links.
+    pub fn end_pods(&self, pods: &[Pod]) -> Result<()> {
+        pod::end(&self.0, pods)?;
+        self.numbers().free.extend(pods.iter().map(Pod::number));
+        Ok(())
+    }
+
+    fn numbers(&self) -> MutexGuard<'_, Numbers> {
+        let numbers = self.0.numbers.lock();
+        numbers.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts an agent and waits until it is ready.

@@ -11,6 +11,12 @@ use super::{
 };
 use crate::place::Place;
 
+/// Pods' links have the indexes from here on, in the order of their numbers.
+const FIRST_INDEX: u32 = 10_000;
+
+/// The group of links that are taken away.
+const ENDING: u32 = 99;
+
 /// A pod of a node. Clones are the same pod.
 #[derive(Clone, Debug)]
 pub struct Pod {
@@ -71,6 +77,14 @@ impl Pod {
         ))
     }
 
+    pub(super) const fn number(&self) -> u16 {
+        self.number
+    }
+
+    fn link(&self) -> String {
+        format!("veth{}", self.number)
+    }
+
     fn netns(&self) -> String {
         self.node
             .run
@@ -83,13 +97,13 @@ impl Pod {
 
     /// The node's side. All veths of a node have the gateway's address, as common CNIs do it.
     fn node_links(&self) -> Vec<String> {
-        let link = format!("veth{}", self.number);
+        let (link, index) = (self.link(), FIRST_INDEX + u32::from(self.number));
         let netns = self.netns();
         let own = address::node(self.node.index, self.node.families);
         let pod = self.address();
         let gateway = address::gateway(self.node.index);
         let mut lines = vec![format!(
-            "link add name {link} type veth peer name eth0 netns {netns}"
+            "link add name {link} index {index} type veth peer name eth0 netns {netns}"
         )];
         if pod.v4.is_some() {
             lines.push(format!("addr add {gateway}/32 dev {link}"));
@@ -143,4 +157,20 @@ pub(super) fn make(node: &Inner, pods: &[Pod]) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// Takes pods of one node away: processes, cgroups, links and namespaces.
+pub(super) fn end(node: &Inner, pods: &[Pod]) -> Result<()> {
+    for pod in pods {
+        cgroup::remove(&pod.cgroup())?;
+    }
+    // One by one each would wait until nobody uses it any more; a group goes at one stroke.
+    let links = pods.iter();
+    let links = links.map(|pod| format!("link set {} group {ENDING}", pod.link()));
+    let mut lines: Vec<String> = links.collect();
+    if !lines.is_empty() {
+        lines.push(format!("link del group {ENDING}"));
+    }
+    netns::within(&node.netns, || ip::batch(&lines))?;
+    pods.iter().try_for_each(|pod| netns::remove(&pod.netns()))
 }

@@ -6,7 +6,7 @@ use mesh_common::{
     Address, Backend, BackendState, BackendWord, FrontendKey, FrontendValue, Interface, Port,
     Protocol, ServiceWord, SetWord, SourceRangeKey,
 };
-use mesh_ebpf::sim::Sim;
+use mesh_ebpf::{IcmpLimit, sim::Sim};
 
 /// An address and a port.
 pub(super) type End = (Address, Port);
@@ -51,6 +51,10 @@ impl PacketWorld {
     #[must_use]
     pub fn new(services: u32) -> Self {
         let mut sim = Sim {
+            icmp_limit: IcmpLimit {
+                interval: 0,
+                burst: 0,
+            },
             host: SEED,
             ..Sim::default()
         };

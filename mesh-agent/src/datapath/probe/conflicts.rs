@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs};
 use super::{
     super::{
         Options, codes,
-        hooks::HOOKS,
+        hooks::{HOOKS, SOCK_OPS},
         links::{self, Cgroup},
         pins::Pins,
     },
@@ -28,7 +28,8 @@ pub(super) fn others(options: &Options) -> CheckResult {
     };
     let pins = Pins::at(&options.bpffs);
     let (mut rivals, mut strangers) = (BTreeSet::new(), BTreeSet::new());
-    for hook in &HOOKS {
+    // Programs of sockops see connections and translate none.
+    for hook in HOOKS.iter().filter(|hook| hook.attach_type != SOCK_OPS) {
         let ours: Vec<u32> = links::program_in_force(&pins, hook)
             .iter()
             .map(|program| program.id)

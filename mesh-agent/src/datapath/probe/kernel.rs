@@ -3,7 +3,11 @@
 use std::os::fd::AsFd;
 
 use super::{
-    super::{codes, hooks::HOOKS, sys},
+    super::{
+        codes,
+        hooks::{HOOKS, SOCK_OPS},
+        sys,
+    },
     CheckResult,
 };
 
@@ -22,6 +26,11 @@ pub(in super::super) fn has_coarse_clock() -> bool {
     sys::helper_works(BPF_FUNC_KTIME_GET_COARSE_NS, CONNECT4, false)
 }
 
+/// Whether a sockops program can say which network namespace a connection is of (Linux 5.15).
+pub(in super::super) fn has_sock_ops_netns() -> bool {
+    sys::helper_works(BPF_FUNC_GET_NETNS_COOKIE, SOCK_OPS, true)
+}
+
 pub(super) fn hooks() -> CheckResult {
     let missing: Vec<&str> = HOOKS
         .iter()
@@ -36,10 +45,16 @@ pub(super) fn hooks() -> CheckResult {
 }
 
 pub(super) fn netns_cookie() -> CheckResult {
-    if sys::helper_works(BPF_FUNC_GET_NETNS_COOKIE, CONNECT4, true) {
-        return CheckResult::ok(codes::NETNS_COOKIE, "works at socket hooks");
+    if !sys::helper_works(BPF_FUNC_GET_NETNS_COOKIE, CONNECT4, true) {
+        let what = "the kernel refuses it at socket hooks";
+        return CheckResult::error(codes::NETNS_COOKIE, what);
     }
-    CheckResult::error(codes::NETNS_COOKIE, "the kernel refuses it at socket hooks")
+    if !has_sock_ops_netns() {
+        let what = "works at socket hooks, but not at sockops: connections do not show who a client is that the agent \
+                    cannot look at, and source ranges leave its calls to the packet path";
+        return CheckResult::warning(codes::NETNS_COOKIE, what);
+    }
+    CheckResult::ok(codes::NETNS_COOKIE, "works at socket hooks")
 }
 
 pub(super) fn set_retval() -> CheckResult {

@@ -9,7 +9,9 @@ use super::{InfoAttributes, bpf, command, number, owned};
 
 const CGROUP_SOCK: u32 = 9;
 const CGROUP_SOCK_ADDR: u32 = 18;
+const SOCK_OPS_KIND: u32 = 13;
 const SOCK_RELEASE: u32 = 34;
+const SOCK_OPS: u32 = 3;
 
 /// bpf_prog_info. Its maps are asked for in the same call.
 #[repr(C)]
@@ -142,17 +144,25 @@ pub(in crate::datapath) fn helper_works(helper: u32, attach_type: u32, context: 
         0x0000_0001_0000_00b7,
         0x95,
     ];
-    loads(CGROUP_SOCK_ADDR, attach_type, &instructions)
+    loads(kind_of(attach_type), attach_type, &instructions)
 }
 
 /// Whether the kernel takes a program for a socket hook: one that lets every call go on, and is never attached.
 pub(in crate::datapath) fn hook_works(attach_type: u32) -> bool {
-    let kind = if attach_type == SOCK_RELEASE {
-        CGROUP_SOCK
-    } else {
-        CGROUP_SOCK_ADDR
-    };
-    loads(kind, attach_type, &[0x0000_0001_0000_00b7, 0x95])
+    loads(
+        kind_of(attach_type),
+        attach_type,
+        &[0x0000_0001_0000_00b7, 0x95],
+    )
+}
+
+/// The type of the programs of a socket hook.
+const fn kind_of(attach_type: u32) -> u32 {
+    match attach_type {
+        SOCK_RELEASE => CGROUP_SOCK,
+        SOCK_OPS => SOCK_OPS_KIND,
+        _ => CGROUP_SOCK_ADDR,
+    }
 }
 
 fn loads(kind: u32, attach_type: u32, instructions: &[u64]) -> bool {

@@ -134,6 +134,26 @@ fn maps_of_traffic_say_who_talks_to_whom() {
 }
 
 #[test]
+fn what_the_agent_knows_of_a_client_is_shown() {
+    let mut live = live();
+    let own = ClientAddresses::new(7, address(2), Address::UNSPECIFIED);
+    live.clients.insert(7, own);
+    for netns in [7, 6] {
+        let learned = LearnedClient::new(netns).with(address(9)).unwrap();
+        live.learned_clients.insert(netns, learned);
+    }
+    let rows = live.clients().into_iter();
+    let rows: Vec<_> = rows
+        .map(|row| (row.netns, row.v4, row.v6, row.learned))
+        .collect();
+    let shown = |last: u8| Some(address(last).to_ip());
+    assert_eq!(
+        rows,
+        [(6, shown(9), None, true), (7, shown(2), None, false)]
+    );
+}
+
+#[test]
 fn counters_are_all_there() {
     let mut live = live();
     live.counters = vec![(Counter::Forwarded, 4)];

@@ -2,7 +2,7 @@
 
 use std::vec::Vec;
 
-use mesh_common::{Port, Protocol, Reason};
+use mesh_common::{Counter, Port, Protocol, Reason};
 use proptest::prelude::*;
 
 use super::world::{Route, World, any_looks, any_route, plain};
@@ -98,6 +98,31 @@ fn a_reset_to_a_backend_that_is_gone() {
     let (verdict, frame) = world.hook(world.route.there()[0], &data);
     assert_eq!(verdict, PacketVerdict::Reflect(Reason::BackendGone));
     assert_eq!(frame[38..48], [5, 6, 7, 8, 0, 0, 0, 0, 0x50, tcp::RST]);
+}
+
+/// What is one too many is dropped for the reason for which it would have been answered; resets go on.
+#[test]
+fn a_flood_of_datagrams_is_not_answered_by_another() {
+    for v6 in [false, true] {
+        let world = World::new(Route::PodToLocal, Protocol::Udp, v6, 0);
+        let hook = world.route.there()[0];
+        let udp = Datagram::udp(world.client(), world.frontend()).frame();
+        let burst = u64::from(world.sim.icmp_limit.burst);
+        let answered = || world.hook(hook, &udp).0 == PacketVerdict::Reflect(Reason::NoEndpoints);
+        assert_eq!((0..1000).filter(|_| answered()).count() as u64, burst);
+        let (verdict, _) = world.hook(hook, &udp);
+        assert_eq!(verdict, PacketVerdict::Drop(Reason::NoEndpoints));
+        let counted = world.sim.counted(Counter::Dropped(Reason::NoEndpoints));
+        assert_eq!(counted, 1001, "each counts once, answered or not");
+        world.sim.clock.set(world.sim.clock.get() + 10_000_000);
+        assert_eq!((0..1000).filter(|_| answered()).count(), 10);
+    }
+    let world = World::new(Route::PodToLocal, Protocol::Tcp, false, 0);
+    let syn = Datagram::tcp(world.client(), world.frontend(), tcp::SYN).frame();
+    for _ in 0..1000 {
+        let (verdict, _) = world.hook(world.route.there()[0], &syn);
+        assert_eq!(verdict, PacketVerdict::Reflect(Reason::NoEndpoints));
+    }
 }
 
 proptest! {

@@ -206,6 +206,13 @@ impl World {
         self.sim.backends.insert(id, Backend::new(address, word));
     }
 
+    /// The id is that of another Service's backend at the same place.
+    pub(super) fn give_out_again(&mut self, id: u32) {
+        let (address, port) = self.backend(id);
+        let word = BackendWord::new(port, BackendState::Ready, 2);
+        self.sim.backends.insert(id, Backend::new(address, word));
+    }
+
     /// Where a backend is; of a hairpin it is the client.
     pub(super) fn backend(&self, id: u32) -> End {
         (address(self.v6, 10, 0x0100 + id), Port::new(8080))
