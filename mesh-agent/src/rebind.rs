@@ -96,7 +96,7 @@ fn is_served(backend: &Backend) -> bool {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use mesh_common::{BackendWord, Direction, FrontendValue, Protocol, SetWord};
+    use mesh_common::{BackendWord, Direction, LAST_BACKEND, Protocol, SetWord};
 
     use super::*;
 
@@ -140,8 +140,20 @@ mod tests {
 
     fn rebound(frontend: u8, host: u8, id: BackendId) -> Option<BackendId> {
         let key = key(frontend);
-        let value = FlowValue::request(at(host, 8080), (id, 1), 1000);
-        Backends::new(&tables()).rebound(&key, &value)
+        rebound_of(&key, &FlowValue::request(at(host, 8080), (id, 1), 1000))
+    }
+
+    /// The id alone, where the generation is that of the tables.
+    fn rebound_of(key: &FlowKey, value: &FlowValue) -> Option<BackendId> {
+        let held = Backends::new(&tables()).rebound(key, value)?;
+        assert_eq!(held >> 24, 1);
+        Some(held & LAST_BACKEND)
+    }
+
+    #[test]
+    fn an_id_of_another_generation_is_wrong() {
+        let value = FlowValue::request(at(20, 8080), (2, 7), 1000);
+        assert_eq!(rebound_of(&key(9), &value), Some(2));
     }
 
     #[test]
