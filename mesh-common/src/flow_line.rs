@@ -4,8 +4,8 @@
 //!
 //! A tuple has two lines and goes into the one with more room; as long as its first has enough nothing else is looked at,
 //! neither then nor later. Half-open and confirmed flows lie side by side. A half-open one that finds no free cell in
-//! either goes into a line of the spill, where it pushes out another one; a confirmed one may push out half-open ones
-//! wherever they are. So newcomers push out newcomers alone, and where all is full of confirmed flows there still is
+//! either goes into a line of the spill, where it pushes out another one; one that is confirmed there may send a half-open one
+//! of its line into the spill. So newcomers push out newcomers alone, and where all is full of confirmed flows there still is
 //! room for some thousands of others.
 //!
 //! The programs claim and free cells under the lock of the line, and write a tag after its cell. The agent

@@ -108,14 +108,15 @@ fn a_flood_of_syns_breaks_nothing() -> Result<()> {
         let flood = Call::flood(ports[0]).also(ports[1]).count(300_000);
         let flood = outside.client().call(&flood)?;
         ensure_clean(&flood)?;
-        let half_open = metric(&scene.agent, "mesh_agent_map_entries", ("map", "opening"))?;
-        let room = metric(&scene.agent, "mesh_agent_map_capacity", ("map", "opening"))?;
+        let taken = metric(&scene.agent, "mesh_agent_map_entries", ("map", "flows"))?;
+        let room = metric(&scene.agent, "mesh_agent_map_capacity", ("map", "flows"))?;
         ensure!(
-            half_open > room * 0.9,
-            "{half_open} of {room}: the table is not full"
+            taken > room * 0.9,
+            "{taken} of {room}: the table is not full"
         );
+        // Each has at least two entries.
         let opened = opened(&scene.agent)? - before;
-        ensure!(opened > room, "{opened} flows were opened");
+        ensure!(opened * 2.0 > room, "{opened} flows were opened");
         let mut broken = 0;
         for load in loads {
             let report = load.stop()?;

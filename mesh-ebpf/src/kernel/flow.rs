@@ -323,28 +323,31 @@ pub(super) fn add(place: Place, key: &FlowKey, value: &FlowValue) -> Result<(), 
     let Some(first) = Which::First.line(tag) else {
         return Err(NotAdded::Full);
     };
-    if state_of(first.line).has_more() && elsewhere(tag).is_some() {
+    // The lock is that of the line which is chosen: what lies in another one has to be looked for.
+    if flow_block(tag_at(first.line), tag) != 0
+        || (state_of(first.line).has_more() && elsewhere(tag).is_some())
+    {
         return Err(NotAdded::Exists);
     }
-    match add_main(first, tag, &cell, place == Place::Confirmed) {
+    let line = main_line(first, tag);
+    match line.add(tag, &cell, place == Place::Confirmed, false) {
         Err(NotAdded::Full) if place == Place::Opening => add_spilled(first, tag, &cell),
         added => added,
     }
 }
 
-/// Into the line with more room.
+/// The first or the second line of a tag: that with more room.
 #[inline(always)]
-fn add_main(first: Line, tag: u32, cell: &FlowCell, is_confirmed: bool) -> Result<(), NotAdded> {
-    let mut line = first;
+fn main_line(first: Line, tag: u32) -> Line {
     let room = first.room();
     if is_short(room)
         && let Some(second) = Which::Second.line(tag)
         && second.room() > room
         && first.use_more()
     {
-        line = second;
+        return second;
     }
-    line.add(tag, cell, is_confirmed, is_confirmed)
+    first
 }
 
 #[inline(always)]
@@ -388,12 +391,33 @@ pub(super) fn confirm(key: &FlowKey) -> Result<(), Full> {
     let (Some(found), Some(first)) = (look(line.line, tag, key), Which::First.line(tag)) else {
         return Ok(());
     };
-    match add_main(first, tag, &FlowCell::new(key, &found.value), true) {
+    let main = main_line(first, tag);
+    spare(main);
+    match main.add(tag, &FlowCell::new(key, &found.value), true, true) {
         Ok(()) | Err(NotAdded::Exists) => {}
         Err(NotAdded::Full) => return Err(Full),
     }
     line.remove(tag);
     Ok(())
+}
+
+/// Of a line without a free cell: puts the half-open flow that will be pushed out into the spill.
+#[inline(always)]
+fn spare(line: Line) {
+    let (block, _) = state_of(line.line).push_out();
+    if block == 0 || line.head(0).free() != 0 {
+        return;
+    }
+    let tag = tag_at(line.line)(block);
+    // SAFETY: a pointer into the value. If it is given away at this moment its tag is no longer that of what was read.
+    let cell = unsafe { *cell_of(line.line, block) };
+    if tag_at(line.line)(block) != tag || !line.use_more() {
+        return;
+    }
+    if let Some(spill) = Which::Spill.line(tag) {
+        // Who comes too late with it is a newcomer that was not quick enough.
+        spill.add(tag, &cell, false, true).ok();
+    }
 }
 
 #[inline(always)]

@@ -12,7 +12,7 @@ use super::{
 use crate::{Env, FlowEntry, NotAdded, Place, affinity::Affinity, backend::nobody};
 
 /// How many backends are tried: one may have gone between two loads, or talk to this client and port already.
-const TRIES: u32 = 2;
+const TRIES: u32 = 3;
 
 #[inline(always)]
 pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
@@ -221,13 +221,8 @@ fn add_rest<E: Env>(env: &E, state: &PacketState, now: u32) -> bool {
 /// In the place of what an earlier flow has left there, if anything.
 #[inline(always)]
 fn put<E: Env>(env: &E, key: &FlowKey, value: &FlowValue) -> bool {
-    for _ in 0..2 {
-        match env.add_flow(Place::Opening, key, value) {
-            Ok(()) => return true,
-            Err(NotAdded::Exists) => env.remove_flow(key),
-            Err(NotAdded::Full) => return false,
-        }
+    if env.flow(key).is_some() {
+        env.remove_flow(key);
     }
-    // Another processor has been quicker, with the same flow.
-    true
+    env.add_flow(Place::Opening, key, value) != Err(NotAdded::Full)
 }
