@@ -5,7 +5,7 @@ use mesh_common::{Direction, Entry, FlowKey, FlowValue, Seen, timeout};
 
 /// What is asked about other entries while one is looked at.
 pub trait FlowTable {
-    /// The entry of a tuple, in `flows` or in `opening`.
+    /// The entry of a tuple.
     fn flow(&self, key: &FlowKey) -> Option<FlowValue>;
 }
 

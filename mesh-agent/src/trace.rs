@@ -96,7 +96,7 @@ pub fn sim(live: &Live, host: u32) -> Sim {
     }
 }
 
-/// The entries of `opening`, or of `flows`.
+/// The half-open flows, or the confirmed ones.
 fn flows(live: &Live, opening: bool) -> RefCell<BTreeMap<FlowKey, FlowValue>> {
     let flows = live.flows.iter().filter(|(_, _, it)| *it == opening);
     RefCell::new(flows.map(|(key, value, _)| (*key, *value)).collect())

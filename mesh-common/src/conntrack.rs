@@ -10,8 +10,8 @@
 //! | ingress | backend -> source  | destination: client   | `Returning` | flows that have a source       |
 //! | egress  | backend -> client  | source: frontend      | `Reply`     | every flow                     |
 //!
-//! Half-open flows are in `opening`, which forgets the one that was silent longest; confirmed ones in `flows`, which
-//! forgets none: the agent collects them.
+//! All are in `flows` (`flow_line.rs`). Newcomers may push out half-open flows; confirmed ones stay until the agent collects
+//! them.
 
 use crate::{Address, BackendId, Port, Protocol, plain::plain};
 
@@ -26,7 +26,7 @@ pub enum Direction {
 }
 
 plain! {
-    /// Key of `flows` and `opening`: a packet's addresses and ports, and the direction of the hook that saw it. Words
+    /// What an entry is found by: a packet's addresses and ports, and the direction of the hook that saw it. Words
     /// beside the addresses: source port and destination port (each in network order, from the low end); protocol and
     /// direction.
     #[derive(Hash, PartialOrd, Ord)]

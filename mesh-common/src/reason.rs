@@ -102,7 +102,7 @@ pub enum Counter {
     PeerForgotten,
     /// The packet path opened a flow.
     FlowOpened,
-    /// A flow could not be confirmed, because `flows` is full; it goes on in `opening`, from where newcomers may push it.
+    /// A flow could not be confirmed, because `flows` is full of others; it goes on half-open, and newcomers may push it out.
     FlowUnconfirmed,
     /// A connection or datagram was refused at its socket.
     Refused(Reason),

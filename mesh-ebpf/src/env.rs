@@ -117,7 +117,7 @@ pub trait Packet {
 /// Which flow table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// `opening`
+    /// Of half-open flows: newcomers may push it out.
     Opening,
     /// `flows`
     Confirmed,
@@ -136,7 +136,7 @@ pub enum NotAdded {
 pub trait FlowEntry {
     /// A copy.
     fn value(&self) -> FlowValue;
-    /// Whether it is in `opening`.
+    /// Whether its flow is half-open.
     fn is_opening(&self) -> bool;
     /// Writes what was sent, and when, in seconds.
     fn note(&self, seen: Seen, stamp: u32);
@@ -199,19 +199,19 @@ pub trait Tables {
     type Flow<'a>: FlowEntry
     where
         Self: 'a;
-    /// The entry of a tuple, in `flows` or in `opening`.
+    /// The entry of a tuple.
     fn flow(&self, key: &FlowKey) -> Option<Self::Flow<'_>>;
     /// Adds an entry where there is none.
     ///
     /// # Errors
     /// See the type.
     fn add_flow(&self, place: Place, key: &FlowKey, value: &FlowValue) -> Result<(), NotAdded>;
-    /// Moves an entry from `opening` to `flows`; nothing if it is not in `opening`.
+    /// Makes an entry a confirmed flow's; nothing if there is none.
     ///
     /// # Errors
     /// `flows` has no room.
     fn confirm_flow(&self, key: &FlowKey) -> Result<(), Full>;
-    /// Moves an entry from `flows` back to `opening`; nothing if it is not in `flows`.
+    /// Makes it a half-open one's again; nothing if there is none.
     fn unconfirm_flow(&self, key: &FlowKey);
     /// Removes an entry.
     fn remove_flow(&self, key: &FlowKey);

@@ -27,7 +27,7 @@ pub struct Live {
     pub peers: Vec<Peer>,
     /// `sockets`
     pub sockets: Vec<(SocketKey, SocketValue)>,
-    /// `opening` and `flows`, with whether it is in `opening`.
+    /// `flows`, with whether its flow is half-open.
     pub flows: Vec<(FlowKey, FlowValue, bool)>,
     /// `clients`
     pub clients: BTreeMap<u64, ClientAddresses>,
@@ -393,7 +393,7 @@ impl Live {
         rows
     }
 
-    /// `flows` and `opening`, by client.
+    /// `flows`, by client.
     #[must_use]
     pub fn flows(&self) -> Vec<FlowRow> {
         let seconds = self.now / 1_000_000_000;

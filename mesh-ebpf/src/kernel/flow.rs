@@ -76,7 +76,9 @@ fn state_of(line: *mut FlowLine) -> FlowState {
     FlowState(unsafe { line.cast::<u32>().read_volatile() })
 }
 
-/// Adds to a line's state, at one instant: BPF_XADD, which the compiler knows for no type of this target.
+/// Adds to a line's state, at one instant: BPF_XADD, which the compiler knows for no type of this target. On x86 what is
+/// before and after it stays so for all processors.
+#[cfg(not(bpf_target_arch = "aarch64"))]
 #[inline(always)]
 fn add_to_state(line: *mut FlowLine, number: i32) {
     // SAFETY: the state and the first tag, aligned to eight bytes. The sum stays in the state's half.
@@ -89,9 +91,35 @@ fn add_to_state(line: *mut FlowLine, number: i32) {
     }
 }
 
+/// The same on arm64, where only the kind that gives back what was there (Linux 5.12) keeps the order.
+#[cfg(bpf_target_arch = "aarch64")]
+#[inline(always)]
+fn add_to_state(line: *mut FlowLine, number: i32) {
+    // SAFETY: as above.
+    unsafe {
+        core::arch::asm!(
+            "{number} = atomic_fetch_add((u64 *)({line} + 0), {number})",
+            line = in(reg) line,
+            number = inout(reg) i64::from(number) => _,
+        );
+    }
+}
+
+/// What was written before is seen before what is written after. x86 does so by itself.
+#[inline(always)]
+fn in_order(line: *mut FlowLine) {
+    compiler_fence(Ordering::SeqCst);
+    if cfg!(bpf_target_arch = "aarch64") {
+        add_to_state(line, 0);
+    }
+}
+
 /// How often a lock is tried for. It is held for less than a hundred nanoseconds, and whoever holds it is not interrupted
-/// but by a host that takes a processor away from its guest.
+/// but by a host that takes a processor away from its guest. A flow that finds no place for it is dropped, and sent again.
 const TRIES: u32 = 4;
+
+/// The same where a connection that stands would be lost.
+const MANY_TRIES: u32 = 32;
 
 /// A line of the table.
 #[derive(Clone, Copy)]
@@ -111,8 +139,8 @@ impl Line {
     }
 
     #[inline(always)]
-    fn lock(self) -> Option<Held> {
-        for _ in 0..TRIES {
+    fn lock(self, tries: u32) -> Option<Held> {
+        for _ in 0..tries {
             add_to_state(self.line, FlowState::LOCK);
             if state_of(self.line).is_mine() {
                 return Some(Held);
@@ -138,7 +166,7 @@ impl Line {
 
     #[inline(always)]
     fn set_tag(self, block: u32, tag: u32) {
-        compiler_fence(Ordering::SeqCst);
+        in_order(self.line);
         // SAFETY: a word of the head.
         unsafe { tag_of(self.line, block).write_volatile(tag) };
         compiler_fence(Ordering::SeqCst);
@@ -169,7 +197,7 @@ impl Line {
         is_confirmed: bool,
         pushes: bool,
     ) -> Result<(), NotAdded> {
-        let Some(held) = self.lock() else {
+        let Some(held) = self.lock(TRIES) else {
             return Err(NotAdded::Full);
         };
         let claimed = self.claim(&held, tag, is_confirmed, pushes);
@@ -212,7 +240,7 @@ impl Line {
     /// Makes a tag's cell a confirmed flow's, or a half-open one's again. Nothing if it has none.
     #[inline(always)]
     fn set_confirmed(self, tag: u32, is_confirmed: bool) -> Result<(), Full> {
-        let Some(held) = self.lock() else {
+        let Some(held) = self.lock(MANY_TRIES) else {
             return Err(Full);
         };
         let block = flow_block(tag_at(self.line), tag);
@@ -226,7 +254,7 @@ impl Line {
     /// Frees a tag's cell, if it has one.
     #[inline(always)]
     fn remove(self, tag: u32) {
-        let Some(held) = self.lock() else {
+        let Some(held) = self.lock(TRIES) else {
             return;
         };
         let block = flow_block(tag_at(self.line), tag);
@@ -242,7 +270,7 @@ impl Line {
         if state_of(self.line).has_more() {
             return true;
         }
-        let Some(held) = self.lock() else {
+        let Some(held) = self.lock(TRIES) else {
             return false;
         };
         self.set_high(&held, state_of(self.line).with_more());
@@ -411,7 +439,7 @@ fn spare(line: Line) {
     let tag = tag_at(line.line)(block);
     // SAFETY: a pointer into the value. If it is given away at this moment its tag is no longer that of what was read.
     let cell = unsafe { *cell_of(line.line, block) };
-    if tag_at(line.line)(block) != tag || !line.use_more() {
+    if tag == claimed_tag(tag) || tag_at(line.line)(block) != tag || !line.use_more() {
         return;
     }
     if let Some(spill) = Which::Spill.line(tag) {

@@ -19,7 +19,7 @@ pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
         source = found.value().target();
     }
     let has_source = source.1.to_be() != 0;
-    // The request last: as long as it is in `opening`, the next packet tries again.
+    // The request last: as long as it is half-open, the next packet tries again.
     let mut moved = env.confirm_flow(&leaving.reversed());
     if moved.is_ok() {
         moved = env.confirm_flow(&leaving);
@@ -39,7 +39,7 @@ pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
             }
             return state.refuse(Reason::FlowsFull);
         }
-        // An entry whose flow is pushed out of `opening` would stay in `flows` for a day.
+        // An entry whose flow is pushed out would stay for a day.
         env.unconfirm_flow(&leaving.reversed());
         env.unconfirm_flow(&leaving);
     }

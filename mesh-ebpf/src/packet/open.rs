@@ -1,4 +1,4 @@
-//! Stage Open: a flow begins. In: the tuple of its first packet. Out: a backend, and the flow's entries in `opening`.
+//! Stage Open: a flow begins. In: the tuple of its first packet. Out: a backend, and the flow's entries, half-open.
 
 use mesh_common::{
     Backend, BackendId, BackendState, Choice, Client, Counter, Direction, Entry, FlowKey,
