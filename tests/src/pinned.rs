@@ -1,13 +1,19 @@
 //! The agent's pinned maps, read and changed from outside: what another's hand, or a defect, would do to them.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use anyhow::{Context, Result};
 use aya::maps::{Array, HashMap, Map, MapData};
 use mesh_common::{
-    Address, Backend, BackendId, FrontendKey, FrontendValue, MAPS, Plain, Port, Protocol, SetId,
-    SetWord, SocketKey, SocketValue, bytes_of, from_bytes,
+    Address, Backend, BackendId, Direction, FlowKey, FlowLine, FlowValue, FrontendKey,
+    FrontendValue, MAPS, Plain, Port, Protocol, Seen, SetId, SetWord, SocketKey, SocketValue,
+    bytes_of, flow_line, flow_lines, flow_tag, from_bytes, second_flow_line,
 };
+use nix::time::{ClockId, clock_gettime};
 
 use crate::lab::Node;
 
@@ -16,6 +22,7 @@ const VALUE: usize = size_of::<FrontendValue>();
 const SOCKET_KEY: usize = size_of::<SocketKey>();
 const SOCKET: usize = size_of::<SocketValue>();
 const BACKEND: usize = size_of::<Backend>();
+const LINE: usize = size_of::<FlowLine>();
 
 type Frontends = HashMap<MapData, [u8; KEY], [u8; VALUE]>;
 
@@ -61,6 +68,22 @@ impl PinnedMaps {
     /// Takes a frontend out.
     pub fn remove_frontend(&self, key: &FrontendKey) -> Result<()> {
         Ok(self.open_frontends()?.remove(bytes_of(key).try_into()?)?)
+    }
+
+    /// Puts so many flows of two tuples each into `flows`, confirmed and as young as can be, where the programs would put
+    /// them but for the seed. Gives how many tuples found no place.
+    pub fn fill_flows(&self, flows: u32) -> Result<u32> {
+        let count = flow_lines(flows);
+        let mut lines = vec![FlowLine::EMPTY; count as usize];
+        let now = u32::try_from(clock_gettime(ClockId::CLOCK_MONOTONIC)?.tv_sec())?;
+        let tuples = (0..flows).flat_map(|number| flow(number, now));
+        let refused = tuples.filter(|(key, value)| !put(&mut lines, key, value));
+        let refused = u32::try_from(refused.count())?;
+        let mut map: Array<MapData, [u8; LINE]> = self.open("flows")?.try_into()?;
+        for (number, line) in (0..).zip(&lines) {
+            map.set(number, <[u8; LINE]>::try_from(bytes_of(line))?, 0)?;
+        }
+        Ok(refused)
     }
 
     /// The set of a frontend.
@@ -132,4 +155,29 @@ pub fn frontend_key(at: SocketAddr) -> FrontendKey {
 
 fn plain<T: Plain>(bytes: &[u8]) -> Result<T> {
     from_bytes(bytes).context("an entry of another size")
+}
+
+/// Both tuples of an established connection of a client with this number.
+fn flow(number: u32, now: u32) -> [(FlowKey, FlowValue); 2] {
+    let end = |address: u32, port| (Address::from(Ipv4Addr::from_bits(address)), Port::new(port));
+    let client = end(0x0a00_0000 | number >> 8, 1024 + (number & 0xff) as u16);
+    let (frontend, backend) = (end(0x0a60_0001, 80), end(0x0af4_0001, 8080));
+    let request = FlowKey::new(Direction::Ingress, Protocol::Tcp, client, frontend);
+    let reply = request.reply(backend);
+    let mut answered = FlowValue::reply(frontend, now);
+    answered.note(Seen::ANY, now);
+    [
+        (request, FlowValue::request(backend, (1, 1), now)),
+        (reply, answered),
+    ]
+}
+
+/// Into whichever of its two lines has more room; false if neither has any.
+fn put(lines: &mut [FlowLine], key: &FlowKey, value: &FlowValue) -> bool {
+    let (tag, count) = (flow_tag(key), lines.len() as u32);
+    let numbers = [flow_line(tag, 0, count), second_flow_line(tag, 0, count)];
+    let taken = |number: &u32| lines.get(*number as usize).map(|line| line.flows().count());
+    let number = numbers.into_iter().min_by_key(|number| taken(number));
+    let line = number.and_then(|number| lines.get_mut(number as usize));
+    line.is_some_and(|line| line.put(key, value, true))
 }

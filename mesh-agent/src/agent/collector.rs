@@ -7,7 +7,7 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::attach::Attachments;
@@ -17,6 +17,8 @@ use crate::datapath::{self, Collected, DatapathError, Reader};
 const PAUSE: Duration = Duration::from_secs(15);
 /// The same while little room is left.
 const SHORT_PAUSE: Duration = Duration::from_secs(3);
+/// A pause is so many times as long as the collection took: no more than a hundredth of a processor goes into it.
+const SHARE: u32 = 100;
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
@@ -52,14 +54,17 @@ fn run(reader: &Reader, attachments: &Attachments, stopped: &Receiver<()>) {
         if !rebound && attachments.is_applied() {
             rebound = rebind(reader);
         }
-        pause = match collect(reader) {
+        let began = Instant::now();
+        let collected = collect(reader);
+        let took = began.elapsed();
+        pause = match collected {
             Ok(collected) => {
                 tracing::debug!(
                     entries = collected.looked_at,
                     deleted = collected.deleted,
                     "flows collected"
                 );
-                next_pause(collected)
+                next_pause(collected, took)
             }
             Err(error) => {
                 tracing::warn!("{error}; collecting again later");
@@ -89,13 +94,14 @@ fn collect(reader: &Reader) -> Result<Collected, DatapathError> {
 }
 
 /// A map with more than three quarters of its room taken is looked at more often.
-fn next_pause(collected: Collected) -> Duration {
+fn next_pause(collected: Collected, took: Duration) -> Duration {
     let left = collected.looked_at.saturating_sub(collected.deleted);
-    if left * 4 > collected.capacity * 3 {
+    let pause = if left * 4 > collected.capacity * 3 {
         SHORT_PAUSE
     } else {
         PAUSE
-    }
+    };
+    pause.max(took * SHARE)
 }
 
 #[cfg(test)]
@@ -104,13 +110,16 @@ mod tests {
 
     #[test]
     fn a_nearly_full_map_is_looked_at_more_often() {
-        let pause = |looked_at, deleted| {
-            next_pause(Collected {
+        let after = |looked_at, deleted, took| {
+            let collected = Collected {
                 looked_at,
                 deleted,
                 capacity: 100,
-            })
+            };
+            next_pause(collected, Duration::from_millis(took))
         };
+        let pause = |looked_at, deleted| after(looked_at, deleted, 1);
+        assert_eq!(after(76, 0, 60), Duration::from_secs(6));
         assert_eq!(pause(75, 0), PAUSE);
         assert_eq!(pause(76, 0), SHORT_PAUSE);
         assert_eq!(pause(90, 20), PAUSE);

@@ -3,6 +3,7 @@
 
 mod burst;
 mod cpu;
+mod flows;
 mod hooks;
 mod kinds;
 mod node_port;
@@ -25,6 +26,8 @@ pub(super) enum Part {
     NodePort,
     /// From a pod to a ClusterIP, with everything attached and with nothing
     Pod,
+    /// Memory of a million flows, and what looking for those that are over costs
+    Flows,
 }
 
 /// What parts need: the programs' object, and the agent.
@@ -53,6 +56,7 @@ pub(super) fn measure(
             Part::Pod => {
                 pod::measure(built.agent, rounds.unwrap_or(pod::ROUNDS), document)?;
             }
+            Part::Flows => flows::measure(built.agent, document)?,
         }
     }
     Ok(())
