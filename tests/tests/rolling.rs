@@ -1,7 +1,13 @@
 //! Every endpoint of a Service is replaced while it is under load: nobody is refused, nobody is sent astray.
 
+use std::{thread, time::Duration};
+
 use anyhow::{Result, ensure};
 use mesh_lab::{AgentOptions, Condition, Everyday, Families, Needs, Scene, test};
+
+/// How long a pod goes on when it gets no new connections any more: longer than a connection of the load takes. With the pod
+/// the connections end that it still has.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// As a Deployment does it: one more, then one less; the old one terminates before it goes.
 fn replace(scene: &mut Scene, number: usize) -> Result<()> {
@@ -16,6 +22,7 @@ fn replace(scene: &mut Scene, number: usize) -> Result<()> {
     scene.publish()?;
     scene.web.set(&old, Condition::Terminating)?;
     scene.publish()?;
+    thread::sleep(GRACE);
     scene.web.set(&old, Condition::Gone)?;
     scene.publish()?;
     scene.forgotten(&old)?;
@@ -61,11 +68,14 @@ fn scaling_to_one_and_back_is_not_noticed() -> Result<()> {
             scene.web.publish(&scene.source)?;
         }
         scene.settle(scene.any()?)?;
-        for name in &names {
-            scene.web.set(name, Condition::Gone)?;
-            scene.web.publish(&scene.source)?;
+        for condition in [Condition::Terminating, Condition::Gone] {
+            for name in &names {
+                scene.web.set(name, condition)?;
+                scene.web.publish(&scene.source)?;
+            }
+            scene.settle(scene.any()?)?;
+            thread::sleep(GRACE);
         }
-        scene.settle(scene.any()?)?;
         for name in &names {
             scene.forgotten(name)?;
             scene.web.stop(name)?;

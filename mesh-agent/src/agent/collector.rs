@@ -93,10 +93,9 @@ fn collect(reader: &Reader) -> Result<Collected, DatapathError> {
     reader.collect_flows(u32::try_from(now).unwrap_or(u32::MAX))
 }
 
-/// A map with more than three quarters of its room taken is looked at more often.
+/// A table with little room left is looked at more often.
 fn next_pause(collected: Collected, took: Duration) -> Duration {
-    let left = collected.looked_at.saturating_sub(collected.deleted);
-    let pause = if left * 4 > collected.capacity * 3 {
+    let pause = if collected.is_short {
         SHORT_PAUSE
     } else {
         PAUSE
@@ -110,18 +109,15 @@ mod tests {
 
     #[test]
     fn a_nearly_full_map_is_looked_at_more_often() {
-        let after = |looked_at, deleted, took| {
+        let after = |is_short, milliseconds| {
             let collected = Collected {
-                looked_at,
-                deleted,
-                capacity: 100,
+                is_short,
+                ..Collected::default()
             };
-            next_pause(collected, Duration::from_millis(took))
+            next_pause(collected, Duration::from_millis(milliseconds))
         };
-        let pause = |looked_at, deleted| after(looked_at, deleted, 1);
-        assert_eq!(after(76, 0, 60), Duration::from_secs(6));
-        assert_eq!(pause(75, 0), PAUSE);
-        assert_eq!(pause(76, 0), SHORT_PAUSE);
-        assert_eq!(pause(90, 20), PAUSE);
+        assert_eq!(after(false, 1), PAUSE);
+        assert_eq!(after(true, 1), SHORT_PAUSE);
+        assert_eq!(after(true, 60), Duration::from_secs(6));
     }
 }

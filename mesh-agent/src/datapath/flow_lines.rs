@@ -35,9 +35,19 @@ impl FlowLines {
         Self { words, lines, seed }
     }
 
-    /// How many tuples there is room for.
-    pub(super) fn capacity(&self) -> u64 {
-        u64::from(self.lines) * u64::from(FLOW_WAYS)
+    /// How many tuples of confirmed flows there is room for.
+    pub(super) fn confirmed_capacity(&self) -> u64 {
+        u64::from(self.main()) * u64::from(FLOW_WAYS)
+    }
+
+    /// Lines that are not the spill's.
+    const fn main(&self) -> u32 {
+        self.lines.saturating_sub(SPILL_LINES)
+    }
+
+    /// Whether a place is in the spill.
+    pub(super) const fn is_spilled(&self, place: Place) -> bool {
+        place.line >= self.main() as usize
     }
 
     /// How many there are.
@@ -60,7 +70,7 @@ impl FlowLines {
     /// A tuple's place, in whichever of its lines.
     pub(super) fn find(&self, key: &FlowKey) -> Option<(Place, FlowValue)> {
         let tag = flow_tag(key);
-        let main = self.lines.saturating_sub(SPILL_LINES);
+        let main = self.main();
         let numbers = [
             flow_line(tag, self.seed, main),
             second_flow_line(tag, self.seed, main),

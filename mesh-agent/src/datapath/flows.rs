@@ -44,12 +44,11 @@ impl Reader {
     /// As above.
     pub fn collect_flows(&self, now: u32) -> Result<Collected, DatapathError> {
         let lines = self.flow_lines()?;
-        let mut collected = Collected {
-            capacity: lines.capacity(),
-            ..Collected::default()
-        };
-        lines.for_each(&mut |_, key, value| {
+        let mut collected = Collected::default();
+        let mut left = 0;
+        lines.for_each(&mut |place, key, value| {
             collected.looked_at += 1;
+            left += u64::from(!lines.is_spilled(place));
             for key in over(&lines, &key, &value, now) {
                 // One that another entry of its flow took away before is not there.
                 let place = lines.find(&key).map(|(place, _)| place);
@@ -58,6 +57,8 @@ impl Reader {
                 }
             }
         });
+        collected.is_short =
+            left.saturating_sub(collected.deleted) * 4 > lines.confirmed_capacity() * 3;
         Ok(collected)
     }
 
@@ -91,6 +92,6 @@ pub struct Collected {
     pub looked_at: u64,
     /// Entries that were deleted.
     pub deleted: u64,
-    /// Entries that there is room for.
-    pub capacity: u64,
+    /// Whether more than three quarters of the room for confirmed flows are taken.
+    pub is_short: bool,
 }
