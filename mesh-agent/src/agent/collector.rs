@@ -76,8 +76,8 @@ fn run(reader: &Reader, attachments: &Attachments, stopped: &Receiver<()>) {
 
 fn rebind(reader: &Reader) -> bool {
     match reader.rebind_flows() {
-        Ok(0) => true,
-        Ok(flows) => {
+        Ok(None) => true,
+        Ok(Some(flows)) => {
             tracing::info!(flows, "flows that stood hold the ids of the new tables");
             true
         }
