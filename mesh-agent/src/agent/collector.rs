@@ -13,6 +13,8 @@ use std::{
 use super::attach::Attachments;
 use crate::datapath::{self, Collected, DatapathError, Reader};
 
+/// Until what flows hold is right, from one look to the next whether programs are in force.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// From one collection to the next.
 const PAUSE: Duration = Duration::from_secs(15);
 /// The same while little room is left.
@@ -47,12 +49,13 @@ impl Collector {
 }
 
 fn run(reader: &Reader, attachments: &Attachments, stopped: &Receiver<()>) {
-    let mut pause = SHORT_PAUSE;
+    let mut pause = FIRST_PAUSE;
     let mut rebound = false;
     while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
         // Before that the programs in force go by other tables.
-        if !rebound && attachments.is_applied() {
-            rebound = rebind(reader);
+        if !rebound {
+            rebound = attachments.is_applied() && rebind(reader);
+            continue;
         }
         let began = Instant::now();
         let collected = collect(reader);
@@ -76,8 +79,7 @@ fn run(reader: &Reader, attachments: &Attachments, stopped: &Receiver<()>) {
 
 fn rebind(reader: &Reader) -> bool {
     match reader.rebind_flows() {
-        Ok(None) => true,
-        Ok(Some(flows)) => {
+        Ok(flows) => {
             tracing::info!(flows, "flows that stood hold the ids of the new tables");
             true
         }

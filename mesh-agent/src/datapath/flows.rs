@@ -63,18 +63,11 @@ impl Reader {
     }
 
     /// Gives flows the ids that their backends have in the tables now, and then lets the programs believe them. Until it
-    /// has gone well they do not: they go on with the addresses that flows hold. How many it were; None where tables were
-    /// taken over, with the ids that flows hold.
+    /// has gone well they do not: they go on with the addresses that flows hold. Gives how many it were.
     ///
     /// # Errors
     /// As above.
-    pub fn rebind_flows(&self) -> Result<Option<u64>, DatapathError> {
-        let first = 0_u32.to_ne_bytes();
-        let trusted = self.map(TRUST)?.lookup(&first);
-        let trusted = trusted.map_err(DatapathError::map("read", TRUST))?;
-        if trusted.as_deref() == Some(&1_u64.to_ne_bytes()) {
-            return Ok(None);
-        }
+    pub fn rebind_flows(&self) -> Result<u64, DatapathError> {
         let tables = self.tables()?;
         let backends = Backends::new(&tables);
         let lines = self.flow_lines()?;
@@ -86,9 +79,9 @@ impl Reader {
             }
         });
         self.map(TRUST)?
-            .update(&first, &1_u64.to_ne_bytes(), 0)
+            .update(&0_u32.to_ne_bytes(), &1_u64.to_ne_bytes(), 0)
             .map_err(DatapathError::map("update", TRUST))?;
-        Ok(Some(rebound))
+        Ok(rebound)
     }
 }
 
