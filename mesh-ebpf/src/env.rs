@@ -132,6 +132,15 @@ pub enum NotAdded {
     Full,
 }
 
+/// Why an entry was not made a confirmed flow's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotConfirmed {
+    /// There is no room.
+    Full,
+    /// Another processor has its place at this moment.
+    Busy,
+}
+
 /// An entry of a flow table, where it is.
 pub trait FlowEntry {
     /// A copy.
@@ -210,7 +219,7 @@ pub trait Tables {
     ///
     /// # Errors
     /// `flows` has no room.
-    fn confirm_flow(&self, key: &FlowKey) -> Result<(), Full>;
+    fn confirm_flow(&self, key: &FlowKey) -> Result<(), NotConfirmed>;
     /// Makes it a half-open one's again; nothing if there is none.
     fn unconfirm_flow(&self, key: &FlowKey);
     /// Removes an entry.

@@ -26,8 +26,8 @@ pub mod sim;
 mod tests;
 
 pub use env::{
-    Broken, Clock, Connection, Covers, Env, FlowEntry, Full, NotAdded, Packet, Place, Random, Sink,
-    Socket, Tables,
+    Broken, Clock, Connection, Covers, Env, FlowEntry, Full, NotAdded, NotConfirmed, Packet, Place,
+    Random, Sink, Socket, Tables,
 };
 pub use hooks::{connect, established, getpeername, recvmsg, release, sendmsg};
 pub use packet::{

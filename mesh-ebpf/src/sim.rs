@@ -14,8 +14,8 @@ use mesh_common::{
 };
 
 use crate::{
-    Clock, Connection, FlowEntry, Full, IcmpLimit, NotAdded, Place, Random, Sink, SnatPorts,
-    Socket, Tables,
+    Clock, Connection, FlowEntry, Full, IcmpLimit, NotAdded, NotConfirmed, Place, Random, Sink,
+    SnatPorts, Socket, Tables,
     stage::{self, Hook, Stage, State, Step},
 };
 
@@ -257,13 +257,13 @@ impl Tables for Sim {
         Ok(())
     }
 
-    fn confirm_flow(&self, key: &FlowKey) -> Result<(), Full> {
+    fn confirm_flow(&self, key: &FlowKey) -> Result<(), NotConfirmed> {
         let Some(value) = self.opening.borrow().get(key).copied() else {
             return Ok(());
         };
         let mut flows = self.flows.borrow_mut();
         if flows.len() >= self.flows_capacity {
-            return Err(Full);
+            return Err(NotConfirmed::Full);
         }
         flows.insert(*key, value);
         self.opening.borrow_mut().remove(key);

@@ -9,7 +9,9 @@ use mesh_common::{
     FlowValue, FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface, LearnedClient,
     Peer, ServiceId, ServiceWord, SetId, SetWord, SocketKey, SocketValue,
 };
-use mesh_ebpf::{Clock, Full, IcmpLimit, NotAdded, Place, Random, Sink, SnatPorts, Tables};
+use mesh_ebpf::{
+    Clock, Full, IcmpLimit, NotAdded, NotConfirmed, Place, Random, Sink, SnatPorts, Tables,
+};
 
 use super::{
     flow::{self, KernelFlow},
@@ -241,7 +243,7 @@ impl Tables for KernelEnv {
     }
 
     #[inline(always)]
-    fn confirm_flow(&self, key: &FlowKey) -> Result<(), Full> {
+    fn confirm_flow(&self, key: &FlowKey) -> Result<(), NotConfirmed> {
         flow::confirm(key)
     }
 

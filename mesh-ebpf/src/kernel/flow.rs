@@ -7,7 +7,7 @@ use mesh_common::{
     Address, FlowCell, FlowHead, FlowKey, FlowLine, FlowState, FlowValue, Port, Seen, claimed_tag,
     flow_block, flow_line, flow_tag, is_short, second_flow_line, spill_line,
 };
-use mesh_ebpf::{FlowEntry, Full, NotAdded, Place};
+use mesh_ebpf::{FlowEntry, NotAdded, NotConfirmed, Place};
 
 use super::{
     env::{flow_lines, seed, spill_lines},
@@ -116,10 +116,7 @@ fn in_order(line: *mut FlowLine) {
 
 /// How often a lock is tried for. It is held for less than a hundred nanoseconds, and whoever holds it is not interrupted
 /// but by a host that takes a processor away from its guest. A flow that finds no place for it is dropped, and sent again.
-const TRIES: u32 = 4;
-
-/// The same where a connection that stands would be lost.
-const MANY_TRIES: u32 = 32;
+const TRIES: u32 = 8;
 
 /// A line of the table.
 #[derive(Clone, Copy)]
@@ -239,9 +236,9 @@ impl Line {
 
     /// Makes a tag's cell a confirmed flow's, or a half-open one's again. Nothing if it has none.
     #[inline(always)]
-    fn set_confirmed(self, tag: u32, is_confirmed: bool) -> Result<(), Full> {
-        let Some(held) = self.lock(MANY_TRIES) else {
-            return Err(Full);
+    fn set_confirmed(self, tag: u32, is_confirmed: bool) -> Result<(), NotConfirmed> {
+        let Some(held) = self.lock(TRIES) else {
+            return Err(NotConfirmed::Busy);
         };
         let block = flow_block(tag_at(self.line), tag);
         if block != 0 {
@@ -408,7 +405,7 @@ fn line_of(tag: u32) -> Option<(Line, bool)> {
 }
 
 #[inline(always)]
-pub(super) fn confirm(key: &FlowKey) -> Result<(), Full> {
+pub(super) fn confirm(key: &FlowKey) -> Result<(), NotConfirmed> {
     let tag = flow_tag(key);
     let Some((line, is_spilled)) = line_of(tag) else {
         return Ok(());
@@ -423,7 +420,8 @@ pub(super) fn confirm(key: &FlowKey) -> Result<(), Full> {
     spare(main);
     match main.add(tag, &FlowCell::new(key, &found.value), true, true) {
         Ok(()) | Err(NotAdded::Exists) => {}
-        Err(NotAdded::Full) => return Err(Full),
+        Err(NotAdded::Full) if main.room() == 0 => return Err(NotConfirmed::Full),
+        Err(NotAdded::Full) => return Err(NotConfirmed::Busy),
     }
     line.remove(tag);
     Ok(())

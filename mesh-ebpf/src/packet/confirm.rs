@@ -7,7 +7,7 @@ use super::{
     open::forget,
     state::{PacketStage, PacketState, PacketStep},
 };
-use crate::{Env, FlowEntry, Full};
+use crate::{Env, FlowEntry, NotConfirmed};
 
 #[inline(always)]
 pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
@@ -30,7 +30,8 @@ pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
     if moved.is_ok() {
         moved = env.confirm_flow(&request);
     }
-    if moved == Err(Full) {
+    // Where another processor is at work the next packet tries again.
+    if moved == Err(NotConfirmed::Full) {
         env.count(Counter::FlowUnconfirmed);
         // A source that was forgotten could be given to another client.
         if has_source {
