@@ -354,7 +354,7 @@ impl FlowState {
     #[must_use]
     #[inline(always)]
     pub const fn room(self, taken: u32) -> u32 {
-        FLOW_WAYS - (taken & (self.0 >> 16)).count_ones()
+        FLOW_WAYS - (taken & (self.0 >> 16) & Self::BLOCKS).count_ones()
     }
 
     /// Of a line without a free block: the half-open one whose turn it is to go, 0 if there is none, and what to add to the
@@ -501,6 +501,7 @@ mod tests {
         let full = (1..=15).fold(state, |state, block| state.with(block, true));
         assert_eq!(full.push_out(), (0, 0));
         assert!(!full.with(9, false).is_confirmed(9));
+        assert_eq!((full.room(u32::MAX), full.room(1 << 9)), (0, 14));
         let held = FlowState(full.0 + 1);
         assert!(held.is_mine() && !FlowState(held.0 + 1).is_mine() && !full.is_mine());
         assert_eq!(held.high(), full.high());

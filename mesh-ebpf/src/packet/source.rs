@@ -10,7 +10,7 @@ use super::{
 use crate::{Env, FlowEntry, NotAdded, Packet, Place};
 
 /// How many ports are tried.
-const TRIES: u32 = 6;
+const TRIES: u32 = 5;
 
 /// The ports that may stand for clients: `first..=last` without `hole_first..=hole_last`, the NodePorts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
