@@ -3,8 +3,8 @@
 //! a million flows without a system call.
 //!
 //! A tuple has two lines and goes into the one with more room; as long as its first has enough nothing else is looked at,
-//! neither then nor later. Half-open and confirmed flows lie side by side. A half-open one that finds no free cell in
-//! either goes into a line of the spill, where it pushes out another one; one that is confirmed there may send a half-open one
+//! neither then nor later. Half-open and confirmed flows lie side by side. A half-open one that finds no free cell there,
+//! or a third of the line with others of its kind, goes into a line of the spill, where it pushes out another one; one that is confirmed there may send a half-open one
 //! of its line into the spill. So newcomers push out newcomers alone, and where all is full of confirmed flows there still is
 //! room for some thousands of others.
 //!
@@ -357,6 +357,15 @@ impl FlowState {
         FLOW_WAYS - (taken & (self.0 >> 16) & Self::BLOCKS).count_ones()
     }
 
+    /// Whether half-open flows have as many of the taken blocks as they may. A flood of them takes a third of the table, and not
+    /// all the ports that may stand for clients.
+    #[must_use]
+    #[inline(always)]
+    pub const fn has_most_open(self, taken: u32) -> bool {
+        const MOST: u32 = FLOW_WAYS / 3;
+        (taken & !(self.0 >> 16)).count_ones() >= MOST
+    }
+
     /// Of a line without a free block: the half-open one whose turn it is to go, 0 if there is none, and what to add to the
     /// state so that the next one's turn comes.
     #[must_use]
@@ -502,6 +511,8 @@ mod tests {
         assert_eq!(full.push_out(), (0, 0));
         assert!(!full.with(9, false).is_confirmed(9));
         assert_eq!((full.room(u32::MAX), full.room(1 << 9)), (0, 14));
+        assert!(!full.has_most_open(0xfffe) && FlowState(0).has_most_open(0x3e));
+        assert!(!FlowState(0).has_most_open(0x1e) && !state.has_most_open(0x803e));
         let held = FlowState(full.0 + 1);
         assert!(held.is_mine() && !FlowState(held.0 + 1).is_mine() && !full.is_mine());
         assert_eq!(held.high(), full.high());

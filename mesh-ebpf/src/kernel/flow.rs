@@ -220,6 +220,9 @@ impl Line {
         if head.block != 0 {
             return Err(NotAdded::Exists);
         }
+        if !is_confirmed && !pushes && state.has_most_open(head.taken) {
+            return Err(NotAdded::Full);
+        }
         let mut block = head.free();
         if block == 0 && pushes {
             let (pushed, turn) = state.push_out();
