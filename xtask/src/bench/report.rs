@@ -91,6 +91,17 @@ pub(super) fn ratio(figure: u64, by: u64) -> String {
     format!("{}.{:03}", thousandths / 1000, thousandths % 1000)
 }
 
+/// Measures each in order and then each in the opposite order: both figures of each, in order.
+pub(super) fn there_and_back<T, F>(
+    all: &[T],
+    measure: impl Fn(&T) -> Result<F>,
+) -> Result<Vec<[F; 2]>> {
+    let there = all.iter().map(&measure).collect::<Result<Vec<_>>>()?;
+    let back = all.iter().rev().map(&measure).collect::<Result<Vec<_>>>()?;
+    let pairs = there.into_iter().zip(back.into_iter().rev());
+    Ok(pairs.map(|(there, back)| [there, back]).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,9 +18,10 @@ const TARGET: u16 = 8080;
 const SERVICES_A_FILE: u32 = 500;
 
 /// Servers and client stay where they are put: left to the scheduler, some rounds share a processor and some do not.
-const SERVER_CPU: usize = 0;
+pub(super) const SERVER_CPU: usize = 0;
 
-fn client_cpu() -> usize {
+/// The processor of everything that calls.
+pub(super) fn client_cpu() -> usize {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     processors.min(2) - 1
 }

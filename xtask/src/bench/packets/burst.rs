@@ -14,6 +14,7 @@ use mesh_lab::Place;
 use nix::sys::socket::{setsockopt, sockopt};
 
 use super::cpu;
+use crate::bench::world::client_cpu;
 
 /// Flows that take turns.
 pub(super) const FLOWS: u64 = 16;
@@ -99,7 +100,7 @@ pub(super) fn burst(client: &Place, to: SocketAddr, sink: &Sink) -> Result<Burst
             .map(|number| open(to, sink, number))
             .collect::<Result<Vec<_>>>()
             .with_context(|| format!("no flow through {to}"))?;
-        let cpu = cpu::sender();
+        let cpu = client_cpu();
         cpu::pin(cpu)?;
         let softirq = cpu::Softirq::of([cpu])?;
         send(&flows, TIME / 10)?;

@@ -12,12 +12,6 @@ use nix::{
     unistd::Pid,
 };
 
-/// The processor that everything compared is sent from.
-pub(super) fn sender() -> usize {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    processors.min(2) - 1
-}
-
 /// Keeps the calling thread on a processor.
 pub(super) fn pin(cpu: usize) -> Result<()> {
     let mut set = CpuSet::new();

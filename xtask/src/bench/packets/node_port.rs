@@ -8,7 +8,6 @@ use anyhow::{Context, Result};
 
 use super::{
     burst::{FLOWS, SIZE, TIME},
-    cpu,
     tables::{self, Way},
     ways::{Track, World},
 };
@@ -17,6 +16,7 @@ use crate::{
         programs::{Counts, Statistics},
         report::Document,
         rival::contender::Contender,
+        world::client_cpu,
     },
     run,
 };
@@ -55,7 +55,7 @@ fn settings() -> String {
          over the same wires without the node, where a switch forwards what goes elsewhere: receiving, routing, \
          translation and one veth more. Each contender has a node of its own and knows 6 Services; nothing else is in \
          its namespace, and ICMP redirects are off. By the clock others on the machine lower what goes in a second.",
-        cpu::sender(),
+        client_cpu(),
         TIME.as_millis()
     )
 }

@@ -7,12 +7,17 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::{
-    cpu,
     kinds::{KINDS, Route},
-    pods::{Figure, Round, SECONDS, SERVER_CPU, World},
+    pods::{Figure, Round, SECONDS, World},
     tables::Sorted,
 };
-use crate::{bench::report::Document, run};
+use crate::{
+    bench::{
+        report::Document,
+        world::{SERVER_CPU, client_cpu},
+    },
+    run,
+};
 
 pub(super) const ROUNDS: u32 = 10;
 
@@ -37,7 +42,7 @@ pub(super) fn measure(agent: &Path, rounds: u32, document: &mut Document) -> Res
          last column, which should be 1, is nothing attached there by back. By CPU time: that of client, server and both \
          ksoftirqd; others on the machine lengthen it by cold caches alone. The nodes without and with the agent before \
          it came, one by the other, requests by CPU time: {}.",
-        cpu::sender(),
+        client_cpu(),
         world.alike
     ));
     document.note(&format!(

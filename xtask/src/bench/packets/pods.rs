@@ -17,10 +17,13 @@ use super::{
     kinds::{KINDS, Kind, Route},
     tables::Sorted,
 };
-use crate::bench::programs::{Counts, Statistics};
+use crate::bench::{
+    programs::{Counts, Statistics},
+    report::there_and_back,
+    world::{SERVER_CPU, client_cpu},
+};
 
 pub(super) const SECONDS: f64 = 0.2;
-pub(super) const SERVER_CPU: usize = 0;
 const PORT: u16 = 80;
 const TARGET: u16 = 8080;
 const SERVICE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10)), PORT);
@@ -102,7 +105,7 @@ impl World {
             Route::Packets | Route::Sockets => SERVICE,
             Route::Bare | Route::Empty | Route::Direct => pods.address()?,
         };
-        Ok((place.on_cpu(cpu::sender()), to, pods))
+        Ok((place.on_cpu(client_cpu()), to, pods))
     }
 
     fn wait(&self) -> Result<()> {
@@ -122,13 +125,7 @@ impl World {
 
     /// Every route forwards, then backwards.
     pub(super) fn round(&self, kind: &Kind) -> Result<Round> {
-        let routes = Route::ALL.into_iter();
-        let there = routes.clone().map(|route| self.figure(route, kind));
-        let there = there.collect::<Result<Vec<_>>>()?;
-        let back = routes.rev().map(|route| self.figure(route, kind));
-        let back = back.collect::<Result<Vec<_>>>()?;
-        let pairs = there.into_iter().zip(back.into_iter().rev());
-        Ok(pairs.map(|(there, back)| [there, back]).collect())
+        there_and_back(&Route::ALL, |route| self.figure(*route, kind))
     }
 
     /// That each route is served by what it is meant to be, and what the programs take of it.
@@ -185,7 +182,7 @@ impl Pods {
 }
 
 fn processors() -> Vec<usize> {
-    let mut processors = vec![SERVER_CPU, cpu::sender()];
+    let mut processors = vec![SERVER_CPU, client_cpu()];
     processors.dedup();
     processors
 }
@@ -193,7 +190,7 @@ fn processors() -> Vec<usize> {
 fn alike(one: &Pods, other: &Pods, softirq: &Softirq) -> Result<String> {
     let cost = |pods: &Pods| {
         let client = &pods.clients[Route::Bare as usize];
-        let place = client.place().on_cpu(cpu::sender());
+        let place = client.place().on_cpu(client_cpu());
         let figure = figure((&place, pods.address()?), &KINDS[0], pods, softirq)?;
         anyhow::Ok(figure.cpu)
     };

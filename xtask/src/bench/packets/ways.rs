@@ -18,7 +18,10 @@ use super::{
     burst::{Burst, Sink, burst},
     tables::{Round, Way},
 };
-use crate::bench::rival::contender::{Contender, Programs, kube_proxy};
+use crate::bench::{
+    report::there_and_back,
+    rival::contender::{Contender, Programs, kube_proxy},
+};
 
 const TARGET: u16 = 8080;
 /// The node port of the Service whose backend is on another node.
@@ -112,13 +115,9 @@ impl World {
 
     /// Every way forwards, then backwards.
     pub(super) fn round(&self, tracks: &[Track]) -> Result<Round> {
-        let there = tracks.iter().map(|track| self.burst(track));
-        let there = there.collect::<Result<Vec<_>>>()?;
-        let back = tracks.iter().rev().map(|track| self.burst(track));
-        let back = back.collect::<Result<Vec<_>>>()?;
-        let pairs = there.into_iter().zip(back.into_iter().rev());
+        let pairs = there_and_back(tracks, |track| self.burst(track))?;
         let ways = tracks.iter().map(|track| track.way);
-        Ok(ways.zip(pairs.map(|(there, back)| [there, back])).collect())
+        Ok(ways.zip(pairs).collect())
     }
 
     pub(super) fn close(self) -> Result<()> {

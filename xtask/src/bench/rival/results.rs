@@ -248,11 +248,11 @@ pub(super) fn churns(all: &[Results]) -> Table {
         cells.extend(churn.beyond.map(thousandths));
         cells.push(seconds(churn.cpu));
         cells.push(churn.failed.to_string());
-        let programming = churn.programming.as_ref();
-        cells.extend((0..4).map(|place| {
-            let seconds = programming.map(|it| [it.wall, it.cpu].concat()[place]);
-            seconds.map_or_else(String::new, |it| format!("{:.2}", it * 1000.0))
-        }));
+        cells.extend(match &churn.programming {
+            Some(it) => [it.wall[0], it.wall[1], it.cpu[0], it.cpu[1]]
+                .map(|seconds| format!("{:.2}", seconds * 1000.0)),
+            None => Default::default(),
+        });
         cells.push(
             churn
                 .missed

@@ -10,10 +10,11 @@ use super::{
     contender::Contender,
     objects::{self, ENDPOINTS, PROBE, TARGET},
 };
-use crate::run;
+use crate::{
+    bench::world::{SERVER_CPU, client_cpu},
+    run,
+};
 
-/// Servers and client stay where they are put: left to the scheduler, some rounds share a processor and some do not.
-const SERVER_CPU: usize = 0;
 const BATCH: usize = 2_000;
 
 /// A contender's node and the client on it.
@@ -31,8 +32,7 @@ impl Seat {
 }
 
 fn on_client_cpu(pod: &Pod) -> Place {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    pod.place().on_cpu(processors.min(2) - 1)
+    pod.place().on_cpu(client_cpu())
 }
 
 pub(super) struct World {
