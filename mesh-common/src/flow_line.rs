@@ -152,11 +152,56 @@ plain! {
 
 const _: () = assert!(size_of::<FlowCell>() == 64 && size_of::<FlowLine>() == 1024);
 
-/// What a cell is known by in its line's head. As long as it is being filled its lowest bit is 0; never is all of it.
+/// By what a tuple is found: a tag and its lines. They come of one digest of 64 bits and have all but two of them: that two
+/// tuples of a table have the same tag in the same line is not to be expected. They would be taken for one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowTag {
+    /// What its cell is known by in its line's head. As long as it is being filled its lowest bit is 0; never is all of it.
+    pub tag: u32,
+    place: u32,
+}
+
+impl FlowTag {
+    /// That of a tuple. `seed` is a number that nobody outside the host knows.
+    #[must_use]
+    #[inline(always)]
+    pub const fn of(key: &FlowKey, seed: u32) -> Self {
+        let digest = key.digest(seed);
+        Self {
+            tag: (digest >> 32) as u32 | 3,
+            place: digest as u32,
+        }
+    }
+
+    /// The first line, among so many that are not the spill's.
+    #[must_use]
+    #[inline(always)]
+    pub const fn first(self, lines: u32) -> u32 {
+        among(self.place, lines)
+    }
+
+    /// The second line.
+    #[must_use]
+    #[inline(always)]
+    pub const fn second(self, lines: u32) -> u32 {
+        among(spread(self.place), lines)
+    }
+
+    /// The line in the spill, which follows so many others and has so many lines.
+    #[must_use]
+    #[inline(always)]
+    pub const fn spill(self, lines: u32, spill: u32) -> u32 {
+        lines + among(spread(!self.place), spill)
+    }
+}
+
+/// A number of this host's that is the same until it starts anew, and that only root can read. `boot_id` is the text of
+/// /proc/sys/kernel/random/boot_id.
 #[must_use]
-#[inline(always)]
-pub const fn flow_tag(key: &FlowKey) -> u32 {
-    key.digest() | 3
+pub fn host_number(boot_id: &str) -> u32 {
+    // FNV-1a (Fowler, Noll, Vo).
+    let mix = |number: u32, byte: u8| (number ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    boot_id.bytes().fold(0x811c_9dc5, mix)
 }
 
 /// The tag while its cell is being filled: nobody finds it, and nobody else can add it.
@@ -164,27 +209,6 @@ pub const fn flow_tag(key: &FlowKey) -> u32 {
 #[inline(always)]
 pub const fn claimed_tag(tag: u32) -> u32 {
     tag & !1
-}
-
-/// The first line of a tag, among so many that are not the spill's. `seed` is a number that nobody outside the host knows.
-#[must_use]
-#[inline(always)]
-pub const fn flow_line(tag: u32, seed: u32, lines: u32) -> u32 {
-    among(spread(tag ^ seed.rotate_left(16)), lines)
-}
-
-/// Its second line.
-#[must_use]
-#[inline(always)]
-pub const fn second_flow_line(tag: u32, seed: u32, lines: u32) -> u32 {
-    among(spread(tag.rotate_left(16) ^ !seed), lines)
-}
-
-/// Its line in the spill, which follows so many others and has so many lines.
-#[must_use]
-#[inline(always)]
-pub const fn spill_line(tag: u32, seed: u32, lines: u32, spill: u32) -> u32 {
-    lines + among(spread(tag ^ seed), spill)
 }
 
 /// Lines of `flows`, without the spill, for so many flows: each has two tuples, and a table with 88 of 100 cells taken still
@@ -400,22 +424,22 @@ impl FlowLine {
     };
 
     /// What is in it, with whether it is half-open. A cell whose tag is another tuple's is being written at this moment.
-    pub fn flows(&self) -> impl Iterator<Item = (FlowKey, FlowValue, bool)> {
+    pub fn flows(&self, seed: u32) -> impl Iterator<Item = (FlowKey, FlowValue, bool)> {
         let state = FlowState(self.state);
         let cells = self.tags.iter().zip(&self.cells).zip(1..);
         cells
-            .filter(|((tag, cell), _)| **tag != 0 && flow_tag(&cell.key()) == **tag)
+            .filter(move |((tag, cell), _)| FlowTag::of(&cell.key(), seed).tag == **tag)
             .map(move |((_, cell), block)| (cell.key(), cell.value(), !state.is_confirmed(block)))
     }
 
     /// Puts a tuple into a free cell; false if there is none. For who alone has the line.
     #[must_use]
-    pub fn put(&mut self, key: &FlowKey, value: &FlowValue, is_confirmed: bool) -> bool {
+    pub fn put(&mut self, tag: FlowTag, cell: FlowCell, is_confirmed: bool) -> bool {
         let mut places = self.tags.iter_mut().zip(&mut self.cells).zip(1..);
-        let Some(((tag, cell), block)) = places.find(|((tag, _), _)| **tag == 0) else {
+        let Some(((free, place), block)) = places.find(|((tag, _), _)| **tag == 0) else {
             return false;
         };
-        (*tag, *cell) = (flow_tag(key), FlowCell::new(key, value));
+        (*free, *place) = (tag.tag, cell);
         self.state = FlowState(self.state).with(block, is_confirmed).0;
         true
     }
@@ -431,6 +455,17 @@ mod tests {
     fn key(port: u16) -> FlowKey {
         let end = |host, port| (Ipv4Addr::new(10, 0, 0, host).into(), Port::new(port));
         FlowKey::new(Direction::Egress, Protocol::Udp, end(1, port), end(2, 53))
+    }
+
+    const SEED: u32 = 5;
+
+    fn tag(port: u16) -> FlowTag {
+        FlowTag::of(&key(port), SEED)
+    }
+
+    fn put(line: &mut FlowLine, port: u16, is_confirmed: bool) -> bool {
+        let cell = FlowCell::new(&key(port), &FlowValue::leaving(false, 9));
+        line.put(tag(port), cell, is_confirmed)
     }
 
     fn block(line: &FlowLine, tag: u32) -> u32 {
@@ -471,22 +506,22 @@ mod tests {
     fn a_head_knows_each_of_fifteen() {
         let mut line = FlowLine::EMPTY;
         for port in 1..=15 {
-            assert_eq!(block(&line, flow_tag(&key(port))), 0);
+            assert_eq!(block(&line, tag(port).tag), 0);
             assert_eq!(room(&line), 15 - u32::from(port - 1).div_ceil(2));
-            let head = FlowHead::read(|block| line.tags[block as usize - 1], flow_tag(&key(1)));
+            let head = FlowHead::read(|block| line.tags[block as usize - 1], tag(1).tag);
             assert_eq!(
                 (head.block, head.free()),
                 (u32::from(port > 1), u32::from(port))
             );
-            assert!(line.put(&key(port), &FlowValue::leaving(false, 9), port % 2 == 1));
+            assert!(put(&mut line, port, port % 2 == 1));
         }
-        assert!(!line.put(&key(16), &FlowValue::leaving(false, 9), true));
+        assert!(!put(&mut line, 16, true));
         for port in 1..=15 {
-            assert_eq!(block(&line, flow_tag(&key(port))), u32::from(port));
+            assert_eq!(block(&line, tag(port).tag), u32::from(port));
         }
         assert_eq!((block(&line, 0), room(&line)), (0, 7));
         assert_eq!(
-            line.flows()
+            line.flows(SEED)
                 .filter(|(_, _, is_opening)| !is_opening)
                 .count(),
             8
@@ -525,17 +560,15 @@ mod tests {
         let mut table = [FlowLine::EMPTY; 512];
         let table = &mut table[..lines as usize];
         let refused = (0..2 * FLOWS).filter(|number| {
-            let key = key(*number);
-            let tag = flow_tag(&key);
-            let first = flow_line(tag, 5, lines) as usize;
-            let second = second_flow_line(tag, 5, lines) as usize;
+            let tag = tag(*number);
+            let (first, second) = (tag.first(lines) as usize, tag.second(lines) as usize);
             let room = |line: usize| room(&table[line]);
             let line = if is_short(room(first)) && room(second) > room(first) {
                 second
             } else {
                 first
             };
-            room(line) == 0 || !table[line].put(&key, &FlowValue::leaving(false, 9), true)
+            room(line) == 0 || !put(&mut table[line], *number, true)
         });
         assert!(refused.count() < 6);
     }

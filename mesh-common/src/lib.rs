@@ -32,8 +32,8 @@ pub use conntrack::{
 };
 pub use fingerprint::fingerprint;
 pub use flow_line::{
-    FLOW_WAYS, FlowCell, FlowHead, FlowLine, FlowState, SPILL_LINES, claimed_tag, flow_block,
-    flow_line, flow_lines, flow_tag, is_short, second_flow_line, spill_line,
+    FLOW_WAYS, FlowCell, FlowHead, FlowLine, FlowState, FlowTag, SPILL_LINES, claimed_tag,
+    flow_block, flow_lines, host_number, is_short,
 };
 pub use fragment::{FragmentKey, FragmentPorts};
 pub use interface::{ClientAddresses, Interface};

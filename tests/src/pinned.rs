@@ -9,9 +9,9 @@ use std::{
 use anyhow::{Context, Result};
 use aya::maps::{Array, HashMap, Map, MapData};
 use mesh_common::{
-    Address, Backend, BackendId, Direction, FlowKey, FlowLine, FlowValue, FrontendKey,
-    FrontendValue, MAPS, Plain, Port, Protocol, Seen, SetId, SetWord, SocketKey, SocketValue,
-    bytes_of, flow_line, flow_lines, flow_tag, from_bytes, second_flow_line,
+    Address, Backend, BackendId, Direction, FlowCell, FlowKey, FlowLine, FlowTag, FlowValue,
+    FrontendKey, FrontendValue, MAPS, Plain, Port, Protocol, Seen, SetId, SetWord, SocketKey,
+    SocketValue, bytes_of, flow_lines, from_bytes, host_number,
 };
 use nix::time::{ClockId, clock_gettime};
 
@@ -71,13 +71,14 @@ impl PinnedMaps {
     }
 
     /// Puts so many flows of two tuples each into `flows`, confirmed and as young as can be, where the programs would put
-    /// them but for the seed. Gives how many tuples found no place.
+    /// them. Gives how many tuples found no place.
     pub fn fill_flows(&self, flows: u32) -> Result<u32> {
         let count = flow_lines(flows);
         let mut lines = vec![FlowLine::EMPTY; count as usize];
         let now = u32::try_from(clock_gettime(ClockId::CLOCK_MONOTONIC)?.tv_sec())?;
+        let seed = host_number(&std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?);
         let tuples = (0..flows).flat_map(|number| flow(number, now));
-        let refused = tuples.filter(|(key, value)| !put(&mut lines, key, value));
+        let refused = tuples.filter(|(key, value)| !put(&mut lines, seed, key, value));
         let refused = u32::try_from(refused.count())?;
         let mut map: Array<MapData, [u8; LINE]> = self.open("flows")?.try_into()?;
         for (number, line) in (0..).zip(&lines) {
@@ -173,11 +174,15 @@ fn flow(number: u32, now: u32) -> [(FlowKey, FlowValue); 2] {
 }
 
 /// Into whichever of its two lines has more room; false if neither has any.
-fn put(lines: &mut [FlowLine], key: &FlowKey, value: &FlowValue) -> bool {
-    let (tag, count) = (flow_tag(key), lines.len() as u32);
-    let numbers = [flow_line(tag, 0, count), second_flow_line(tag, 0, count)];
-    let taken = |number: &u32| lines.get(*number as usize).map(|line| line.flows().count());
+fn put(lines: &mut [FlowLine], seed: u32, key: &FlowKey, value: &FlowValue) -> bool {
+    let (tag, count) = (FlowTag::of(key, seed), lines.len() as u32);
+    let numbers = [tag.first(count), tag.second(count)];
+    let taken = |number: &u32| {
+        lines
+            .get(*number as usize)
+            .map(|line| line.flows(seed).count())
+    };
     let number = numbers.into_iter().min_by_key(|number| taken(number));
     let line = number.and_then(|number| lines.get_mut(number as usize));
-    line.is_some_and(|line| line.put(key, value, true))
+    line.is_some_and(|line| line.put(tag, FlowCell::new(key, value), true))
 }

@@ -2,8 +2,7 @@
 //! replaced, and a backend's id, only as long as the word is what was read.
 
 use mesh_common::{
-    FLOW_WAYS, FlowCell, FlowKey, FlowLine, FlowState, FlowValue, SPILL_LINES, flow_line, flow_tag,
-    from_bytes, second_flow_line, spill_line,
+    FLOW_WAYS, FlowCell, FlowKey, FlowLine, FlowState, FlowTag, FlowValue, SPILL_LINES, from_bytes,
 };
 
 use super::sys::Words;
@@ -69,16 +68,16 @@ impl FlowLines {
 
     /// A tuple's place, in whichever of its lines.
     pub(super) fn find(&self, key: &FlowKey) -> Option<(Place, FlowValue)> {
-        let tag = flow_tag(key);
+        let tag = FlowTag::of(key, self.seed);
         let main = self.main();
         let numbers = [
-            flow_line(tag, self.seed, main),
-            second_flow_line(tag, self.seed, main),
-            spill_line(tag, self.seed, main, SPILL_LINES),
+            tag.first(main),
+            tag.second(main),
+            tag.spill(main, SPILL_LINES),
         ];
         numbers.into_iter().find_map(|number| {
             let mut places = self.tags(number as usize);
-            let place = places.find(|place| place.tag == tag)?;
+            let place = places.find(|place| place.tag == tag.tag)?;
             let (found, value) = self.read(place)?;
             (found == *key).then_some((place, value))
         })
@@ -132,7 +131,8 @@ impl FlowLines {
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
         let cell = from_bytes::<FlowCell>(&bytes)?;
         let key = cell.key();
-        (flow_tag(&key) == place.tag && self.is_there(place)).then_some((key, cell.value()))
+        let tag = FlowTag::of(&key, self.seed).tag;
+        (tag == place.tag && self.is_there(place)).then_some((key, cell.value()))
     }
 }
 
@@ -144,4 +144,39 @@ const fn cell(place: Place) -> usize {
 /// Where in its word of the head a block's tag is.
 const fn tag_shift(block: usize) -> u32 {
     if block.is_multiple_of(2) { 0 } else { 32 }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, net::Ipv4Addr};
+
+    use mesh_common::{Address, Direction, Port, Protocol, flow_lines};
+
+    use super::*;
+
+    /// The first tuples of clients from all over the world.
+    fn tuples() -> impl Iterator<Item = FlowKey> {
+        let frontend = (Address::from(Ipv4Addr::new(10, 96, 0, 10)), Port::new(53));
+        (0..500_000_u64).map(move |number| {
+            let chance = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let address = Ipv4Addr::from_bits((chance ^ (chance >> 29)) as u32);
+            let client = (address.into(), Port::new((chance >> 48) as u16));
+            FlowKey::new(Direction::Ingress, Protocol::Udp, client, frontend)
+        })
+    }
+
+    #[test]
+    fn tuples_of_one_tag_are_not_in_one_line() {
+        let lines = flow_lines(1_000_000);
+        let (mut tags, mut places) = (BTreeSet::new(), BTreeSet::new());
+        for key in tuples() {
+            let tag = FlowTag::of(&key, 7);
+            tags.insert(tag.tag);
+            for line in BTreeSet::from([tag.first(lines), tag.second(lines)]) {
+                assert!(places.insert((line, tag.tag)), "{key:?}");
+            }
+        }
+        // Some have the same one, of half a million.
+        assert!(tags.len() < tuples().count());
+    }
 }

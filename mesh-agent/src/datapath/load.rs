@@ -103,12 +103,10 @@ fn entries(name: &str, sizes: &Sizes, taken: &BTreeMap<&'static str, PathBuf>) -
     pinned.map_or(wanted, |info| info.max_entries)
 }
 
-/// A number of this host's that is the same until it starts anew, and that only root can read: flows choose their
-/// backend by it, whichever agent has loaded the programs.
+/// The number by which flows are found and choose their backend, whichever agent has loaded the programs.
 pub(crate) fn host_number() -> u32 {
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let mix = |number: u32, byte: u8| (number ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-    boot.bytes().fold(0x811c_9dc5, mix)
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    mesh_common::host_number(&boot_id.unwrap_or_default())
 }
 
 /// As many ICMP errors as the host allows itself. Older kernels tell that in their first network namespace alone; elsewhere

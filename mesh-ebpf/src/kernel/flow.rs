@@ -4,8 +4,8 @@
 use core::sync::atomic::{Ordering, compiler_fence};
 
 use mesh_common::{
-    Address, FlowCell, FlowHead, FlowKey, FlowLine, FlowState, FlowValue, Port, Seen, claimed_tag,
-    flow_block, flow_line, flow_tag, is_short, second_flow_line, spill_line,
+    Address, FlowCell, FlowHead, FlowKey, FlowLine, FlowState, FlowTag, FlowValue, Port, Seen,
+    claimed_tag, flow_block, is_short,
 };
 use mesh_ebpf::{FlowEntry, NotAdded, NotConfirmed, Place};
 
@@ -314,51 +314,50 @@ enum Which {
 
 impl Which {
     #[inline(always)]
-    fn number(self, tag: u32) -> u32 {
-        let (seed, lines) = (seed(), flow_lines());
+    fn number(self, tag: FlowTag) -> u32 {
         match self {
-            Self::First => flow_line(tag, seed, lines),
-            Self::Second => second_flow_line(tag, seed, lines),
-            Self::Spill => spill_line(tag, seed, lines, spill_lines()),
+            Self::First => tag.first(flow_lines()),
+            Self::Second => tag.second(flow_lines()),
+            Self::Spill => tag.spill(flow_lines(), spill_lines()),
         }
     }
 
     #[inline(always)]
-    fn line(self, tag: u32) -> Option<Line> {
+    fn line(self, tag: FlowTag) -> Option<Line> {
         Line::of(self.number(tag))
     }
 }
 
 #[inline(always)]
 pub(super) fn find(key: &FlowKey) -> Option<KernelFlow> {
-    let tag = flow_tag(key);
+    let tag = FlowTag::of(key, seed());
     let first = Which::First.line(tag)?.line;
-    if let Some(found) = look(first, tag, key) {
+    if let Some(found) = look(first, tag.tag, key) {
         return Some(found);
     }
     if !state_of(first).has_more() {
         return None;
     }
-    if let Some(found) = look(Which::Second.line(tag)?.line, tag, key) {
+    if let Some(found) = look(Which::Second.line(tag)?.line, tag.tag, key) {
         return Some(found);
     }
-    look(Which::Spill.line(tag)?.line, tag, key)
+    look(Which::Spill.line(tag)?.line, tag.tag, key)
 }
 
 #[inline(always)]
 pub(super) fn add(place: Place, key: &FlowKey, value: &FlowValue) -> Result<(), NotAdded> {
-    let (tag, cell) = (flow_tag(key), FlowCell::new(key, value));
+    let (tag, cell) = (FlowTag::of(key, seed()), FlowCell::new(key, value));
     let Some(first) = Which::First.line(tag) else {
         return Err(NotAdded::Full);
     };
     // The lock is that of the line which is chosen: what lies in another one has to be looked for.
-    if flow_block(tag_at(first.line), tag) != 0
+    if flow_block(tag_at(first.line), tag.tag) != 0
         || (state_of(first.line).has_more() && elsewhere(tag).is_some())
     {
         return Err(NotAdded::Exists);
     }
     let line = main_line(first, tag);
-    match line.add(tag, &cell, place == Place::Confirmed, false) {
+    match line.add(tag.tag, &cell, place == Place::Confirmed, false) {
         Err(NotAdded::Full) if place == Place::Opening => add_spilled(first, tag, &cell),
         added => added,
     }
@@ -366,7 +365,7 @@ pub(super) fn add(place: Place, key: &FlowKey, value: &FlowValue) -> Result<(), 
 
 /// The first or the second line of a tag: that with more room.
 #[inline(always)]
-fn main_line(first: Line, tag: u32) -> Line {
+fn main_line(first: Line, tag: FlowTag) -> Line {
     let room = first.room();
     if is_short(room)
         && let Some(second) = Which::Second.line(tag)
@@ -379,29 +378,29 @@ fn main_line(first: Line, tag: u32) -> Line {
 }
 
 #[inline(always)]
-fn add_spilled(first: Line, tag: u32, cell: &FlowCell) -> Result<(), NotAdded> {
+fn add_spilled(first: Line, tag: FlowTag, cell: &FlowCell) -> Result<(), NotAdded> {
     match Which::Spill.line(tag) {
-        Some(spill) if first.use_more() => spill.add(tag, cell, false, true),
+        Some(spill) if first.use_more() => spill.add(tag.tag, cell, false, true),
         Some(_) | None => Err(NotAdded::Full),
     }
 }
 
 /// The line of a tag that is not in its first one, and whether it is the spill's.
 #[inline(always)]
-fn elsewhere(tag: u32) -> Option<(Line, bool)> {
+fn elsewhere(tag: FlowTag) -> Option<(Line, bool)> {
     let second = Which::Second.line(tag)?;
-    if flow_block(tag_at(second.line), tag) != 0 {
+    if flow_block(tag_at(second.line), tag.tag) != 0 {
         return Some((second, false));
     }
     let spill = Which::Spill.line(tag)?;
-    (flow_block(tag_at(spill.line), tag) != 0).then_some((spill, true))
+    (flow_block(tag_at(spill.line), tag.tag) != 0).then_some((spill, true))
 }
 
 /// The line of a tag, and whether it is the spill's.
 #[inline(always)]
-fn line_of(tag: u32) -> Option<(Line, bool)> {
+fn line_of(tag: FlowTag) -> Option<(Line, bool)> {
     let first = Which::First.line(tag)?;
-    if flow_block(tag_at(first.line), tag) != 0 || !state_of(first.line).has_more() {
+    if flow_block(tag_at(first.line), tag.tag) != 0 || !state_of(first.line).has_more() {
         return Some((first, false));
     }
     elsewhere(tag)
@@ -409,24 +408,24 @@ fn line_of(tag: u32) -> Option<(Line, bool)> {
 
 #[inline(always)]
 pub(super) fn confirm(key: &FlowKey) -> Result<(), NotConfirmed> {
-    let tag = flow_tag(key);
+    let tag = FlowTag::of(key, seed());
     let Some((line, is_spilled)) = line_of(tag) else {
         return Ok(());
     };
     if !is_spilled {
-        return line.set_confirmed(tag, true);
+        return line.set_confirmed(tag.tag, true);
     }
-    let (Some(found), Some(first)) = (look(line.line, tag, key), Which::First.line(tag)) else {
+    let (Some(found), Some(first)) = (look(line.line, tag.tag, key), Which::First.line(tag)) else {
         return Ok(());
     };
     let main = main_line(first, tag);
     spare(main);
-    match main.add(tag, &FlowCell::new(key, &found.value), true, true) {
+    match main.add(tag.tag, &FlowCell::new(key, &found.value), true, true) {
         Ok(()) | Err(NotAdded::Exists) => {}
         Err(NotAdded::Full) if main.room() == 0 => return Err(NotConfirmed::Full),
         Err(NotAdded::Full) => return Err(NotConfirmed::Busy),
     }
-    line.remove(tag);
+    line.remove(tag.tag);
     Ok(())
 }
 
@@ -443,7 +442,8 @@ fn spare(line: Line) {
     if tag == claimed_tag(tag) || tag_at(line.line)(block) != tag || !line.use_more() {
         return;
     }
-    if let Some(spill) = Which::Spill.line(tag) {
+    let of = FlowTag::of(&cell.key(), seed());
+    if let Some(spill) = Which::Spill.line(of) {
         // Who comes too late with it is a newcomer that was not quick enough.
         spill.add(tag, &cell, false, true).ok();
     }
@@ -451,16 +451,16 @@ fn spare(line: Line) {
 
 #[inline(always)]
 pub(super) fn unconfirm(key: &FlowKey) {
-    let tag = flow_tag(key);
+    let tag = FlowTag::of(key, seed());
     if let Some((line, _)) = line_of(tag) {
-        line.set_confirmed(tag, false).ok();
+        line.set_confirmed(tag.tag, false).ok();
     }
 }
 
 #[inline(always)]
 pub(super) fn remove(key: &FlowKey) {
-    let tag = flow_tag(key);
+    let tag = FlowTag::of(key, seed());
     if let Some((line, _)) = line_of(tag) {
-        line.remove(tag);
+        line.remove(tag.tag);
     }
 }

@@ -116,7 +116,7 @@ fn choose<E: Env>(
         Some((id, _)) => id,
         None => 0,
     };
-    let number = spread(request.digest() ^ env.seed());
+    let number = spread(request.digest(env.seed()) as u32);
     let mut reason = Reason::Inconsistent;
     for attempt in 0..TRIES {
         let mut id = last;

@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, lpm_trie::Key};
 use mesh_common::{
-    AffinityKey, AffinityValue, Backend, Counter, FlowKey, FlowLine, FlowValue, FragmentKey,
-    FragmentPorts, FrontendKey, FrontendValue, Interface, Plain, bytes_of, flow_line, flow_tag,
-    from_bytes,
+    AffinityKey, AffinityValue, Backend, Counter, FlowCell, FlowKey, FlowLine, FlowTag, FlowValue,
+    FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface, Plain, bytes_of, from_bytes,
 };
 use mesh_ebpf::sim::Sim;
 
@@ -142,9 +141,10 @@ impl PacketPrograms {
         let mut wanted = vec![FlowLine::EMPTY; (count + SPILL) as usize];
         for (flows, is_confirmed) in [(opening, false), (confirmed, true)] {
             for (key, value) in flows {
-                let number = flow_line(flow_tag(key), self.seed, count);
-                let line = wanted.get_mut(number as usize);
-                let is_put = line.is_some_and(|line| line.put(key, value, is_confirmed));
+                let tag = FlowTag::of(key, self.seed);
+                let line = wanted.get_mut(tag.first(count) as usize);
+                let cell = FlowCell::new(key, value);
+                let is_put = line.is_some_and(|line| line.put(tag, cell, is_confirmed));
                 ensure!(is_put, "no room in a line of flows");
             }
         }
@@ -165,7 +165,7 @@ impl PacketPrograms {
         let mut flows = BTreeMap::new();
         for number in 0..self.flow_lines + SPILL {
             let line = from_bytes::<FlowLine>(&map.get(&number, 0)?);
-            let found = line.iter().flat_map(FlowLine::flows);
+            let found = line.iter().flat_map(|line| line.flows(self.seed));
             let found = found.filter(|(_, _, is_opening)| *is_opening == opening);
             flows.extend(found.map(|(key, value, _)| (key, value)));
         }
