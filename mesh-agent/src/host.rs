@@ -10,6 +10,7 @@ use crate::{
     cli::{CheckTarget, Fault, Host},
     config::{Directories, RunConfig},
     datapath::{self, DatapathError, Options, Reader, Sizes, probe},
+    leftovers,
     telemetry::{
         dump::Live,
         log::LogHandle,
@@ -60,6 +61,10 @@ impl Host for KernelHost {
 
     fn live(&self, directories: &Directories, with_flows: bool) -> Result<Live, Fault> {
         live(directories, with_flows).map_err(Fault::of)
+    }
+
+    fn clean_kube_proxy(&self, dry_run: bool, force: bool) -> Result<Vec<RemovedView>, Fault> {
+        leftovers::clean(dry_run, force).map_err(Fault::of)
     }
 
     fn cleanup(&self, directories: &Directories, dry_run: bool) -> Result<Vec<RemovedView>, Fault> {

@@ -95,6 +95,7 @@ impl World {
 
     fn socket(&self, protocol: Protocol, service: u32, cookie: u64) -> SimSocket {
         SimSocket {
+            own_port: Port::new(40_000),
             peer: (self.cluster_ip(service), Port::new(SERVICE_PORT)),
             protocol: Some(protocol),
             cookie,

@@ -18,6 +18,7 @@ use mesh_ebpf::IcmpLimit;
 use super::{
     DatapathError, Options, Sizes,
     flows::TRUST,
+    foreign,
     hooks::HOOKS,
     object,
     packet::{self, PacketPrograms},
@@ -28,7 +29,7 @@ use super::{
 
 /// The object in the kernel.
 pub(super) struct Loaded {
-    /// By name; every map of `mesh_common::MAPS`, and the word of `TRUST`.
+    /// By name; every map of `mesh_common::MAPS`, and those of each load's own: the word of `TRUST`, `foreign`.
     pub(super) maps: BTreeMap<&'static str, RawMap>,
     /// By name; every program of `HOOKS`.
     pub(super) programs: BTreeMap<&'static str, OwnedFd>,
@@ -54,6 +55,10 @@ pub(super) fn load(
     loader.override_global("HAS_SOCK_OPS_NETNS", &has_sock_ops_netns, true);
     let before_has_ids = u32::from(keeps_ids);
     loader.override_global("BEFORE_HAS_IDS", &before_has_ids, false);
+    let room = foreign::room();
+    let has_foreign = u32::from(room > 1);
+    loader.override_global("HAS_FOREIGN", &has_foreign, true);
+    loader.map_max_entries(foreign::FOREIGN, room);
     for spec in &MAPS {
         loader.map_max_entries(spec.name, sizes.entries(spec));
         if let Some(pin) = taken.get(spec.name) {
@@ -158,7 +163,9 @@ fn open_maps(
     sizes: &Sizes,
 ) -> Result<BTreeMap<&'static str, RawMap>, DatapathError> {
     let mut maps = BTreeMap::new();
-    maps.insert(TRUST, open_map(object, TRUST)?);
+    for name in [TRUST, foreign::FOREIGN] {
+        maps.insert(name, open_map(object, name)?);
+    }
     for spec in &MAPS {
         let name = || format!("the map {}", spec.name);
         let map = open_map(object, spec.name)?;

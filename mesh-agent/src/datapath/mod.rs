@@ -10,6 +10,7 @@ mod dump;
 mod error;
 mod flow_lines;
 mod flows;
+mod foreign;
 mod hooks;
 mod inherit;
 #[cfg(feature = "kernel-log")]

@@ -7,7 +7,7 @@ use super::{
     conntrack::seconds,
     state::{Family, PacketState, PacketStep, drop},
 };
-use crate::{Env, FlowEntry, NotAdded, Packet, Place};
+use crate::{Env, FlowEntry, NotAdded, Packet, Place, foreign::is_taken};
 
 /// How many ports are tried.
 const TRIES: u32 = 5;
@@ -109,7 +109,7 @@ pub(super) fn stage<E: Env, P: Packet>(env: &E, packet: &P, state: &mut PacketSt
         };
         let source = (address, Port::new(port));
         let returning = leaving.returning(source);
-        if packet.has_socket(&returning) {
+        if packet.has_socket(&returning) || is_taken(env, &returning) {
             continue;
         }
         let value = FlowValue::returning((client, client_port), seconds(env));

@@ -1,0 +1,206 @@
+//! Tables, chains and jumps of nftables, and their removal in one transaction. Chains of iptables-nft are among them.
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd},
+};
+
+use nix::sys::socket::{MsgFlags, recv, send};
+
+use super::{
+    Request, Socket, attributes, flag, kind,
+    message::{Attributes, messages, read_u32},
+};
+use crate::datapath::set_socket_option;
+
+/// From uapi/linux/netfilter/nf_tables.h, in subsystem 10.
+const SUBSYSTEM: u16 = 10;
+const NEW_TABLE: u16 = SUBSYSTEM << 8;
+const GET_TABLE: u16 = SUBSYSTEM << 8 | 1;
+const DELETE_TABLE: u16 = SUBSYSTEM << 8 | 2;
+const NEW_CHAIN: u16 = SUBSYSTEM << 8 | 3;
+const GET_CHAIN: u16 = SUBSYSTEM << 8 | 4;
+const DELETE_CHAIN: u16 = SUBSYSTEM << 8 | 5;
+const NEW_RULE: u16 = SUBSYSTEM << 8 | 6;
+const GET_RULE: u16 = SUBSYSTEM << 8 | 7;
+const DELETE_RULE: u16 = SUBSYSTEM << 8 | 8;
+const BATCH_BEGIN: u16 = 0x10;
+const BATCH_END: u16 = 0x11;
+
+/// nfgenmsg: family, version, resource.
+const BODY: usize = 4;
+/// Attributes of a table, a chain and a rule. That of its table is the same for both of the latter.
+const TABLE_NAME: u16 = 1;
+const TABLE: u16 = 1;
+const CHAIN_NAME: u16 = 3;
+const RULE_CHAIN: u16 = 2;
+const RULE_HANDLE: u16 = 3;
+const RULE_EXPRESSIONS: u16 = 4;
+/// Of an expression, and of the one that is called immediate: where it says that the rule jumps, and to which chain.
+const EXPRESSION_DATA: u16 = 2;
+const IMMEDIATE_DATA: u16 = 2;
+const VERDICT: u16 = 2;
+const VERDICT_CHAIN: u16 = 2;
+
+const SOL_SOCKET: i32 = 1;
+const SO_SNDBUFFORCE: i32 = 32;
+
+/// How often a list is asked for that changes meanwhile.
+const ATTEMPTS: u32 = 16;
+
+/// A table: its family (2 is IPv4, 10 is IPv6) and its name.
+pub(crate) type Table = (u8, String);
+
+/// A rule that leads from one chain to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Jump {
+    pub(crate) table: Table,
+    pub(crate) chain: String,
+    pub(crate) to: String,
+    handle: Vec<u8>,
+}
+
+/// What is taken away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Removal {
+    /// A table with all that is in it.
+    Table(Table),
+    /// One rule.
+    Jump(Jump),
+    /// The rules of a chain.
+    Rules(Table, String),
+    /// A chain that is empty and that nothing leads to.
+    Chain(Table, String),
+}
+
+/// Every table.
+pub(crate) fn tables() -> io::Result<Vec<Table>> {
+    list(GET_TABLE, NEW_TABLE, |family, table| {
+        Some((family, table.text(TABLE_NAME)?))
+    })
+}
+
+/// The chains with names that are of interest.
+pub(crate) fn chains(is_wanted: fn(&str) -> bool) -> io::Result<Vec<(Table, String)>> {
+    list(GET_CHAIN, NEW_CHAIN, |family, chain| {
+        let name = chain.text(CHAIN_NAME).filter(|name| is_wanted(name))?;
+        Some(((family, chain.text(TABLE)?), name))
+    })
+}
+
+/// The rules that lead to chains with such names from others.
+pub(crate) fn jumps(is_wanted: fn(&str) -> bool) -> io::Result<Vec<Jump>> {
+    list(GET_RULE, NEW_RULE, |family, rule| {
+        let chain = rule.text(RULE_CHAIN).filter(|name| !is_wanted(name))?;
+        let expressions = rule.nested(RULE_EXPRESSIONS);
+        let to = expressions.filter_map(|(_, expression)| target(expression));
+        Some(Jump {
+            to: to.into_iter().find(|name| is_wanted(name))?,
+            table: (family, rule.text(TABLE)?),
+            chain,
+            handle: rule.get(RULE_HANDLE)?.to_vec(),
+        })
+    })
+}
+
+/// The chain that an expression jumps to.
+fn target(expression: &[u8]) -> Option<String> {
+    let data = attributes(expression, 0).nested(EXPRESSION_DATA);
+    data.nested(IMMEDIATE_DATA)
+        .nested(VERDICT)
+        .text(VERDICT_CHAIN)
+}
+
+/// What a kernel without nftables has is nothing.
+fn list<T>(
+    request: u16,
+    wanted: u16,
+    read: impl Fn(u8, Attributes<'_>) -> Option<T>,
+) -> io::Result<Vec<T>> {
+    for _ in 0..ATTEMPTS {
+        let mut found = Vec::new();
+        let request = Request::new(request, flag::DUMP, &[0; BODY]);
+        let asked = Socket::netfilter().and_then(|mut socket| {
+            socket.each(request, wanted, |body| {
+                let family = body.first().copied().unwrap_or_default();
+                found.extend(read(family, attributes(body, BODY)));
+            })
+        });
+        match asked {
+            Ok(interrupted) if interrupted => {}
+            Ok(_) => return Ok(found),
+            Err(error) if is_without(&error) => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::other(
+        "nftables changed at each of 16 attempts to read it",
+    ))
+}
+
+fn is_without(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINVAL | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT)
+    )
+}
+
+/// Takes all of it away in this order, or nothing.
+pub(crate) fn remove(removals: &[Removal]) -> io::Result<()> {
+    if removals.is_empty() {
+        return Ok(());
+    }
+    let (bytes, last) = batch(removals);
+    let fd = Socket::netfilter()?;
+    let size = i32::try_from(bytes.len() * 2).map_err(io::Error::other)?;
+    set_socket_option(fd.as_fd(), SOL_SOCKET, SO_SNDBUFFORCE, size)?;
+    send(fd.as_fd().as_raw_fd(), &bytes, MsgFlags::empty())?;
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let length = recv(fd.as_fd().as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+        for answer in messages(&buffer[..length]).filter(|it| it.kind == kind::ERROR) {
+            match read_u32(answer.body, 0).unwrap_or_default().cast_signed() {
+                0 if answer.sequence == last => return Ok(()),
+                0 => {}
+                error => return Err(io::Error::from_raw_os_error(error.saturating_neg())),
+            }
+        }
+    }
+}
+
+/// The transaction, and the number of the message that is acknowledged: the last one, since kernels before 6.10 say nothing
+/// of the end.
+fn batch(removals: &[Removal]) -> (Vec<u8>, u32) {
+    // The resource, in network order, is the subsystem.
+    let frame = |kind| Request::new(kind, 0, &[0, 0, 0, SUBSYSTEM as u8]);
+    let mut bytes = frame(BATCH_BEGIN).finish(0);
+    let mut sequence = 0;
+    for removal in removals {
+        sequence += 1;
+        let is_last = sequence as usize == removals.len();
+        let flags = if is_last { flag::ACK } else { 0 };
+        bytes.extend(removal.request(flags).finish(sequence));
+    }
+    bytes.extend(frame(BATCH_END).finish(sequence + 1));
+    (bytes, sequence)
+}
+
+impl Removal {
+    fn request(&self, flags: u16) -> Request {
+        let of = |kind, (family, table): &Table| {
+            Request::new(kind, flags, &[*family, 0, 0, 0]).with(TABLE, &text(table))
+        };
+        match self {
+            Self::Table(table) => of(DELETE_TABLE, table),
+            Self::Jump(jump) => of(DELETE_RULE, &jump.table)
+                .with(RULE_CHAIN, &text(&jump.chain))
+                .with(RULE_HANDLE, &jump.handle),
+            Self::Rules(table, chain) => of(DELETE_RULE, table).with(RULE_CHAIN, &text(chain)),
+            Self::Chain(table, chain) => of(DELETE_CHAIN, table).with(CHAIN_NAME, &text(chain)),
+        }
+    }
+}
+
+fn text(name: &str) -> Vec<u8> {
+    [name.as_bytes(), &[0]].concat()
+}
