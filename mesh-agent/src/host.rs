@@ -78,6 +78,7 @@ impl Host for KernelHost {
             what: "filter".to_owned(),
             name,
         });
+        let keepers = leftovers::clean_keepers(dry_run).map_err(Fault::of)?;
         let removed = datapath::cleanup(
             &directories.bpffs,
             &directories.run_dir,
@@ -101,7 +102,8 @@ impl Host for KernelHost {
             what: kind(&path).to_owned(),
             name: path.display().to_string(),
         };
-        Ok(filters.chain(removed.into_iter().map(view)).collect())
+        let removed = removed.into_iter().map(view);
+        Ok(filters.chain(keepers).chain(removed).collect())
     }
 }
 

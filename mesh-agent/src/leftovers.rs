@@ -10,12 +10,12 @@ use std::{collections::BTreeMap, io, path::Path};
 use crate::{
     netlink::{
         self,
-        nftables::{self, Jump, Removal, Table},
+        nftables::{self, Change, Jump, Table},
     },
     telemetry::view::RemovedView,
 };
 use legacy::Legacy;
-use names::{TABLE, is_chain};
+use names::{KEEPER, TABLE, is_chain};
 pub use running::running;
 
 /// The interface of its ipvs mode.
@@ -54,7 +54,9 @@ struct Leftovers {
     jumps: Vec<Jump>,
     legacy: Vec<Legacy>,
     has_ipvs: bool,
-    /// Connections whose destination the kernel rewrites, by whichever rules.
+    /// Tables that an earlier run put in the place of kube-proxy's.
+    keepers: Vec<Table>,
+    /// Connections that the kernel translates, by whichever rules.
     connections: u64,
 }
 
@@ -79,10 +81,11 @@ pub fn clean(dry_run: bool, force: bool) -> Result<Vec<RemovedView>, LeftoversEr
 fn find() -> Result<Leftovers, LeftoversError> {
     let nftables = LeftoversError::io("nftables cannot be read");
     let asked = || -> io::Result<Leftovers> {
-        let mut tables = nftables::tables()?;
-        tables.retain(|(_, name)| name == TABLE);
+        let tables = nftables::tables()?;
+        let named = |name: &str| tables.iter().filter(|it| it.1 == name).cloned().collect();
         Ok(Leftovers {
-            tables,
+            tables: named(TABLE),
+            keepers: named(KEEPER),
             chains: nftables::chains(is_chain)?,
             jumps: nftables::jumps(is_chain)?,
             ..Leftovers::default()
@@ -91,27 +94,16 @@ fn find() -> Result<Leftovers, LeftoversError> {
     let mut found = asked().map_err(nftables)?;
     found.legacy = legacy::find().map_err(LeftoversError::io("legacy iptables cannot be read"))?;
     found.has_ipvs = Path::new(IPVS_DEVICE).exists();
-    let count = |_| found.connections += 1;
-    let counted = netlink::translated(count);
-    counted.map_err(LeftoversError::io("connection tracking cannot be read"))?;
+    let counted = netlink::count_translated();
+    found.connections =
+        counted.map_err(LeftoversError::io("connection tracking cannot be read"))?;
     Ok(found)
 }
 
 /// All of nftables in one transaction: no packet meets half of it.
 fn remove(found: &Leftovers) -> Result<(), LeftoversError> {
-    let tables = found.tables.iter().cloned().map(Removal::Table);
-    let jumps = found.jumps.iter().cloned().map(Removal::Jump);
-    let of_chains = |removal: fn(Table, String) -> Removal| {
-        let chains = found.chains.iter().cloned();
-        chains.map(move |(table, name)| removal(table, name))
-    };
-    let removals = tables
-        .chain(jumps)
-        .chain(of_chains(Removal::Rules))
-        .chain(of_chains(Removal::Chain));
-    let removals: Vec<Removal> = removals.collect();
     let refused = LeftoversError::io("nftables refuses to remove kube-proxy's rules");
-    nftables::remove(&removals).map_err(refused)?;
+    nftables::apply(&changes(found)).map_err(refused)?;
     let refused = |source| LeftoversError::Io {
         what: "legacy iptables refuses to remove kube-proxy's rules",
         source,
@@ -122,14 +114,57 @@ fn remove(found: &Leftovers) -> Result<(), LeftoversError> {
         .try_for_each(|table| table.remove().map_err(refused))
 }
 
-fn lines(found: &Leftovers) -> Vec<RemovedView> {
-    let line = |what: &str, name: String| RemovedView {
+/// The kernel translates established connections as long as any chain of the type nat is there. Those of iptables stay; in
+/// the place of kube-proxy's table comes one that does nothing else.
+fn changes(found: &Leftovers) -> Vec<Change> {
+    let is_needed = found.connections > 0;
+    let keepers = found.tables.iter().filter(|_| is_needed);
+    let keepers = keepers.map(|(family, _)| Change::AddTranslating((*family, KEEPER.to_owned())));
+    let unneeded = found.keepers.iter().filter(|_| !is_needed).cloned();
+    let tables = found.tables.iter().cloned().chain(unneeded);
+    let jumps = found.jumps.iter().cloned().map(Change::RemoveJump);
+    let of_chains = |change: fn(Table, String) -> Change| {
+        let chains = found.chains.iter().cloned();
+        chains.map(move |(table, name)| change(table, name))
+    };
+    keepers
+        .chain(tables.map(Change::RemoveTable))
+        .chain(jumps)
+        .chain(of_chains(Change::RemoveRules))
+        .chain(of_chains(Change::RemoveChain))
+        .collect()
+}
+
+/// The tables that were put in the place of kube-proxy's: what is ours goes with everything of ours.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn clean_keepers(dry_run: bool) -> Result<Vec<RemovedView>, LeftoversError> {
+    let failed = || LeftoversError::io("nftables cannot be read or changed");
+    let mut tables = nftables::tables().map_err(failed())?;
+    tables.retain(|(_, name)| name == KEEPER);
+    if !dry_run {
+        let removals: Vec<Change> = tables.iter().cloned().map(Change::RemoveTable).collect();
+        nftables::apply(&removals).map_err(failed())?;
+    }
+    Ok(tables.iter().map(table).collect())
+}
+
+fn line(what: &str, name: String) -> RemovedView {
+    RemovedView {
         what: what.to_owned(),
         name,
-    };
-    let tables = found.tables.iter();
-    let tables = tables.map(|(number, name)| line("nftables", format!("{} {name}", family(*number))));
-    let mut lines: Vec<RemovedView> = tables.collect();
+    }
+}
+
+fn table((number, name): &Table) -> RemovedView {
+    line("nftables", format!("{} {name}", family(*number)))
+}
+
+fn lines(found: &Leftovers) -> Vec<RemovedView> {
+    let unneeded = found.keepers.iter().filter(|_| found.connections == 0);
+    let tables = found.tables.iter().chain(unneeded);
+    let mut lines: Vec<RemovedView> = tables.map(table).collect();
     lines.extend(by_table(found).map(|(name, chains, jumps)| {
         line("iptables", format!("{name}: {chains} chains, {jumps} jumps"))
     }));
@@ -158,11 +193,14 @@ fn lines(found: &Leftovers) -> Vec<RemovedView> {
                 .to_owned(),
         ));
     }
-    if !lines.is_empty() && found.connections > 0 {
+    let keepers = found.tables.len() + found.keepers.len();
+    if keepers > 0 && found.connections > 0 {
         let count = found.connections;
         lines.push(line(
-            "connections",
-            format!("{count} that the kernel translates: those by kube-proxy's rules may end with them"),
+            "kept",
+            format!(
+                "{KEEPER}, a table without rules by which {count} established connections go on; run this again later"
+            ),
         ));
     }
     lines
@@ -216,7 +254,10 @@ mod tests {
         assert_eq!(shown[0], ("nftables", "ip6 kube-proxy"));
         assert_eq!(shown[1], ("iptables", "ip nat: 2 chains"));
         assert_eq!(shown[2], ("not removed", "kube-ipvs0"));
-        assert_eq!(shown[3].0, "connections");
+        assert_eq!(shown[3].0, "kept");
+        let changes = changes(&found);
+        assert_eq!(changes[0], Change::AddTranslating((10, KEEPER.to_owned())));
+        assert_eq!(changes.len(), 2 + 4);
         let nothing = Leftovers { connections: 3, ..Leftovers::default() };
         assert!(super::lines(&nothing).is_empty());
     }

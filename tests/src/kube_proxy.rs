@@ -105,10 +105,11 @@ impl KubeProxy {
             }
             let metrics = self.node.get(self.metrics, "/metrics")?.body;
             let name = "kubeproxy_sync_proxy_rules_last_timestamp_seconds{";
-            let mut last = metrics.lines().filter(|line| line.starts_with(name));
+            let last = metrics.lines().filter(|line| line.starts_with(name));
+            // Each family is programmed by itself, and shows once it is.
             ensure!(
-                last.any(|line| !line.ends_with(" 0")),
-                "it has programmed nothing"
+                last.filter(|line| !line.ends_with(" 0")).count() == 2,
+                "it has not programmed both families"
             );
             Ok(true)
         })?;

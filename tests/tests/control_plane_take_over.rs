@@ -6,7 +6,8 @@ use std::{net::SocketAddr, time::Duration};
 use anyhow::{Result, ensure};
 use mesh_lab::{
     Agent, AgentOptions, Call, Deployment, Families, KubeProxy, Lab, Load, Needs, Node, Place, Pod,
-    ProxyMode, node_port, settle, test, traffic::Report, web_ports,
+    ProxyMode, node_port, settle, test, traffic::{Failure, Report},
+    web_ports,
 };
 
 /// Connections of each kind.
@@ -31,6 +32,12 @@ impl World {
             web.add(&node.pod(&format!("web-{number}"))?)?;
         }
         web.publish(&lab.source())?;
+        // What goes to a ClusterIP is routed before it is translated.
+        for via in outside.address().all() {
+            let route = format!("route add default via {via}");
+            let family = if via.is_ipv4() { "-4" } else { "-6" };
+            one.host().ip(&format!("{family} {route}"))?;
+        }
         Ok(Self { client: one.pod("client")?, one, web, outside })
     }
 
@@ -86,22 +93,61 @@ struct Held {
     load: Load,
 }
 
-/// Ends them; each must have been answered by one pod all the time, if it is of a kind that survives.
-fn ensure_survived(held: Vec<Held>, survives: impl Fn(&str, &str) -> bool) -> Result<()> {
+/// What became of connections that were begun before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// All of them were answered all the time.
+    Stays,
+    /// As above, but getpeername shows the backend.
+    Unmasked,
+    /// Most were answered by another one, and were ended by the client for that.
+    Moves,
+    /// All of them were reset.
+    Resets,
+}
+
+/// Ends them and compares.
+fn ensure_ends(held: Vec<Held>, expected: impl Fn(&str, &str) -> End) -> Result<()> {
     let mut wrong = Vec::new();
     for Held { who, kind, to, load } in held {
         let report = load.stop()?;
-        println!("{who} {kind} {to}: {:?} {:?}", report.backends, report.errors);
-        if survives(who, kind) != survived(&report) {
-            wrong.push(format!("{who} {kind} {to}: {report:?}"));
+        let (found, expected) = (end(&report), expected(who, kind));
+        println!("{who} {kind} {to}: {found:?} {:?}", report.errors);
+        if found != Some(expected) {
+            wrong.push(format!("{who} {kind} {to}: not {expected:?}: {report:?}"));
         }
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(())
 }
 
-fn survived(report: &Report) -> bool {
-    report.is_clean() && report.attempts > u64::try_from(3 * HELD).unwrap_or(u64::MAX)
+fn end(report: &Report) -> Option<End> {
+    let held = u64::try_from(HELD).ok()?;
+    let failed = |how| report.failed(how);
+    let all: u64 = report.errors.values().sum();
+    if report.is_clean() {
+        return (report.attempts >= 3 * held).then_some(End::Stays);
+    }
+    if all == failed(Failure::Peer) {
+        return Some(End::Unmasked);
+    }
+    if all == failed(Failure::Reset) && all == held {
+        return Some(End::Resets);
+    }
+    // A datagram that is under way may be lost.
+    let moved = failed(Failure::Misdirected);
+    let lost = failed(Failure::Timeout);
+    (moved > 0 && moved + lost == all && lost <= held / 4).then_some(End::Moves)
+}
+
+/// With kube-proxy's help no more, and in time for every connection to ask again.
+fn replace(world: &World, proxy: KubeProxy, options: AgentOptions) -> Result<Agent> {
+    let agent = world.agent(options)?;
+    world.settle()?;
+    proxy.stop()?;
+    world.settle()?;
+    std::thread::sleep(Duration::from_secs(2));
+    Ok(agent)
 }
 
 fn take_over(title: &str, mode: ProxyMode) -> Result<()> {
@@ -110,12 +156,8 @@ fn take_over(title: &str, mode: ProxyMode) -> Result<()> {
         let proxy = KubeProxy::beside(&world.one, mode)?;
         world.settle()?;
         let held = world.hold(|call| call.option("--interval", 100))?;
-        let _agent = world.agent(AgentOptions::default())?;
-        world.settle()?;
-        proxy.stop()?;
-        world.settle()?;
-        std::thread::sleep(Duration::from_secs(2));
-        ensure_survived(held, |_, _| true)
+        let _agent = replace(&world, proxy, AgentOptions::default())?;
+        ensure_ends(held, |_, _| End::Stays)
     })
 }
 
@@ -127,4 +169,140 @@ fn from_kube_proxy_in_nftables_mode() -> Result<()> {
 #[test]
 fn from_kube_proxy_in_iptables_mode() -> Result<()> {
     take_over("take-over-iptables", ProxyMode::Iptables)
+}
+
+/// A datagram is answered by another pod at once, and none is lost. What no hook sees stays: connected sockets of the node's
+/// own processes.
+#[test]
+fn datagrams_at_once() -> Result<()> {
+    test("take-over-at-once", Needs::ControlPlane, |lab| {
+        let world = World::new(lab)?;
+        let proxy = KubeProxy::beside(&world.one, ProxyMode::Nftables)?;
+        world.settle()?;
+        let held = world.hold(|call| call.option("--interval", 100))?;
+        let moving = world.hold(|call| call.option("--interval", 100).flag("--may-move"))?;
+        let options = AgentOptions::default().flag("--take-over");
+        let _agent = replace(&world, proxy, options)?;
+        ensure_ends(moving, |_, _| End::Stays)?;
+        ensure_ends(held, |who, kind| match (who, kind) {
+            (_, "tcp") | ("host", "udp") => End::Stays,
+            _ => End::Moves,
+        })
+    })
+}
+
+/// How the test tells `hold` to ask: often, and not to wait long for what is lost.
+fn often(call: Call) -> Call {
+    call.option("--interval", 100).option("--timeout", 1000)
+}
+
+/// What kube-proxy left is shown and removed, not before it is gone; established connections go on.
+fn leftovers(title: &str, mode: ProxyMode, lines: &[&str]) -> Result<()> {
+    test(title, Needs::ControlPlane, |lab| {
+        let world = World::new(lab)?;
+        let proxy = KubeProxy::beside(&world.one, mode)?;
+        world.settle()?;
+        let held = world.hold(often)?;
+        let agent = replace_but_keep(&world, proxy)?;
+        let clean = |flags: &[&str]| {
+            let words = ["cleanup", "--kube-proxy-rules"];
+            let words: Vec<&str> = words.into_iter().chain(flags.iter().copied()).collect();
+            Ok::<_, anyhow::Error>(agent.cli(&words)?.ok()?.stdout)
+        };
+        let shown = clean(&["--dry-run"])?;
+        for line in lines {
+            ensure!(shown.contains(line), "{line}: {shown}");
+        }
+        ensure!(shown.starts_with("WOULD REMOVE"), "{shown}");
+        println!("{shown}{}", clean(&[])?);
+        let left = rules(&world.one)?;
+        ensure!(!left.contains("KUBE-SVC") && !left.contains("table ip kube-proxy"), "{left}");
+        println!("{}", clean(&["--dry-run"])?);
+        world.settle()?;
+        std::thread::sleep(Duration::from_secs(2));
+        ensure_ends(held, |who, kind| match (who, kind) {
+            // Without rules the kernel translates no further than it remembers.
+            _ => End::Stays,
+        })
+    })
+}
+
+/// An agent in kube-proxy's place, whose rules are still there.
+fn replace_but_keep(world: &World, proxy: KubeProxy) -> Result<Agent> {
+    let agent = world.agent(AgentOptions::default())?;
+    let refused = agent.cli(&["cleanup", "--kube-proxy-rules"])?;
+    ensure!(refused.stderr.contains("MESH070"), "{refused:?}");
+    proxy.stop()?;
+    world.settle()?;
+    Ok(agent)
+}
+
+fn rules(node: &Node) -> Result<String> {
+    let output = node.host().run("nft".as_ref(), ["list", "ruleset"])?;
+    ensure!(output.status.success(), "{output:?}");
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[test]
+fn leftovers_of_nftables_mode() -> Result<()> {
+    let lines = ["ip kube-proxy", "ip6 kube-proxy", "mesh-agent-established"];
+    leftovers("leftovers-nftables", ProxyMode::Nftables, &lines)
+}
+
+#[test]
+fn leftovers_of_iptables_mode() -> Result<()> {
+    let lines = ["ip nat: ", "ip6 nat: ", "ip filter: "];
+    leftovers("leftovers-iptables", ProxyMode::Iptables, &lines)
+}
+
+/// Who is silent for 30 s is the agent's after that, without kube-proxy and without its rules. Connected sockets of the
+/// node's own processes are seen by no hook: there is nobody for them then.
+#[test]
+fn datagrams_after_silence() -> Result<()> {
+    test("take-over-silence", Needs::ControlPlane, |lab| {
+        let world = World::new(lab)?;
+        let proxy = KubeProxy::beside(&world.one, ProxyMode::Nftables)?;
+        world.settle()?;
+        let silent = |call: Call| call.option("--interval", 35_000).flag("--may-move");
+        let held = world.hold(|call| silent(call).option("--timeout", 1000))?;
+        let agent = replace_but_keep(&world, proxy)?;
+        agent.cli(&["cleanup", "--kube-proxy-rules"])?.ok()?;
+        std::thread::sleep(Duration::from_secs(40));
+        for Held { who, kind, to, load } in held {
+            let report = load.stop()?;
+            println!("{who} {kind} {to}: {:?} {:?}", report.attempts, report.errors);
+        }
+        Ok(())
+    })
+}
+
+/// kube-proxy serves the node again, and the agent goes. What a socket translated is connected to the pod itself; what
+/// packets are translated for is begun anew.
+fn back(title: &str, mode: ProxyMode) -> Result<()> {
+    test(title, Needs::ControlPlane, |lab| {
+        let world = World::new(lab)?;
+        let _proxy = KubeProxy::beside(&world.one, mode)?;
+        let mut agent = world.agent(AgentOptions::default())?;
+        world.settle()?;
+        let held = world.hold(often)?;
+        agent.terminate()?;
+        world.one.cli(&["cleanup"])?.ok()?;
+        world.settle()?;
+        std::thread::sleep(Duration::from_secs(2));
+        ensure_ends(held, |who, kind| match (who, kind) {
+            ("outside", "tcp") => End::Resets,
+            ("outside", _) | (_, "udp-unconnected") => End::Moves,
+            _ => End::Unmasked,
+        })
+    })
+}
+
+#[test]
+fn back_to_nftables_mode() -> Result<()> {
+    back("back-nftables", ProxyMode::Nftables)
+}
+
+#[test]
+fn back_to_iptables_mode() -> Result<()> {
+    back("back-iptables", ProxyMode::Iptables)
 }

@@ -4,6 +4,9 @@
 /// kube-proxy's table in its nftables mode, of family ip and of ip6.
 pub(super) const TABLE: &str = "kube-proxy";
 
+/// Ours, in its place while connections need the kernel to translate.
+pub(super) const KEEPER: &str = "mesh-agent-established";
+
 const CHAINS: [&str; 13] = [
     "KUBE-SERVICES",
     "KUBE-EXTERNAL-SERVICES",

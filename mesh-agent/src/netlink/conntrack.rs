@@ -35,6 +35,7 @@ const DESTINATION_PORT: u16 = 3;
 
 /// Bits of the status.
 const ASSURED: u32 = 1 << 2;
+const SOURCE_REWRITTEN: u32 = 1 << 4;
 const DESTINATION_REWRITTEN: u32 = 1 << 5;
 
 /// A flow whose destination is rewritten.
@@ -57,14 +58,26 @@ pub(crate) struct Translated {
 
 /// Every such flow of this thread's namespace. A kernel that has no conntrack has none.
 pub(crate) fn translated(mut see: impl FnMut(Translated)) -> io::Result<()> {
+    each(|body| {
+        if let Some(flow) = parse(body) {
+            see(flow);
+        }
+    })
+}
+
+/// How many flows are translated in any way: the source's port too may be another, so that two flows do not mix.
+pub(crate) fn count_translated() -> io::Result<u64> {
+    let mut count = 0;
+    each(|body| {
+        let status = number(attributes(body, BODY.len()), STATUS).unwrap_or(0);
+        count += u64::from(status & (SOURCE_REWRITTEN | DESTINATION_REWRITTEN) != 0);
+    })?;
+    Ok(count)
+}
+
+fn each(see: impl FnMut(&[u8])) -> io::Result<()> {
     let request = Request::new(GET, flag::DUMP, &BODY);
-    let result = Socket::netfilter().and_then(|mut socket| {
-        socket.each(request, NEW, |body| {
-            if let Some(flow) = parse(body) {
-                see(flow);
-            }
-        })
-    });
+    let result = Socket::netfilter().and_then(|mut socket| socket.each(request, NEW, see));
     match result {
         Err(error) if is_without(&error) => Ok(()),
         result => result.map(drop),

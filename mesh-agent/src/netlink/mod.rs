@@ -8,7 +8,7 @@ pub(crate) mod nftables;
 mod sock_diag;
 mod socket;
 
-pub(crate) use conntrack::{Translated, translated};
+pub(crate) use conntrack::{Translated, count_translated, translated};
 pub(crate) use message::{Request, attributes, read_u16, read_u32};
 pub(crate) use sock_diag::{SockDiag, Transport};
 pub(crate) use socket::{Hint, Socket, Subscription};

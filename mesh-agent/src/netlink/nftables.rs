@@ -1,4 +1,4 @@
-//! Tables, chains and jumps of nftables, and their removal in one transaction. Chains of iptables-nft are among them.
+//! Tables, chains and jumps of nftables, and their change in one transaction. Chains of iptables-nft are among them.
 
 use std::{
     io,
@@ -33,6 +33,8 @@ const BODY: usize = 4;
 const TABLE_NAME: u16 = 1;
 const TABLE: u16 = 1;
 const CHAIN_NAME: u16 = 3;
+const CHAIN_HOOK: u16 = 4;
+const CHAIN_TYPE: u16 = 7;
 const RULE_CHAIN: u16 = 2;
 const RULE_HANDLE: u16 = 3;
 const RULE_EXPRESSIONS: u16 = 4;
@@ -41,6 +43,18 @@ const EXPRESSION_DATA: u16 = 2;
 const IMMEDIATE_DATA: u16 = 2;
 const VERDICT: u16 = 2;
 const VERDICT_CHAIN: u16 = 2;
+
+/// Of a chain's hook.
+const HOOK_NUMBER: u16 = 1;
+const HOOK_PRIORITY: u16 = 2;
+/// NLA_F_NESTED.
+const NESTED: u16 = 1 << 15;
+
+/// NF_INET_POST_ROUTING, and a place behind everybody's rules there.
+const POST_ROUTING: u32 = 4;
+const AFTER_ALL: i32 = 300;
+/// The chain of a table that is there to translate.
+const TRANSLATING: &str = "translating";
 
 const SOL_SOCKET: i32 = 1;
 const SO_SNDBUFFORCE: i32 = 32;
@@ -60,17 +74,19 @@ pub(crate) struct Jump {
     handle: Vec<u8>,
 }
 
-/// What is taken away.
+/// What is changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Removal {
-    /// A table with all that is in it.
-    Table(Table),
-    /// One rule.
-    Jump(Jump),
-    /// The rules of a chain.
-    Rules(Table, String),
-    /// A chain that is empty and that nothing leads to.
-    Chain(Table, String),
+pub(crate) enum Change {
+    /// A table is made, with one chain that is empty and of the type that makes the kernel translate.
+    AddTranslating(Table),
+    /// A table goes with all that is in it.
+    RemoveTable(Table),
+    /// One rule goes.
+    RemoveJump(Jump),
+    /// The rules of a chain go.
+    RemoveRules(Table, String),
+    /// A chain goes that is empty and that nothing leads to.
+    RemoveChain(Table, String),
 }
 
 /// Every table.
@@ -145,19 +161,21 @@ fn is_without(error: &io::Error) -> bool {
     )
 }
 
-/// Takes all of it away in this order, or nothing.
-pub(crate) fn remove(removals: &[Removal]) -> io::Result<()> {
-    if removals.is_empty() {
+/// Does all of it in this order, or nothing.
+pub(crate) fn apply(changes: &[Change]) -> io::Result<()> {
+    if changes.is_empty() {
         return Ok(());
     }
-    let (bytes, last) = batch(removals);
-    let fd = Socket::netfilter()?;
+    let (bytes, last) = batch(changes);
+    let socket = Socket::netfilter()?;
+    // The kernel counts what belongs to a message too.
     let size = i32::try_from(bytes.len() * 2).map_err(io::Error::other)?;
-    set_socket_option(fd.as_fd(), SOL_SOCKET, SO_SNDBUFFORCE, size)?;
-    send(fd.as_fd().as_raw_fd(), &bytes, MsgFlags::empty())?;
+    set_socket_option(socket.as_fd(), SOL_SOCKET, SO_SNDBUFFORCE, size)?;
+    let fd = socket.as_fd().as_raw_fd();
+    send(fd, &bytes, MsgFlags::empty())?;
     let mut buffer = vec![0; 64 << 10];
     loop {
-        let length = recv(fd.as_fd().as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+        let length = recv(fd, &mut buffer, MsgFlags::empty())?;
         for answer in messages(&buffer[..length]).filter(|it| it.kind == kind::ERROR) {
             match read_u32(answer.body, 0).unwrap_or_default().cast_signed() {
                 0 if answer.sequence == last => return Ok(()),
@@ -170,33 +188,50 @@ pub(crate) fn remove(removals: &[Removal]) -> io::Result<()> {
 
 /// The transaction, and the number of the message that is acknowledged: the last one, since kernels before 6.10 say nothing
 /// of the end.
-fn batch(removals: &[Removal]) -> (Vec<u8>, u32) {
+fn batch(changes: &[Change]) -> (Vec<u8>, u32) {
     // The resource, in network order, is the subsystem.
-    let frame = |kind| Request::new(kind, 0, &[0, 0, 0, SUBSYSTEM as u8]);
+    let frame = |kind| Request::new(kind, 0, &[0, 0, 0, SUBSYSTEM.to_be_bytes()[1]]);
     let mut bytes = frame(BATCH_BEGIN).finish(0);
     let mut sequence = 0;
-    for removal in removals {
+    let mut requests: Vec<Request> = changes.iter().flat_map(Change::requests).collect();
+    let end = requests.pop().map(Request::acknowledged);
+    requests.extend(end);
+    for request in requests {
         sequence += 1;
-        let is_last = sequence as usize == removals.len();
-        let flags = if is_last { flag::ACK } else { 0 };
-        bytes.extend(removal.request(flags).finish(sequence));
+        bytes.extend(request.finish(sequence));
     }
     bytes.extend(frame(BATCH_END).finish(sequence + 1));
     (bytes, sequence)
 }
 
-impl Removal {
-    fn request(&self, flags: u16) -> Request {
-        let of = |kind, (family, table): &Table| {
+impl Change {
+    fn requests(&self) -> Vec<Request> {
+        let of = |kind, flags, (family, table): &Table| {
             Request::new(kind, flags, &[*family, 0, 0, 0]).with(TABLE, &text(table))
         };
         match self {
-            Self::Table(table) => of(DELETE_TABLE, table),
-            Self::Jump(jump) => of(DELETE_RULE, &jump.table)
-                .with(RULE_CHAIN, &text(&jump.chain))
-                .with(RULE_HANDLE, &jump.handle),
-            Self::Rules(table, chain) => of(DELETE_RULE, table).with(RULE_CHAIN, &text(chain)),
-            Self::Chain(table, chain) => of(DELETE_CHAIN, table).with(CHAIN_NAME, &text(chain)),
+            Self::AddTranslating(table) => {
+                let chain = of(NEW_CHAIN, flag::CREATE, table).with(CHAIN_NAME, &text(TRANSLATING));
+                let chain = chain.with_nested(CHAIN_HOOK | NESTED, |hook| {
+                    let hook = hook.with(HOOK_NUMBER, &POST_ROUTING.to_be_bytes());
+                    hook.with(HOOK_PRIORITY, &AFTER_ALL.to_be_bytes())
+                });
+                vec![
+                    of(NEW_TABLE, flag::CREATE, table),
+                    chain.with(CHAIN_TYPE, &text("nat")),
+                ]
+            }
+            Self::RemoveTable(table) => vec![of(DELETE_TABLE, 0, table)],
+            Self::RemoveJump(jump) => {
+                let rule = of(DELETE_RULE, 0, &jump.table).with(RULE_CHAIN, &text(&jump.chain));
+                vec![rule.with(RULE_HANDLE, &jump.handle)]
+            }
+            Self::RemoveRules(table, chain) => {
+                vec![of(DELETE_RULE, 0, table).with(RULE_CHAIN, &text(chain))]
+            }
+            Self::RemoveChain(table, chain) => {
+                vec![of(DELETE_CHAIN, 0, table).with(CHAIN_NAME, &text(chain))]
+            }
         }
     }
 }
