@@ -88,8 +88,9 @@ impl Foreign {
 
     /// Takes out those that were silent for too long; `seen` is when each was seen last.
     pub fn silent(&mut self, now: u32, seen: impl Fn(&FlowKey) -> Option<u32>) -> Vec<FlowKey> {
-        let is_silent =
-            |key: &FlowKey| seen(key).is_none_or(|last| now.saturating_sub(last) >= FOREIGN_SILENCE);
+        let is_silent = |key: &FlowKey| {
+            seen(key).is_none_or(|last| now.saturating_sub(last) >= FOREIGN_SILENCE)
+        };
         let mut silent = Vec::new();
         for keys in self.0.values_mut() {
             silent.extend(keys.extract_if(.., |key| is_silent(key)));
@@ -157,18 +158,30 @@ mod tests {
         let seen: Vec<u32> = entries.iter().map(|(_, seen)| *seen).collect();
         assert_eq!(seen, [990, 990]);
         assert_eq!(entries[0].0.source(), flow().client);
-        assert_eq!(entries[1].0.source(), (Address::UNSPECIFIED, Port::new(4000)));
+        assert_eq!(
+            entries[1].0.source(),
+            (Address::UNSPECIFIED, Port::new(4000))
+        );
     }
 
     #[test]
     fn silent_flows_and_connections_are_not_left() {
         let mut foreign = Foreign::default();
-        let silent = Translated { timeout: 90, ..flow() };
-        let connection = Translated { protocol: Protocol::Tcp, ..flow() };
+        let silent = Translated {
+            timeout: 90,
+            ..flow()
+        };
+        let connection = Translated {
+            protocol: Protocol::Tcp,
+            ..flow()
+        };
         for flow in [silent, connection] {
             assert_eq!(foreign.add(&flow, terms()), []);
         }
-        let at_once = Terms { at_once: true, ..terms() };
+        let at_once = Terms {
+            at_once: true,
+            ..terms()
+        };
         assert_eq!(foreign.add(&flow(), at_once), []);
         assert!(foreign.is_empty());
     }
@@ -176,8 +189,15 @@ mod tests {
     #[test]
     fn a_source_port_in_use_is_known_whatever_the_terms() {
         let node = end([192, 168, 0, 1], 4001);
-        let flow = Translated { protocol: Protocol::Tcp, answered: node, ..flow() };
-        let at_once = Terms { at_once: true, ..terms() };
+        let flow = Translated {
+            protocol: Protocol::Tcp,
+            answered: node,
+            ..flow()
+        };
+        let at_once = Terms {
+            at_once: true,
+            ..terms()
+        };
         let entries = Foreign::default().add(&flow, at_once);
         assert_eq!(entries.len(), 1);
         assert_eq!(entries[0].0.source(), flow.backend);

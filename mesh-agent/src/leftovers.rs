@@ -5,7 +5,11 @@ mod legacy;
 mod names;
 mod running;
 
-use std::{collections::BTreeMap, io, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::Path,
+};
 
 use crate::{
     netlink::{
@@ -114,12 +118,11 @@ fn remove(found: &Leftovers) -> Result<(), LeftoversError> {
         .try_for_each(|table| table.remove().map_err(refused))
 }
 
-/// The kernel translates established connections as long as any chain of the type nat is there. Those of iptables stay; in
-/// the place of kube-proxy's table comes one that does nothing else.
+/// The kernel translates established connections as long as there is a chain of the type nat, and any rule that asks for
+/// connections. If kube-proxy's are the last, a table comes in their place that does nothing else.
 fn changes(found: &Leftovers) -> Vec<Change> {
     let is_needed = found.connections > 0;
-    let keepers = found.tables.iter().filter(|_| is_needed);
-    let keepers = keepers.map(|(family, _)| Change::AddTranslating((*family, KEEPER.to_owned())));
+    let keepers = new_keepers(found).map(Change::AddTranslating);
     let unneeded = found.keepers.iter().filter(|_| !is_needed).cloned();
     let tables = found.tables.iter().cloned().chain(unneeded);
     let jumps = found.jumps.iter().cloned().map(Change::RemoveJump);
@@ -135,13 +138,30 @@ fn changes(found: &Leftovers) -> Vec<Change> {
         .collect()
 }
 
+/// The tables that are to be put in the place of kube-proxy's.
+fn new_keepers(found: &Leftovers) -> impl Iterator<Item = Table> {
+    let tables = found
+        .tables
+        .iter()
+        .chain(found.chains.iter().map(|(table, _)| table));
+    let families: BTreeSet<u8> = tables.map(|(family, _)| *family).collect();
+    let keepers = families
+        .into_iter()
+        .map(|family| (family, KEEPER.to_owned()));
+    keepers.filter(|it| found.connections > 0 && !found.keepers.contains(it))
+}
+
 /// The tables that were put in the place of kube-proxy's: what is ours goes with everything of ours.
 ///
 /// # Errors
 /// If the kernel refuses.
 pub fn clean_keepers(dry_run: bool) -> Result<Vec<RemovedView>, LeftoversError> {
     let failed = || LeftoversError::io("nftables cannot be read or changed");
-    let mut tables = nftables::tables().map_err(failed())?;
+    let mut tables = match nftables::tables() {
+        // Who may not look has made none.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(Vec::new()),
+        result => result.map_err(failed())?,
+    };
     tables.retain(|(_, name)| name == KEEPER);
     if !dry_run {
         let removals: Vec<Change> = tables.iter().cloned().map(Change::RemoveTable).collect();
@@ -166,7 +186,10 @@ fn lines(found: &Leftovers) -> Vec<RemovedView> {
     let tables = found.tables.iter().chain(unneeded);
     let mut lines: Vec<RemovedView> = tables.map(table).collect();
     lines.extend(by_table(found).map(|(name, chains, jumps)| {
-        line("iptables", format!("{name}: {chains} chains, {jumps} jumps"))
+        line(
+            "iptables",
+            format!("{name}: {chains} chains, {jumps} jumps"),
+        )
     }));
     for table in &found.legacy {
         lines.push(match table.removal() {
@@ -193,13 +216,13 @@ fn lines(found: &Leftovers) -> Vec<RemovedView> {
                 .to_owned(),
         ));
     }
-    let keepers = found.tables.len() + found.keepers.len();
+    let keepers = new_keepers(found).count() + found.keepers.len();
     if keepers > 0 && found.connections > 0 {
         let count = found.connections;
         lines.push(line(
             "kept",
             format!(
-                "{KEEPER}, a table without rules by which {count} established connections go on; run this again later"
+                "{KEEPER}, a table that does nothing but let {count} established connections go on; run this again when they are gone"
             ),
         ));
     }
@@ -256,9 +279,13 @@ mod tests {
         assert_eq!(shown[2], ("not removed", "kube-ipvs0"));
         assert_eq!(shown[3].0, "kept");
         let changes = changes(&found);
-        assert_eq!(changes[0], Change::AddTranslating((10, KEEPER.to_owned())));
-        assert_eq!(changes.len(), 2 + 4);
-        let nothing = Leftovers { connections: 3, ..Leftovers::default() };
+        assert_eq!(changes[0], Change::AddTranslating((2, KEEPER.to_owned())));
+        assert_eq!(changes[1], Change::AddTranslating((10, KEEPER.to_owned())));
+        assert_eq!(changes.len(), 3 + 4);
+        let nothing = Leftovers {
+            connections: 3,
+            ..Leftovers::default()
+        };
         assert!(super::lines(&nothing).is_empty());
     }
 }

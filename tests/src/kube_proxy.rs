@@ -38,7 +38,12 @@ impl KubeProxy {
     /// Starts one and waits until it has programmed what there is. The node must run no agent: both want the same ports.
     pub fn start(node: &Node, mode: ProxyMode) -> Result<Self> {
         // Whose traffic is local does not matter to what it serves over HTTP.
-        Self::with(node, mode, "10.244.0.0/16", ["0.0.0.0:10256", "127.0.0.1:10249"])
+        Self::with(
+            node,
+            mode,
+            "10.244.0.0/16",
+            ["0.0.0.0:10256", "127.0.0.1:10249"],
+        )
     }
 
     /// The same with ports of its own, on a node where an agent may run, in a lab whose Pods it knows for local.

@@ -82,7 +82,9 @@ impl TakeOver {
         }
         for key in &over {
             if let Err(error) = maps.delete_foreign(key) {
-                tracing::warn!("{error}; a UDP flow stays kube-proxy's until it is silent for 30 s");
+                tracing::warn!(
+                    "{error}; a UDP flow stays kube-proxy's until it is silent for 30 s"
+                );
             }
         }
     }

@@ -109,7 +109,12 @@ impl Maps {
         }
     }
 
-    pub(super) fn put(&mut self, map: &'static str, key: &[u8], value: &[u8]) -> Result<(), WriteError> {
+    pub(super) fn put(
+        &mut self,
+        map: &'static str,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<(), WriteError> {
         let result = self.raw(map).and_then(|raw| raw.update(key, value, 0));
         self.count(map, Operation::Update, result.is_ok());
         result.map_err(|source| refused(map, source))

@@ -45,7 +45,11 @@ mod tests {
 
     #[test]
     fn the_kubelets_chains_are_not_kube_proxys() {
-        for name in ["KUBE-SERVICES", "KUBE-SEP-57KPRZ3JQVENLNBR", "KUBE-NODE-PORT"] {
+        for name in [
+            "KUBE-SERVICES",
+            "KUBE-SEP-57KPRZ3JQVENLNBR",
+            "KUBE-NODE-PORT",
+        ] {
             assert!(is_chain(name), "{name}");
         }
         for name in [

@@ -55,7 +55,9 @@ fn is_kube_proxy(line: &[u8]) -> bool {
     let mut words = line.split(|byte| *byte == 0).take(2);
     words.any(|word| {
         let word = String::from_utf8_lossy(word).into_owned();
-        Path::new(&word).file_name().is_some_and(|name| name == "kube-proxy")
+        Path::new(&word)
+            .file_name()
+            .is_some_and(|name| name == "kube-proxy")
     })
 }
 

@@ -36,7 +36,7 @@ const DESTINATION_PORT: u16 = 3;
 /// Bits of the status.
 const ASSURED: u32 = 1 << 2;
 const SOURCE_REWRITTEN: u32 = 1 << 4;
-const DESTINATION_REWRITTEN: u32 = 1 << 5;
+pub(super) const DESTINATION_REWRITTEN: u32 = 1 << 5;
 
 /// A flow whose destination is rewritten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,9 +151,7 @@ mod tests {
         let [(source, source_port), (destination, destination_port)] = ends;
         request.with_nested(kind, |tuple| {
             tuple
-                .with_nested(ADDRESSES, |it| {
-                    it.with(1, &source).with(2, &destination)
-                })
+                .with_nested(ADDRESSES, |it| it.with(1, &source).with(2, &destination))
                 .with_nested(PROTOCOL, |it| {
                     it.with(NUMBER, &[17])
                         .with(SOURCE_PORT, &source_port.to_be_bytes())
@@ -175,7 +173,8 @@ mod tests {
 
     #[test]
     fn a_flow_is_read() {
-        let end = |address: [u8; 4], port| (std::net::IpAddr::from(address).into(), Port::new(port));
+        let end =
+            |address: [u8; 4], port| (std::net::IpAddr::from(address).into(), Port::new(port));
         let expected = Translated {
             protocol: Protocol::Udp,
             client: end([10, 0, 0, 1], 4000),

@@ -8,7 +8,9 @@ use std::{
 use nix::sys::socket::{MsgFlags, recv, send};
 
 use super::{
-    Request, Socket, attributes, flag, kind,
+    Request, Socket, attributes,
+    conntrack::DESTINATION_REWRITTEN,
+    flag, kind,
     message::{Attributes, messages, read_u32},
 };
 use crate::datapath::set_socket_option;
@@ -38,6 +40,19 @@ const CHAIN_TYPE: u16 = 7;
 const RULE_CHAIN: u16 = 2;
 const RULE_HANDLE: u16 = 3;
 const RULE_EXPRESSIONS: u16 = 4;
+/// Of expressions, and of those called ct and cmp; NFT_REG_1, NFT_CT_STATUS and NFT_CMP_EQ.
+const EXPRESSION: u16 = 1;
+const EXPRESSION_NAME: u16 = 1;
+const CT_REGISTER: u16 = 1;
+const CT_KEY: u16 = 2;
+const CT_STATUS: u32 = 2;
+const CMP_REGISTER: u16 = 1;
+const CMP_OPERATION: u16 = 2;
+const CMP_DATA: u16 = 3;
+const CMP_EQUAL: u32 = 0;
+const DATA_VALUE: u16 = 1;
+const REGISTER: u32 = 1;
+
 /// Of an expression, and of the one that is called immediate: where it says that the rule jumps, and to which chain.
 const EXPRESSION_DATA: u16 = 2;
 const IMMEDIATE_DATA: u16 = 2;
@@ -77,7 +92,7 @@ pub(crate) struct Jump {
 /// What is changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// A table is made, with one chain that is empty and of the type that makes the kernel translate.
+    /// A table is made, with one chain of the type that makes the kernel translate, and in it a rule that does nothing.
     AddTranslating(Table),
     /// A table goes with all that is in it.
     RemoveTable(Table),
@@ -216,9 +231,12 @@ impl Change {
                     let hook = hook.with(HOOK_NUMBER, &POST_ROUTING.to_be_bytes());
                     hook.with(HOOK_PRIORITY, &AFTER_ALL.to_be_bytes())
                 });
+                let rule = of(NEW_RULE, flag::CREATE | flag::APPEND, table);
+                let rule = rule.with(RULE_CHAIN, &text(TRANSLATING));
                 vec![
                     of(NEW_TABLE, flag::CREATE, table),
                     chain.with(CHAIN_TYPE, &text("nat")),
+                    rule.with_nested(RULE_EXPRESSIONS | NESTED, is_translated),
                 ]
             }
             Self::RemoveTable(table) => vec![of(DELETE_TABLE, 0, table)],
@@ -234,6 +252,28 @@ impl Change {
             }
         }
     }
+}
+
+/// The expressions of `ct status dnat`, of a rule that does nothing: connections are tracked as long as a rule asks.
+fn is_translated(rule: Request) -> Request {
+    let number = |number: u32| number.to_be_bytes();
+    rule.with_nested(EXPRESSION | NESTED, |it| {
+        it.with(EXPRESSION_NAME, &text("ct"))
+            .with_nested(EXPRESSION_DATA | NESTED, |ct| {
+                ct.with(CT_REGISTER, &number(REGISTER))
+                    .with(CT_KEY, &number(CT_STATUS))
+            })
+    })
+    .with_nested(EXPRESSION | NESTED, |it| {
+        it.with(EXPRESSION_NAME, &text("cmp"))
+            .with_nested(EXPRESSION_DATA | NESTED, |cmp| {
+                cmp.with(CMP_REGISTER, &number(REGISTER))
+                    .with(CMP_OPERATION, &number(CMP_EQUAL))
+                    .with_nested(CMP_DATA | NESTED, |data| {
+                        data.with(DATA_VALUE, &DESTINATION_REWRITTEN.to_ne_bytes())
+                    })
+            })
+    })
 }
 
 fn text(name: &str) -> Vec<u8> {

@@ -9,7 +9,9 @@ use super::{
     conntrack::seconds,
     state::{PASS, PacketHook, PacketState, PacketStep, drop},
 };
-use crate::{Env, FlowEntry, NotAdded, Place, affinity::Affinity, backend::nobody, foreign::is_left};
+use crate::{
+    Env, FlowEntry, NotAdded, Place, affinity::Affinity, backend::nobody, foreign::is_left,
+};
 
 /// How many backends are tried: one may have gone between two loads, or talk to this client and port already.
 const TRIES: u32 = 3;
