@@ -18,6 +18,7 @@ use crate::{
 };
 
 mod client;
+mod foreign;
 
 const SERVICE_PORT: u16 = 80;
 const SECOND: u64 = 1_000_000_000;

@@ -5,8 +5,8 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Result, ensure};
 use mesh_lab::{
-    Agent, AgentOptions, Call, Deployment, Families, KubeProxy, Lab, Load, Needs, Node, Place, Pod,
-    ProxyMode, node_port, settle, test,
+    Agent, AgentOptions, Call, Condition, Deployment, Families, KubeProxy, Lab, Load, Needs, Node,
+    Place, Pod, ProxyMode, node_port, settle, test,
     traffic::{Failure, Report},
     web_ports,
 };
@@ -118,7 +118,7 @@ enum End {
     Moves,
     /// None was answered any more.
     Waits,
-    /// All of them were reset.
+    /// All of them were ended: reset.
     Resets,
 }
 
@@ -153,7 +153,8 @@ fn end(report: &Report) -> Option<End> {
     if all == failed(Failure::Peer) {
         return Some(End::Unmasked);
     }
-    if all == held && all == failed(Failure::Reset) {
+    let closed = failed(Failure::Reset) + failed(Failure::Closed) + failed(Failure::Other);
+    if all == held && all == closed {
         return Some(End::Resets);
     }
     if all == held && all == failed(Failure::Timeout) {
@@ -213,6 +214,30 @@ fn datagrams_at_once() -> Result<()> {
             (_, "tcp") | ("host", "udp") => End::Stays,
             _ => End::Moves,
         })
+    })
+}
+
+/// A pod that is gone answers nobody: its flows are not left to rules that lead there.
+#[test]
+fn datagrams_to_a_pod_that_is_gone() -> Result<()> {
+    test("take-over-gone", Needs::ControlPlane, |lab| {
+        let mut world = World::new(lab)?;
+        let proxy = KubeProxy::beside(&world.one, ProxyMode::Iptables)?;
+        world.settle()?;
+        let held = world.hold(|call| often(call).flag("--may-move"))?;
+        let _agent = replace(&world, proxy, AgentOptions::default())?;
+        for pod in ["web-0", "web-1", "web-2"] {
+            world.web.set(pod, Condition::Gone)?;
+        }
+        world.web.publish(&lab.source())?;
+        world.settle()?;
+        for pod in ["web-0", "web-1", "web-2"] {
+            world.web.kill(pod)?;
+        }
+        std::thread::sleep(Duration::from_secs(1));
+        let seen = |held: &Held| held.kind != "tcp" && (held.who, held.kind) != ("host", "udp");
+        let held = held.into_iter().filter(seen).collect();
+        ensure_ends(held, |_, _| End::Stays)
     })
 }
 
