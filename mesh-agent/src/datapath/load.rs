@@ -10,7 +10,6 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Map, MapData},
-    programs::{Program, ProgramFd},
 };
 use mesh_common::{BEFORE, MAPS, SPILL_LINES};
 use mesh_ebpf::IcmpLimit;
@@ -19,12 +18,13 @@ use super::{
     DatapathError, Options, Sizes,
     flows::TRUST,
     foreign,
-    hooks::HOOKS,
+    hooks::{HOOKS, Hook},
     object,
     packet::{self, PacketPrograms},
     probe,
     shape::{self, Fit, fit},
     sys::{self, RawMap},
+    verify::{Verified, verify},
 };
 
 /// The object in the kernel.
@@ -90,9 +90,10 @@ pub(super) fn load(
     let mut object = loader
         .load(object::BYTES)
         .map_err(failed("the eBPF object"))?;
+    let mut verified = verify(&mut object)?;
     let loaded = Loaded {
-        programs: load_programs(&mut object)?,
-        packet: packet::load(&mut object)?,
+        programs: hook_programs(&mut verified)?,
+        packet: packet::load(&mut object, &mut verified)?,
         maps: open_maps(&mut object, sizes)?,
     };
     #[cfg(feature = "kernel-log")]
@@ -130,32 +131,11 @@ fn icmp_limit() -> IcmpLimit {
     }
 }
 
-fn load_programs(object: &mut Ebpf) -> Result<BTreeMap<&'static str, OwnedFd>, DatapathError> {
-    let mut programs = BTreeMap::new();
-    for hook in &HOOKS {
-        let name = || format!("the program {}", hook.name);
-        let program = object
-            .program_mut(hook.name)
-            .ok_or_else(|| absent(name()))?;
-        let fd = load_program(program).map_err(failed(name()))?;
-        programs.insert(hook.name, fd);
-    }
-    Ok(programs)
-}
-
-fn load_program(program: &mut Program) -> Result<OwnedFd, aya::programs::ProgramError> {
-    let clone = |fd: &ProgramFd| fd.as_fd().try_clone_to_owned().map_err(Into::into);
-    if let Program::CgroupSock(program) = program {
-        program.load()?;
-        return clone(program.fd()?);
-    }
-    if let Program::SockOps(program) = program {
-        program.load()?;
-        return clone(program.fd()?);
-    }
-    let program: &mut aya::programs::CgroupSockAddr = program.try_into()?;
-    program.load()?;
-    clone(program.fd()?)
+fn hook_programs(
+    verified: &mut Verified,
+) -> Result<BTreeMap<&'static str, OwnedFd>, DatapathError> {
+    let of = |hook: &Hook| Ok((hook.name, verified.take(hook.name)?));
+    HOOKS.iter().map(of).collect()
 }
 
 fn open_maps(

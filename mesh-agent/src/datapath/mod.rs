@@ -26,6 +26,7 @@ pub mod probe;
 mod shape;
 mod sys;
 pub mod tc;
+mod verify;
 pub mod view;
 
 use std::{
