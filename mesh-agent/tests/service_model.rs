@@ -163,6 +163,7 @@ fn ask(sim: &Sim, question: &Question, hooked: Hooked, number: u64) -> Result<An
 fn forget(sim: &Sim, with_affinity: bool) {
     sim.flows.borrow_mut().clear();
     sim.opening.borrow_mut().clear();
+    sim.sockets.borrow_mut().clear();
     if with_affinity {
         sim.affinity.borrow_mut().clear();
     }
@@ -228,8 +229,8 @@ fn play(seed: u64, tally: &mut [usize; 4]) -> Result<()> {
             let given = collect(&sim, &question, hooked, &wanted)?;
             ensure!(
                 given == wanted,
-                "{question:?}\nby {hooked:?}\nis answered {given:?}\nand not  {wanted:?}\nin {}",
-                serde_json::to_string_pretty(&world.manifests())?
+                "{question:?}\nby {hooked:?}\nis answered {given:?}\nand not  {wanted:?}\n{}",
+                world.about(&question)
             );
         }
         tally[match wanted {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::Protocol;
+use crate::{Protocol, Service, World};
 
 /// A client, as the node that decides sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,4 +37,34 @@ pub struct Question {
     pub port: u16,
     /// Over what.
     pub protocol: Protocol,
+}
+
+impl World {
+    /// The objects that a question is about, for whoever looks for the reason of an answer.
+    #[must_use]
+    pub fn about(&self, question: &Question) -> String {
+        let has = |service: &&Service| {
+            let ingress = service.ingress.iter().map(|it| it.ip);
+            let mut ips = service
+                .cluster_ips
+                .iter()
+                .chain(&service.external_ips)
+                .copied()
+                .chain(ingress);
+            let mut ports = service.ports.iter();
+            ips.any(|ip| ip == question.to) || ports.any(|it| it.node_port == Some(question.port))
+        };
+        let mut lines: Vec<String> = self.nodes.iter().map(|it| it.json().to_string()).collect();
+        for service in self.services.iter().filter(has) {
+            lines.push(service.json().to_string());
+            let slices = self.slices.iter().filter(|it| it.service == service.name);
+            lines.extend(slices.map(|it| it.json().to_string()));
+            let pods = self
+                .pods
+                .iter()
+                .filter(|it| Some(&it.app) == service.selector.as_ref());
+            lines.extend(pods.map(|it| it.json().to_string()));
+        }
+        lines.join("\n")
+    }
 }
