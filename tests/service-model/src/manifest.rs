@@ -125,6 +125,9 @@ impl Service {
             spec["sessionAffinity"] = json!("ClientIP");
             spec["sessionAffinityConfig"] = json!({"clientIP": {"timeoutSeconds": seconds}});
         }
+        if let Some(number) = self.health_check_port {
+            spec["healthCheckNodePort"] = json!(number);
+        }
         if self.publish_not_ready {
             spec["publishNotReadyAddresses"] = json!(true);
         }

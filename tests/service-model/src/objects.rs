@@ -77,6 +77,8 @@ pub struct Service {
     pub without_node_ports: bool,
     /// spec.sessionAffinity is ClientIP, with this timeout.
     pub affinity_seconds: Option<u32>,
+    /// spec.healthCheckNodePort
+    pub health_check_port: Option<u16>,
     /// spec.publishNotReadyAddresses
     pub publish_not_ready: bool,
     /// spec.trafficDistribution

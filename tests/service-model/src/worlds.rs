@@ -82,6 +82,7 @@ impl Ground {
         let without_node_ports = is_balanced && random.one_in(3);
         let has_node_ports = kind == Kind::NodePort || is_balanced && !without_node_ports;
         let cluster_ips = cluster_ips(random, kind, number);
+        let external_local = (has_node_ports || is_balanced) && random.one_in(2);
         let of_family = |ips: Vec<IpAddr>| -> Vec<IpAddr> {
             let kept = ips.into_iter();
             // An API server takes any; those of a family that the Service lacks are nobody's.
@@ -97,7 +98,8 @@ impl Ground {
             kind,
             ports: self.ports(random, number, has_node_ports),
             internal_local: random.one_in(3),
-            external_local: has_node_ports && random.one_in(2) || is_balanced && random.one_in(2),
+            external_local,
+            health_check_port: (is_balanced && external_local).then_some(31_000 + number),
             external_ips: of_family(if random.one_in(3) {
                 self.shared(random, number, 1)
             } else {
@@ -274,13 +276,15 @@ impl Ground {
             if random.one_in(6) {
                 continue;
             }
-            let port = random.pick(&self.targets).map_or(8080, |it| *it);
-            let name = format!("{name}-in");
-            ports.extend([Protocol::Tcp, Protocol::Udp].map(|protocol| PodPort {
-                name: name.clone(),
-                protocol,
-                port,
-            }));
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                let port = random.pick(&self.targets).map_or(8080, |it| *it);
+                let name = format!("{name}-in");
+                ports.push(PodPort {
+                    name,
+                    protocol,
+                    port,
+                });
+            }
         }
         let mut addresses = vec![place.v4, place.v6];
         if random.one_in(6) {
@@ -397,6 +401,7 @@ fn conditions(random: &mut Random) -> Conditions {
         of(no, None, None),
         of(no, yes, yes),
         of(no, yes, yes),
+        of(no, yes, no),
         of(no, no, yes),
         of(None, None, yes),
     ];
