@@ -36,6 +36,20 @@ pub struct KubeProxy {
 impl KubeProxy {
     /// Starts one and waits until it has programmed what there is. The node must run no agent: both want the same ports.
     pub fn start(node: &Node, mode: ProxyMode) -> Result<Self> {
+        // Whose traffic is local does not matter to what it serves over HTTP.
+        Self::start_with(node, mode, ["--cluster-cidr", "10.244.0.0/16"])
+    }
+
+    /// The same, and it knows the node's pods by their links.
+    pub fn start_with_pods(node: &Node, mode: ProxyMode) -> Result<Self> {
+        let by_links = [
+            "--detect-local-mode=InterfaceNamePrefix",
+            "--pod-interface-name-prefix=veth",
+        ];
+        Self::start_with(node, mode, by_links)
+    }
+
+    fn start_with(node: &Node, mode: ProxyMode, local: [&str; 2]) -> Result<Self> {
         let binary = control_plane_binary()?;
         let kubeconfig = node.kubeconfig().context("there is no API server")?;
         let kubeconfig = kubeconfig.display().to_string();
@@ -47,9 +61,8 @@ impl KubeProxy {
             node.name(),
             "--proxy-mode",
             mode.name(),
-            // Whose traffic is local does not matter to what it serves over HTTP.
-            "--cluster-cidr",
-            "10.244.0.0/16",
+            local[0],
+            local[1],
             // Limits of the whole host are none of a node's business here.
             "--conntrack-max-per-core",
             "0",

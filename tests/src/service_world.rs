@@ -7,7 +7,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 use service_model::{Answer, Ground, PodPlace, Protocol, Question, Random, Way, World};
 
@@ -21,9 +21,17 @@ use crate::{
 
 /// What every pod listens on.
 const TARGETS: [u16; 3] = [8080, 8081, 8443];
+/// As many Services and questions as ten small worlds have.
+const SERVICES: u16 = 60;
+const QUESTIONS: usize = 300;
+/// Who waits for silence is in nobody's way.
+const AT_ONCE: usize = 4;
+/// The world that the agent and kube-proxy are both asked about.
+const SEED: u64 = 6;
 /// Pods of each node.
 const PODS: usize = 3;
-/// Milliseconds after which nobody answers any more.
+/// Milliseconds after which nobody answers any more, where somebody should and where nobody should.
+const PATIENCE: u64 = 3000;
 const SILENCE: u64 = 300;
 /// What hosts outside route to their node: the Services' range, and what load balancers and external IPs are taken from.
 const ROUTED: [&str; 6] = [
@@ -64,6 +72,8 @@ pub enum Seen {
     Refused,
     /// Nothing, or that there is no way.
     Nobody,
+    /// The socket was forbidden to send.
+    Denied,
     /// Sometimes this, sometimes that.
     Mixed(Box<Report>),
 }
@@ -84,8 +94,16 @@ pub struct Asked {
 }
 
 impl ServiceWorld {
+    /// The seed of the world to play: `MESH_SEED`, or always the same.
+    pub fn seed() -> Result<u64> {
+        match std::env::var("MESH_SEED") {
+            Ok(text) => text.parse().with_context(|| format!("MESH_SEED={text}")),
+            Err(_) => Ok(SEED),
+        }
+    }
+
     /// Nodes `one` and `two` with pods, and the objects of a seed; nothing is published, and no agent runs.
-    pub fn new(lab: &mut Lab, seed: u64, services: u16) -> Result<Self> {
+    pub fn new(lab: &mut Lab, seed: u64) -> Result<Self> {
         let mut random = Random::new(seed);
         let (one, two) = (
             lab.node("one", Families::Dual)?,
@@ -125,9 +143,10 @@ impl ServiceWorld {
                 addresses: node.address().all().collect(),
             });
             route(&outside, &node)?;
+            lead_nowhere(&node)?;
             sides.push((node, pods, outside));
         }
-        let world = ground.world(&mut random, services);
+        let world = ground.world(&mut random, SERVICES);
         let sides = sides.into_iter().map(|(node, pods, outside)| Side {
             ground: Ground {
                 outside: outside.address().all().collect(),
@@ -169,26 +188,53 @@ impl ServiceWorld {
             .with_context(|| format!("no node {name}"))
     }
 
-    /// So many questions to a node.
-    pub fn questions(&self, node: &str, seed: u64, count: usize) -> Result<Vec<Question>> {
+    /// All questions of a seed to a node, every other one of its pods' by packets that no hook at a socket has seen.
+    pub fn ask_all(&self, node: &str, seed: u64) -> Result<Vec<Asked>> {
         let ground = &self.side(node)?.ground;
         let mut random = Random::new(seed);
         let mut questions = Vec::new();
-        while questions.len() < count {
-            questions.extend(ground.question(&mut random, &self.world, node));
+        while questions.len() < QUESTIONS {
+            let question = ground.question(&mut random, &self.world, node);
+            questions.extend(question.map(|it| (it, questions.len() % 2 == 1)));
         }
-        Ok(questions)
+        let share = questions.len().div_ceil(AT_ONCE);
+        std::thread::scope(|scope| {
+            let ask = |(question, is_bare): &(Question, bool)| self.ask(question, *is_bare);
+            let ask_some =
+                |some| scope.spawn(move || Iterator::map(<[_]>::iter(some), ask).collect());
+            let threads: Vec<_> = questions.chunks(share).map(ask_some).collect();
+            let mut asked = Vec::new();
+            for thread in threads {
+                let some: Result<Vec<Asked>> =
+                    thread.join().map_err(|_| anyhow!("a thread failed"))?;
+                asked.extend(some?);
+            }
+            Ok(asked)
+        })
+    }
+
+    /// These, with the objects that they are about.
+    #[must_use]
+    pub fn tell(&self, asked: &[&Asked]) -> String {
+        let one = |it: &&Asked| format!("{it:?}\n{}", self.world.about(&it.question));
+        let all: Vec<String> = asked.iter().map(one).collect();
+        format!("{} differ:\n{}", all.len(), all.join("\n\n"))
     }
 
     /// Asks by real traffic.
-    pub fn ask(&self, question: &Question, is_bare: bool) -> Result<Asked> {
+    fn ask(&self, question: &Question, is_bare: bool) -> Result<Asked> {
+        let is_bare = is_bare && question.client.way == Way::Pod;
         let wanted = self.world.answer(question);
         let names = match &wanted {
             Answer::Backends { of, .. } => self.names_of(of)?,
             Answer::Passes | Answer::Refused(_) | Answer::Dropped => BTreeSet::new(),
         };
         let to = SocketAddr::new(question.to, question.port);
-        let mut call = Call::connect(to).option("--timeout", SILENCE);
+        let timeout = match wanted {
+            Answer::Backends { .. } | Answer::Refused(_) => PATIENCE,
+            Answer::Passes | Answer::Dropped => SILENCE,
+        };
+        let mut call = Call::connect(to).option("--timeout", timeout);
         if question.protocol == Protocol::Udp {
             call = call.udp();
         }
@@ -207,7 +253,10 @@ impl ServiceWorld {
             (Answer::Backends { .. }, Seen::Answered(by)) => *by == names,
             (Answer::Refused(_), Seen::Refused) | (Answer::Dropped, Seen::Nobody) => true,
             // A client at a hooked socket is told at once.
-            (Answer::Dropped, Seen::Refused) => !is_bare && question.client.way != Way::Outside,
+            (Answer::Dropped, Seen::Refused) => match question.client.way {
+                Way::Host | Way::Pod => !is_bare,
+                Way::Outside => false,
+            },
             // The host whose address it is refuses what nobody serves; elsewhere there is no way.
             (Answer::Passes, Seen::Refused) => self.is_of_node(question.to),
             (Answer::Passes, Seen::Nobody) => true,
@@ -272,6 +321,8 @@ impl Seen {
             Self::Refused
         } else if failures == silent {
             Self::Nobody
+        } else if failures == failed(Failure::Denied) {
+            Self::Denied
         } else {
             Self::Mixed(Box::new(report.clone()))
         }
@@ -300,5 +351,15 @@ fn route(outside: &Node, node: &Node) -> Result<()> {
         let via = via.context("both families")?;
         outside.host().ip(&format!("route add {range} via {via}"))?;
     }
+    Ok(())
+}
+
+/// As every real node has one, a default route; it ends at a bridge without ports.
+fn lead_nowhere(node: &Node) -> Result<()> {
+    let host = node.host();
+    host.ip("link add nowhere type bridge")?;
+    host.ip("link set nowhere up")?;
+    host.ip("route add default dev nowhere")?;
+    host.ip("-6 route add default dev nowhere")?;
     Ok(())
 }

@@ -39,7 +39,7 @@ pub enum Answer {
 
 /// By which of its addresses a Service is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Exposure {
+pub(crate) enum Exposure {
     Cluster,
     External,
     LoadBalancer,
@@ -77,7 +77,7 @@ impl World {
     }
 
     /// The Service that is asked: of several the oldest, and of those the first by name.
-    fn asked(&self, question: &Question) -> Option<(&Service, &Port, Exposure)> {
+    pub(crate) fn asked(&self, question: &Question) -> Option<(&Service, &Port, Exposure)> {
         let mut found = Vec::new();
         for service in self.services.iter().filter(|it| is_served(it)) {
             for port in &service.ports {

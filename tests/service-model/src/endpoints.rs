@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
 };
 
-use crate::{Endpoint, Port, Service, Slice, World};
+use crate::{Endpoint, Port, Question, Service, Slice, World};
 
 /// The endpoints of a port in a family, as a node sees them.
 pub(crate) struct Endpoints {
@@ -48,6 +48,28 @@ impl World {
             }
         }
         Endpoints { all }
+    }
+
+    /// Whether slices say two things of one endpoint of the port that is asked for.
+    #[must_use]
+    pub fn contradicts(&self, question: &Question) -> bool {
+        let Some((service, port, _)) = self.asked(question) else {
+            return false;
+        };
+        let mut said: BTreeMap<SocketAddr, &Endpoint> = BTreeMap::new();
+        let slices = self.slices_of(service);
+        for slice in slices.iter().filter(|it| it.is_v4 == question.to.is_ipv4()) {
+            let own = slice.ports.iter();
+            for own in own.filter(|it| it.name == port.name && it.protocol == port.protocol) {
+                for endpoint in &slice.endpoints {
+                    let target = SocketAddr::new(endpoint.address, own.port);
+                    if *said.entry(target).or_insert(endpoint) != endpoint {
+                        return true;
+                    }
+                }
+            }
+        }
+        false
     }
 
     /// Those that are written, or else those that a controller would write for the Pods that the Service selects.

@@ -208,6 +208,12 @@ impl Ground {
                 1 => all - 8,
                 _ => all,
             };
+            // An API server takes no address with bits beyond the prefix any more; older objects have some.
+            let address = if self.is_wild {
+                address
+            } else {
+                masked(address, bits)
+            };
             Some(Range { address, bits })
         });
         ranges.collect()
@@ -371,6 +377,21 @@ fn cluster_ips(random: &mut Random, kind: Kind, number: u16) -> Vec<IpAddr> {
         1 => vec![v6],
         2 => vec![v6, v4],
         _ => vec![v4, v6],
+    }
+}
+
+/// The first address of a range.
+fn masked(address: IpAddr, bits: u8) -> IpAddr {
+    let bits = u32::from(bits);
+    match address {
+        IpAddr::V4(v4) => {
+            let rest = u32::MAX.checked_shr(bits).unwrap_or(0);
+            Ipv4Addr::from(v4.to_bits() & !rest).into()
+        }
+        IpAddr::V6(v6) => {
+            let rest = u128::MAX.checked_shr(bits).unwrap_or(0);
+            Ipv6Addr::from(v6.to_bits() & !rest).into()
+        }
     }
 }
 
