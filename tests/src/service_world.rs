@@ -13,7 +13,7 @@ use service_model::{Answer, Ground, PodPlace, Protocol, Question, Random, Way, W
 
 use crate::{
     call::Call,
-    lab::{Families, Lab, Node, Pod},
+    lab::{Families, Lab, Node, Pod, netns},
     place::Place,
     process::Process,
     traffic::{Failure, Report},
@@ -70,8 +70,10 @@ pub enum Seen {
     Answered(BTreeSet<String>),
     /// Connection refused.
     Refused,
-    /// Nothing, or that there is no way.
-    Nobody,
+    /// Nothing.
+    Silence,
+    /// There is no way.
+    Unreachable,
     /// The socket was forbidden to send.
     Denied,
     /// Sometimes this, sometimes that.
@@ -144,6 +146,9 @@ impl ServiceWorld {
             });
             route(&outside, &node)?;
             lead_nowhere(&node)?;
+            // The kernel tells one host of at most one refusal a second.
+            let unlimited = [("ipv4/icmp_ratelimit", "0"), ("ipv6/icmp/ratelimit", "0")];
+            node.host().within(|| netns::sysctls(&unlimited))?;
             sides.push((node, pods, outside));
         }
         let world = ground.world(&mut random, SERVICES);
@@ -251,7 +256,7 @@ impl ServiceWorld {
                 by.len() == 1 && by.is_subset(&names)
             }
             (Answer::Backends { .. }, Seen::Answered(by)) => *by == names,
-            (Answer::Refused(_), Seen::Refused) | (Answer::Dropped, Seen::Nobody) => true,
+            (Answer::Refused(_), Seen::Refused) | (Answer::Dropped, Seen::Silence) => true,
             // A client at a hooked socket is told at once.
             (Answer::Dropped, Seen::Refused) => match question.client.way {
                 Way::Host | Way::Pod => !is_bare,
@@ -259,7 +264,7 @@ impl ServiceWorld {
             },
             // The host whose address it is refuses what nobody serves; elsewhere there is no way.
             (Answer::Passes, Seen::Refused) => self.is_of_node(question.to),
-            (Answer::Passes, Seen::Nobody) => true,
+            (Answer::Passes, Seen::Silence | Seen::Unreachable) => true,
             _ => false,
         };
         let question = question.clone();
@@ -309,7 +314,6 @@ impl ServiceWorld {
 impl Seen {
     fn of(report: &Report) -> Self {
         let failed = |failure| report.failed(failure);
-        let silent = failed(Failure::Timeout) + failed(Failure::Unreachable);
         let failures: u64 = report.errors.values().sum();
         if failures == 0 && report.answered > 0 {
             return Self::Answered(report.backends.keys().cloned().collect());
@@ -317,15 +321,16 @@ impl Seen {
         if report.answered > 0 {
             return Self::Mixed(Box::new(report.clone()));
         }
-        if failures == failed(Failure::Refused) {
-            Self::Refused
-        } else if failures == silent {
-            Self::Nobody
-        } else if failures == failed(Failure::Denied) {
-            Self::Denied
-        } else {
-            Self::Mixed(Box::new(report.clone()))
-        }
+        let kinds = [
+            (Failure::Refused, Self::Refused),
+            (Failure::Timeout, Self::Silence),
+            (Failure::Unreachable, Self::Unreachable),
+            (Failure::Denied, Self::Denied),
+        ];
+        let kind = kinds
+            .into_iter()
+            .find(|(kind, _)| failed(*kind) == failures);
+        kind.map_or_else(|| Self::Mixed(Box::new(report.clone())), |(_, seen)| seen)
     }
 }
 
@@ -342,6 +347,9 @@ fn place_of(pod: &Pod) -> Result<PodPlace> {
 }
 
 fn route(outside: &Node, node: &Node) -> Result<()> {
+    // A client's own port stands for it where it is hidden: no process of the node shall choose the same one.
+    let ports = [("ipv4/ip_local_port_range", "20000 29999")];
+    outside.host().within(|| netns::sysctls(&ports))?;
     let address = node.address();
     for range in ROUTED {
         let via: Option<IpAddr> = match range.contains(':') {

@@ -18,7 +18,7 @@ const KNOWN: [Known; 3] = [
     Known {
         title: "A policy is Local and no endpoint is on the node",
         is: |asked, _| {
-            let is_silent = matches!(asked.seen, Seen::Nobody | Seen::Denied);
+            let is_silent = matches!(asked.seen, Seen::Silence | Seen::Denied);
             asked.wanted == Answer::Refused(Why::NoLocalEndpoints) && is_silent
         },
     },
