@@ -92,10 +92,12 @@ impl KubeProxy {
             }
             let metrics = self.node.get(10249, "/metrics")?.body;
             let name = "kubeproxy_sync_proxy_rules_last_timestamp_seconds{";
-            let mut last = metrics.lines().filter(|line| line.starts_with(name));
+            let last = metrics.lines().filter(|line| line.starts_with(name));
+            // Each family is programmed by itself.
+            let programmed = last.filter(|line| !line.ends_with(" 0")).count();
             ensure!(
-                last.any(|line| !line.ends_with(" 0")),
-                "it has programmed nothing"
+                programmed >= self.node.address().all().count(),
+                "it has not programmed every family"
             );
             Ok(true)
         })?;

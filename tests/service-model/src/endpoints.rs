@@ -88,7 +88,7 @@ impl World {
     fn learn(&self, known: &mut Known, endpoint: &Endpoint, node: &str) {
         let conditions = endpoint.conditions;
         let is_ready = conditions.ready.unwrap_or(true);
-        let is_serving = conditions.serving.unwrap_or(is_ready);
+        let is_serving = conditions.serving.unwrap_or(true);
         let is_terminating = conditions.terminating.unwrap_or(false);
         known.is_ready |= is_ready;
         known.is_last_resort |= is_serving && is_terminating;

@@ -113,6 +113,7 @@ fn conditions(random: &mut Random) -> Conditions {
         of(None, None, None),
         of(no, no, no),
         of(no, None, None),
+        of(no, None, yes),
         of(no, yes, yes),
         of(no, yes, yes),
         of(no, yes, no),
