@@ -2,21 +2,23 @@
 //! what the model says. Each node is asked by its own processes, its pods (with and without hooks at their sockets) and a
 //! host outside that routes all Services' addresses to it.
 
+mod ground;
+mod seen;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use serde_json::Value;
-use service_model::{Answer, Ground, PodPlace, Protocol, Question, Random, Way, World};
+use service_model::{Answer, Ground, Protocol, Question, Random, Way, World};
 
 use crate::{
     call::Call,
-    lab::{Families, Lab, Node, Pod, netns},
+    lab::{Families, Lab, Node, Pod},
     place::Place,
     process::Process,
-    traffic::{Failure, Report},
 };
 
 /// What every pod listens on.
@@ -33,21 +35,15 @@ const PODS: usize = 3;
 /// Milliseconds after which nobody answers any more, where somebody should and where nobody should.
 const PATIENCE: u64 = 3000;
 const SILENCE: u64 = 300;
-/// What hosts outside route to their node: the Services' range, and what load balancers and external IPs are taken from.
-const ROUTED: [&str; 6] = [
-    "10.96.0.0/16",
-    "198.51.100.0/24",
-    "203.0.113.0/24",
-    "fd00:10:96::/112",
-    "2001:db8:1::/64",
-    "2001:db8:2::/64",
-];
+
+pub use seen::{Asked, Seen};
 
 /// The nodes and what runs there.
 #[derive(Debug)]
 pub struct ServiceWorld {
     /// The objects.
     pub world: World,
+    ground: Ground,
     sides: Vec<Side>,
     /// The names of servers, by where they listen.
     names: BTreeMap<SocketAddr, String>,
@@ -60,39 +56,6 @@ struct Side {
     node: Node,
     pods: Vec<Pod>,
     outside: Node,
-    ground: Ground,
-}
-
-/// What a client saw.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Seen {
-    /// These answered, each time one.
-    Answered(BTreeSet<String>),
-    /// Connection refused.
-    Refused,
-    /// Nothing.
-    Silence,
-    /// There is no way.
-    Unreachable,
-    /// The socket was forbidden to send.
-    Denied,
-    /// Sometimes this, sometimes that.
-    Mixed(Box<Report>),
-}
-
-/// One client's view of a question.
-#[derive(Clone, Debug)]
-pub struct Asked {
-    /// The question.
-    pub question: Question,
-    /// No hook saw its socket.
-    pub is_bare: bool,
-    /// What the model says.
-    pub wanted: Answer,
-    /// What was seen.
-    pub seen: Seen,
-    /// Whether that is the same.
-    pub agrees: bool,
 }
 
 impl ServiceWorld {
@@ -106,64 +69,34 @@ impl ServiceWorld {
 
     /// Nodes `one` and `two` with pods, and the objects of a seed; nothing is published, and no agent runs.
     pub fn new(lab: &mut Lab, seed: u64) -> Result<Self> {
-        let mut random = Random::new(seed);
-        let (one, two) = (
-            lab.node("one", Families::Dual)?,
-            lab.node("two", Families::Dual)?,
-        );
-        let outside = [
-            lab.node("outside-one", Families::Dual)?,
-            lab.node("outside-two", Families::Dual)?,
-        ];
-        let mut servers = Vec::new();
-        let mut names = BTreeMap::new();
-        let mut ground = Ground {
-            nodes: Vec::new(),
-            places: Vec::new(),
-            targets: TARGETS.to_vec(),
-            outside: outside.iter().flat_map(|it| it.address().all()).collect(),
-            is_wild: false,
-        };
         let mut sides = Vec::new();
-        for ((node, zone), outside) in [(one, "a"), (two, "b")].into_iter().zip(outside) {
-            let titles: Vec<String> = (0..PODS)
-                .map(|it| format!("{}-{it}", node.name()))
-                .collect();
+        for name in ["one", "two"] {
+            let node = lab.node(name, Families::Dual)?;
+            let titles: Vec<String> = (0..PODS).map(|it| format!("{name}-{it}")).collect();
             let pods = node.pods(&titles)?;
-            for pod in &pods {
-                ground.places.push(place_of(pod)?);
-                for port in TARGETS {
-                    let name = format!("{}:{port}", pod.name());
-                    servers.push(pod.place().serve(&name, &[port])?);
-                    let ends = pod.address().all();
-                    names.extend(ends.map(|ip| (SocketAddr::new(ip, port), name.clone())));
-                }
-            }
-            ground.nodes.push(service_model::Node {
-                name: node.name().to_owned(),
-                zone: Some(zone.to_owned()),
-                addresses: node.address().all().collect(),
+            let outside = lab.node(&format!("outside-{name}"), Families::Dual)?;
+            ground::make_real(&node)?;
+            ground::route(&outside, &node)?;
+            sides.push(Side {
+                node,
+                pods,
+                outside,
             });
-            route(&outside, &node)?;
-            lead_nowhere(&node)?;
-            // The kernel tells one host of at most one refusal a second.
-            let unlimited = [("ipv4/icmp_ratelimit", "0"), ("ipv6/icmp/ratelimit", "0")];
-            node.host().within(|| netns::sysctls(&unlimited))?;
-            sides.push((node, pods, outside));
         }
-        let world = ground.world(&mut random, SERVICES);
-        let sides = sides.into_iter().map(|(node, pods, outside)| Side {
-            ground: Ground {
-                outside: outside.address().all().collect(),
-                ..ground.clone()
-            },
-            node,
-            pods,
-            outside,
-        });
+        let (mut servers, mut names) = (Vec::new(), BTreeMap::new());
+        for pod in sides.iter().flat_map(|side| &side.pods) {
+            for port in TARGETS {
+                let name = format!("{}:{port}", pod.name());
+                servers.push(pod.place().serve(&name, &[port])?);
+                let ends = pod.address().all();
+                names.extend(ends.map(|ip| (SocketAddr::new(ip, port), name.clone())));
+            }
+        }
+        let ground = ground::of(&sides)?;
         Ok(Self {
-            world,
-            sides: sides.collect(),
+            world: ground.world(&mut Random::new(seed), SERVICES),
+            ground,
+            sides,
             names,
             _servers: servers,
         })
@@ -195,7 +128,11 @@ impl ServiceWorld {
 
     /// All questions of a seed to a node, every other one of its pods' by packets that no hook at a socket has seen.
     pub fn ask_all(&self, node: &str, seed: u64) -> Result<Vec<Asked>> {
-        let ground = &self.side(node)?.ground;
+        let outside = self.side(node)?.outside.address().all().collect();
+        let ground = Ground {
+            outside,
+            ..self.ground.clone()
+        };
         let mut random = Random::new(seed);
         let mut questions = Vec::new();
         while questions.len() < QUESTIONS {
@@ -251,30 +188,33 @@ impl ServiceWorld {
         };
         let call = call.count(count).flag("--stop-at-failure");
         let seen = Seen::of(&self.place(question, is_bare)?.call(&call)?);
-        let agrees = match (&wanted, &seen) {
-            (Answer::Backends { sticky: true, .. }, Seen::Answered(by)) => {
-                by.len() == 1 && by.is_subset(&names)
-            }
-            (Answer::Backends { .. }, Seen::Answered(by)) => *by == names,
-            (Answer::Refused(_), Seen::Refused) | (Answer::Dropped, Seen::Silence) => true,
-            // A client at a hooked socket is told at once.
-            (Answer::Dropped, Seen::Refused) => match question.client.way {
-                Way::Host | Way::Pod => !is_bare,
-                Way::Outside => false,
-            },
-            // The host whose address it is refuses what nobody serves; elsewhere there is no way.
-            (Answer::Passes, Seen::Refused) => self.is_of_node(question.to),
-            (Answer::Passes, Seen::Silence | Seen::Unreachable) => true,
-            _ => false,
-        };
-        let question = question.clone();
-        Ok(Asked {
-            question,
+        let mut asked = Asked {
+            question: question.clone(),
             is_bare,
             wanted,
             seen,
-            agrees,
-        })
+            agrees: false,
+        };
+        asked.agrees = self.agrees(&asked, &names);
+        Ok(asked)
+    }
+
+    fn agrees(&self, asked: &Asked, names: &BTreeSet<String>) -> bool {
+        match (&asked.wanted, &asked.seen) {
+            (Answer::Backends { sticky: true, .. }, Seen::Answered(by)) => {
+                by.len() == 1 && by.is_subset(names)
+            }
+            (Answer::Backends { .. }, Seen::Answered(by)) => by == names,
+            (Answer::Refused(_), Seen::Refused) | (Answer::Dropped, Seen::Silence) => true,
+            // A client at a hooked socket is told at once.
+            (Answer::Dropped, Seen::Refused) => {
+                !asked.is_bare && asked.question.client.way != Way::Outside
+            }
+            // The host whose address it is refuses what nobody serves; elsewhere there is no way.
+            (Answer::Passes, Seen::Refused) => self.is_of_node(asked.question.to),
+            (Answer::Passes, Seen::Silence | Seen::Unreachable) => true,
+            _ => false,
+        }
     }
 
     fn is_of_node(&self, ip: IpAddr) -> bool {
@@ -309,65 +249,4 @@ impl ServiceWorld {
             }
         }
     }
-}
-
-impl Seen {
-    fn of(report: &Report) -> Self {
-        let failed = |failure| report.failed(failure);
-        let failures: u64 = report.errors.values().sum();
-        if failures == 0 && report.answered > 0 {
-            return Self::Answered(report.backends.keys().cloned().collect());
-        }
-        if report.answered > 0 {
-            return Self::Mixed(Box::new(report.clone()));
-        }
-        let kinds = [
-            (Failure::Refused, Self::Refused),
-            (Failure::Timeout, Self::Silence),
-            (Failure::Unreachable, Self::Unreachable),
-            (Failure::Denied, Self::Denied),
-        ];
-        let kind = kinds
-            .into_iter()
-            .find(|(kind, _)| failed(*kind) == failures);
-        kind.map_or_else(|| Self::Mixed(Box::new(report.clone())), |(_, seen)| seen)
-    }
-}
-
-fn place_of(pod: &Pod) -> Result<PodPlace> {
-    let address = pod.address();
-    let (Some(v4), Some(v6)) = (address.v4, address.v6) else {
-        bail!("{} has one family", pod.name());
-    };
-    Ok(PodPlace {
-        node: pod.node().to_owned(),
-        v4: v4.into(),
-        v6: v6.into(),
-    })
-}
-
-fn route(outside: &Node, node: &Node) -> Result<()> {
-    // A client's own port stands for it where it is hidden: no process of the node shall choose the same one.
-    let ports = [("ipv4/ip_local_port_range", "20000 29999")];
-    outside.host().within(|| netns::sysctls(&ports))?;
-    let address = node.address();
-    for range in ROUTED {
-        let via: Option<IpAddr> = match range.contains(':') {
-            true => address.v6.map(Into::into),
-            false => address.v4.map(Into::into),
-        };
-        let via = via.context("both families")?;
-        outside.host().ip(&format!("route add {range} via {via}"))?;
-    }
-    Ok(())
-}
-
-/// As every real node has one, a default route; it ends at a bridge without ports.
-fn lead_nowhere(node: &Node) -> Result<()> {
-    let host = node.host();
-    host.ip("link add nowhere type bridge")?;
-    host.ip("link set nowhere up")?;
-    host.ip("route add default dev nowhere")?;
-    host.ip("-6 route add default dev nowhere")?;
-    Ok(())
 }
