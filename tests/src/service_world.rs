@@ -164,7 +164,7 @@ impl ServiceWorld {
     }
 
     /// Asks by real traffic.
-    fn ask(&self, question: &Question, is_bare: bool) -> Result<Asked> {
+    pub fn ask(&self, question: &Question, is_bare: bool) -> Result<Asked> {
         let is_bare = is_bare && question.client.way == Way::Pod;
         let wanted = self.world.answer(question);
         let names = match &wanted {

@@ -14,7 +14,7 @@ struct Known {
     is: fn(&Asked, &World) -> bool,
 }
 
-const KNOWN: [Known; 3] = [
+const KNOWN: [Known; 4] = [
     Known {
         title: "A policy is Local and no endpoint is on the node",
         is: |asked, _| {
@@ -29,6 +29,14 @@ const KNOWN: [Known; 3] = [
             let question = &asked.question;
             let is_of_host = question.client.way == Way::Host && question.protocol == Protocol::Udp;
             is_nobodys && is_of_host && asked.seen == Seen::Denied
+        },
+    },
+    Known {
+        title: "Addresses of the Service range that nobody serves",
+        is: |asked, _| {
+            // Elsewhere silence is no difference: where the routes lead nobody is either.
+            let is_of_host = asked.question.client.way == Way::Host;
+            asked.wanted == Answer::Passes && is_of_host && asked.seen == Seen::Denied
         },
     },
     Known {

@@ -32,7 +32,7 @@ fn place_of(pod: &Pod) -> Result<PodPlace> {
 
 pub(super) fn route(outside: &Node, node: &Node) -> Result<()> {
     // A client's own port stands for it where it is hidden: no process of the node shall choose the same one.
-    let ports = [("ipv4/ip_local_port_range", "20000 29999")];
+    let ports = [("ipv4/ip_local_port_range", "2048 29999")];
     outside.host().within(|| netns::sysctls(&ports))?;
     let address = node.address();
     for range in ROUTED {
