@@ -74,6 +74,9 @@ impl ServiceWorld {
             let node = lab.node(name, Families::Dual)?;
             let titles: Vec<String> = (0..PODS).map(|it| format!("{name}-{it}")).collect();
             let pods = node.pods(&titles)?;
+            for pod in &pods {
+                ground::leave_ports(&pod.place())?;
+            }
             let outside = lab.node(&format!("outside-{name}"), Families::Dual)?;
             ground::make_real(&node)?;
             ground::route(&outside, &node)?;

@@ -20,7 +20,7 @@ fn real_clients_are_led_where_the_model_says() -> Result<()> {
         let seed = ServiceWorld::seed()?;
         let world = ServiceWorld::new(lab, seed)?;
         lab.source().write("world.json", &world.manifests())?;
-        let _agent = world.node("one")?.agent()?;
+        let agent = world.node("one")?.agent()?;
         let mut asked = world.ask_all("one", seed)?;
         asked.retain(|it| !it.agrees);
         let again = asked.iter_mut().filter(|it| may_meet_another_flow(it));
@@ -28,7 +28,12 @@ fn real_clients_are_led_where_the_model_says() -> Result<()> {
             *it = world.ask(&it.question, it.is_bare)?;
         }
         let wrong: Vec<&Asked> = asked.iter().filter(|it| !it.agrees).collect();
-        println!("{} were asked again", asked.len());
+        let reason = [("reason", "tuple_in_use")];
+        let in_use = agent.metrics()?.sum("mesh_agent_drops_total", &reason);
+        println!(
+            "{} asked again, {in_use} refused for their ports",
+            asked.len()
+        );
         ensure!(wrong.is_empty(), "MESH_SEED={seed}: {}", world.tell(&wrong));
         Ok(())
     })

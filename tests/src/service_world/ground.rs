@@ -6,7 +6,10 @@ use anyhow::{Context, Result, bail};
 use service_model::{Ground, PodPlace};
 
 use super::{Side, TARGETS};
-use crate::lab::{Node, Pod, netns};
+use crate::{
+    lab::{Node, Pod, netns},
+    place::Place,
+};
 
 /// What hosts outside route to their node: the Services' range, and what load balancers and external IPs are taken from.
 const ROUTED: [&str; 6] = [
@@ -31,9 +34,7 @@ fn place_of(pod: &Pod) -> Result<PodPlace> {
 }
 
 pub(super) fn route(outside: &Node, node: &Node) -> Result<()> {
-    // A client's own port stands for it where it is hidden: no process of the node shall choose the same one.
-    let ports = [("ipv4/ip_local_port_range", "2048 29999")];
-    outside.host().within(|| netns::sysctls(&ports))?;
+    leave_ports(&outside.host())?;
     let address = node.address();
     for range in ROUTED {
         let via: Option<IpAddr> = match range.contains(':') {
@@ -44,6 +45,12 @@ pub(super) fn route(outside: &Node, node: &Node) -> Result<()> {
         outside.host().ip(&format!("route add {range} via {via}"))?;
     }
     Ok(())
+}
+
+/// A client's own port stands for it where it is hidden: no process of the node shall choose the same one.
+pub(super) fn leave_ports(client: &Place) -> Result<()> {
+    let ports = [("ipv4/ip_local_port_range", "2048 29999")];
+    client.within(|| netns::sysctls(&ports))
 }
 
 /// As every real node has one, a default route; it ends at a bridge without ports. And the kernel would tell one host of
