@@ -53,7 +53,7 @@ fn where_kube_proxy_differs_is_known() -> Result<()> {
         let world = ServiceWorld::new(lab, seed)?;
         lab.source().write("world.json", &world.manifests())?;
         let one = world.node("one")?;
-        let mut proxy = KubeProxy::start_with_pods(one, ProxyMode::Nftables)?;
+        let mut proxy = KubeProxy::beside(one, ProxyMode::Nftables)?;
         let asked = world.ask_all("one", seed)?;
         ensure!(proxy.runs()?, "kube-proxy ended meanwhile");
         let mut unknown = Vec::new();
