@@ -183,7 +183,7 @@ fn collect(sim: &Sim, question: &Question, hooked: Hooked, wanted: &Answer) -> R
         forget(sim, true);
         match ask(sim, question, hooked, number)? {
             Answer::Backends { of, .. } => seen.extend(of),
-            other => return Ok(other),
+            other @ (Answer::Passes | Answer::Refused(_) | Answer::Dropped) => return Ok(other),
         }
     }
     // Of one alone nobody can tell.
