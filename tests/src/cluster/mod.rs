@@ -82,8 +82,20 @@ impl Cluster {
             self.client
                 .wait_for(&manifest, |found| found.is_some_and(is_ready))
                 .with_context(|| format!("node {} is not ready\n{}", node.name(), node.logs()))?;
+            self.describe(node)?;
         }
         Ok(())
+    }
+
+    /// What a cloud and a controller would say of a node: a zone of its own, and where its Pods' addresses come from.
+    fn describe(&self, node: &ClusterNode) -> Result<()> {
+        let (v4, v6) = node.pod_ranges();
+        let patch = json!({
+            "metadata": {"labels": {"topology.kubernetes.io/zone": format!("zone-{}", node.name())}},
+            "spec": {"podCIDR": v4, "podCIDRs": [v4, v6]},
+        });
+        self.kubectl(&["patch", "node", node.name(), "-p", &patch.to_string()])
+            .map(drop)
     }
 
     /// The nodes.
@@ -112,12 +124,28 @@ impl Cluster {
         self.control_plane.server()
     }
 
-    /// Gives every node the images of an archive.
+    /// The kubeconfig of an administrator, for programs that run in `master`.
+    #[must_use]
+    pub fn kubeconfig(&self) -> &Path {
+        self.control_plane.kubeconfig()
+    }
+
+    /// Where the control plane runs: a host that reaches nodes and Pods and has no agent.
+    #[must_use]
+    pub const fn master(&self) -> &Place {
+        &self.master
+    }
+
+    /// Gives every node the images of an archive of the lab's.
     pub fn load_image(&self, name: &str) -> Result<()> {
-        let archive = image_archive(name)?;
+        self.load_archive(&image_archive(name)?)
+    }
+
+    /// Gives every node the images of an archive.
+    pub fn load_archive(&self, archive: &Path) -> Result<()> {
         self.nodes
             .iter()
-            .try_for_each(|node| node.load_image(&archive))
+            .try_for_each(|node| node.load_image(archive))
     }
 
     /// kubectl, as an administrator; gives what it printed.
