@@ -38,6 +38,9 @@ pub(crate) struct Arguments {
     /// How many tests at a time
     #[arg(long, default_value_t = 4)]
     processes: usize,
+    /// How many nodes, in three zones; some tests want two in each
+    #[arg(long, default_value_t = 3)]
+    nodes: usize,
 }
 
 /// The verb.
@@ -57,7 +60,7 @@ pub(crate) fn conformance(arguments: &Arguments) -> Result<()> {
     let names = programs::image_names(&programs)?;
     let images = image::archive(&programs, &tools::tree()?, &names)?;
     let mut lab = Lab::new("conformance")?;
-    let outcome = stage::start(&mut lab, &images).and_then(|cluster| {
+    let outcome = stage::start(&mut lab, arguments.nodes, &images).and_then(|cluster| {
         let suite = Suite {
             cluster: &cluster,
             programs,
@@ -75,7 +78,7 @@ pub(crate) fn conformance(arguments: &Arguments) -> Result<()> {
 /// The lab finds what it is made of by variables, which a process cannot safely give to itself; and it needs root. So
 /// this program starts anew when everything is built.
 fn again_with_everything() -> Result<()> {
-    let images = cluster::images()?;
+    let images = cluster::images_of_one_agent()?;
     programs::programs()?;
     tools::tree()?;
     let error = run::as_root(std::env::current_exe()?)

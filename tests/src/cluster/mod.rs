@@ -31,6 +31,11 @@ pub(crate) const TRAFFIC_IMAGE: &str = "mesh-lab.io/traffic:lab";
 /// The image of cluster DNS.
 const DNS_IMAGE: &str = "mesh-lab.io/coredns:lab";
 
+/// The nodes' names.
+const NAMES: [&str; 6] = ["one", "two", "three", "four", "five", "six"];
+/// Nodes are spread over so many.
+const ZONES: usize = 3;
+
 /// A cluster whose nodes are ready.
 #[derive(Debug)]
 pub struct Cluster {
@@ -45,9 +50,9 @@ pub struct Cluster {
 impl Cluster {
     /// Starts one with so many nodes (`one`, `two` and so on), and gives each the images of the lab.
     pub fn start(lab: &mut Lab, nodes: usize) -> Result<Self> {
-        let names = ["one", "two", "three"]
+        let names = NAMES
             .get(..nodes)
-            .context("a cluster has at most three nodes")?;
+            .with_context(|| format!("a cluster has at most {} nodes, not {nodes}", NAMES.len()))?;
         let master = lab.node("master", Families::Dual)?;
         let options = ControlPlaneOptions::on(&master)?
             .flags(&["--controllers=*", &format!("--nodes={}", names.join(","))]);
@@ -76,22 +81,22 @@ impl Cluster {
                 })?;
             }
         }
-        for node in &self.nodes {
+        for (index, node) in self.nodes.iter().enumerate() {
             let manifest =
                 json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name()}});
             self.client
                 .wait_for(&manifest, |found| found.is_some_and(is_ready))
                 .with_context(|| format!("node {} is not ready\n{}", node.name(), node.logs()))?;
-            self.describe(node)?;
+            self.describe(node, index % ZONES)?;
         }
         Ok(())
     }
 
-    /// What a cloud and a controller would say of a node: a zone of its own, and where its Pods' addresses come from.
-    fn describe(&self, node: &ClusterNode) -> Result<()> {
+    /// What a cloud and a controller would say of a node: its zone, and where its Pods' addresses come from.
+    fn describe(&self, node: &ClusterNode, zone: usize) -> Result<()> {
         let (v4, v6) = node.pod_ranges();
         let patch = json!({
-            "metadata": {"labels": {"topology.kubernetes.io/zone": format!("zone-{}", node.name())}},
+            "metadata": {"labels": {"topology.kubernetes.io/zone": format!("zone-{zone}")}},
             "spec": {"podCIDR": v4, "podCIDRs": [v4, v6]},
         });
         self.kubectl(&["patch", "node", node.name(), "-p", &patch.to_string()])

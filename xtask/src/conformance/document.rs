@@ -29,8 +29,8 @@ pub(super) fn page(versions: &str, outcomes: &[Outcome]) -> Result<String> {
     let missing = not_run(&best)?;
     let mut text = format!(
         "# Kubernetes' own end-to-end tests\n\n\
-         The group `sig-network` of the upstream suite, unchanged, on a cluster of three nodes without kube-proxy and with the \
-         agent's DaemonSet in its place. Made by `cargo xtask conformance`.\n\n{versions}\n\n"
+         The group `sig-network` of the upstream suite, unchanged, on real nodes without kube-proxy, with the agent's \
+         DaemonSet in its place. Made by `cargo xtask conformance`.\n\n{versions}\n\n"
     );
     text.push_str(&sums(outcomes));
     for state in [State::Failed, State::Skipped, State::Passed] {

@@ -35,32 +35,20 @@ pub(super) const PASSES: [Pass; 4] = [
     },
     Pass {
         name: "serial",
-        title: "what is labelled Serial and applies without cloud or SSH",
-        focus: r"\[sig-network\] (IngressClass \[Feature:Ingress\]|Services should allow creating a basic SCTP service|Networking should allow creating a Pod with an SCTP HostPort)",
+        title: "what is labelled Serial or Disruptive and needs no cloud; some say themselves that they want more",
+        focus: r"\[sig-network\] (IngressClass \[Feature:Ingress\]|Services should allow creating a basic SCTP service|Networking should allow creating a Pod with an SCTP HostPort|Services should work after restarting|Networking should recreate its iptables rules)",
         skip: "",
     },
 ];
 
 /// Parts of names, and why tests with them do not run. The first that fits counts.
-const REASONS: [(&str, &str); 13] = [
+const REASONS: [(&str, &str); 9] = [
     ("[Feature:LoadBalancer]", "needs a cloud's load balancers"),
     (
         "[Feature:NetworkPolicy]",
         "network policies are another program's work",
     ),
     ("[Feature:SCTPConnectivity]", "SCTP is not served"),
-    (
-        "after restarting apiserver",
-        "needs SSH to the control plane",
-    ),
-    (
-        "after restarting kube-proxy",
-        "restarts kube-proxy itself, by SSH",
-    ),
-    (
-        "recreate its iptables rules",
-        "deletes kube-proxy's own iptables rules, by SSH",
-    ),
     ("kube-proxy migration", "moves kube-proxy itself"),
     (
         "[Feature:KubeProxyNFAcct]",
@@ -78,10 +66,6 @@ const REASONS: [(&str, &str); 13] = [
     (
         "[Feature:PerformanceDNS]",
         "a measurement of cluster DNS under ten thousand Services",
-    ),
-    (
-        "[sig-network] CVE-",
-        "a defect of kubelets or control planes",
     ),
 ];
 

@@ -1,4 +1,4 @@
-//! What the tests run on: three real nodes without kube-proxy, the agent in its place as docs/install.md has it, cluster
+//! What the tests run on: real nodes without kube-proxy, the agent in its place as docs/install.md has it, cluster
 //! DNS behind a Service of the agent's, and the images that the tests ask for.
 
 use std::path::Path;
@@ -8,12 +8,10 @@ use mesh_lab::{Cluster, Lab};
 
 use crate::{place, run};
 
-const NODES: usize = 3;
-
 /// Starts it all.
-pub(super) fn start(lab: &mut Lab, images: &Path) -> Result<Cluster> {
-    run::say("starting a control plane and three nodes");
-    let cluster = Cluster::start(lab, NODES)?;
+pub(super) fn start(lab: &mut Lab, nodes: usize, images: &Path) -> Result<Cluster> {
+    run::say(&format!("starting a control plane and {nodes} nodes"));
+    let cluster = Cluster::start(lab, nodes)?;
     let outcome = furnish(&cluster, images);
     if outcome.is_err() {
         eprintln!("{}", cluster.diagnosis());
