@@ -39,8 +39,8 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 4)]
     processes: usize,
     /// How many nodes, in three zones; some tests want two in each
-    #[arg(long, default_value_t = 3)]
-    nodes: usize,
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=6))]
+    nodes: u8,
 }
 
 /// The verb.
@@ -60,7 +60,7 @@ pub(crate) fn conformance(arguments: &Arguments) -> Result<()> {
     let names = programs::image_names(&programs)?;
     let images = image::archive(&programs, &tools::tree()?, &names)?;
     let mut lab = Lab::new("conformance")?;
-    let outcome = stage::start(&mut lab, arguments.nodes, &images).and_then(|cluster| {
+    let outcome = stage::start(&mut lab, arguments.nodes.into(), &images).and_then(|cluster| {
         let suite = Suite {
             cluster: &cluster,
             programs,

@@ -12,11 +12,15 @@ use serde_json::{Value, json};
 use tar::{Builder, EntryType, Header};
 
 use super::programs::CERTIFICATE;
-use crate::image::{Arch, CONFIG, MANIFEST, append, digest};
+use crate::{
+    image::{Arch, CONFIG, MANIFEST, append, digest},
+    place,
+};
 
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-const DIRECTORIES: [&str; 6] = ["dev/", "etc/", "proc/", "run/", "sys/", "uploads/"];
+/// What Debian's packages have no place for.
+const DIRECTORIES: [&str; 1] = ["uploads/"];
 const PROGRAMS: [&str; 2] = ["agnhost", "regression-issue-74839"];
 const TEXTS: [(&str, &str); 3] = [
     (
@@ -27,17 +31,13 @@ const TEXTS: [(&str, &str); 3] = [
     ("etc/nsswitch.conf", "hosts: files dns\n"),
 ];
 
-/// Writes the archive unless it is there.
+/// Writes the archive.
 pub(super) fn archive(programs: &Path, tools: &Path, names: &[String]) -> Result<PathBuf> {
-    let path = programs.join("images.tar");
-    if path.is_file() {
-        return Ok(path);
-    }
-    let layer = layer(programs, tools)?;
-    let bytes = pack(layer, &wanted(names))?;
-    let unfinished = path.with_extension("unfinished");
-    fs::write(&unfinished, bytes)
-        .and_then(|()| fs::rename(&unfinished, &path))
+    let directory = place::target().join("conformance");
+    let path = directory.join("images.tar");
+    let bytes = pack(&layer(programs, tools)?, &wanted(names))?;
+    fs::create_dir_all(&directory)
+        .and_then(|()| fs::write(&path, bytes))
         .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
 }
@@ -69,7 +69,6 @@ fn layer(programs: &Path, tools: &Path) -> Result<Vec<u8>> {
     for directory in DIRECTORIES {
         append(&mut tar, directory, EntryType::Directory, 0o755, &[], 0)?;
     }
-    append(&mut tar, "tmp/", EntryType::Directory, 0o1777, &[], 0)?;
     copy(&mut tar, tools, Path::new(""))?;
     for (name, text) in TEXTS {
         append(
@@ -109,18 +108,12 @@ fn copy(tar: &mut Builder<Vec<u8>>, root: &Path, below: &Path) -> Result<()> {
             continue;
         }
         let name = path.to_str().context("a name of Debian's is no text")?;
+        let mode = metadata.permissions().mode() & 0o7777;
         if metadata.is_dir() {
-            append(
-                tar,
-                &format!("{name}/"),
-                EntryType::Directory,
-                0o755,
-                &[],
-                0,
-            )?;
+            let name = format!("{name}/");
+            append(tar, &name, EntryType::Directory, mode, &[], 0)?;
             copy(tar, root, &path)?;
         } else {
-            let mode = metadata.permissions().mode() & 0o777;
             append(tar, name, EntryType::Regular, mode, &fs::read(&from)?, 0)?;
         }
     }
@@ -136,10 +129,10 @@ fn link(tar: &mut Builder<Vec<u8>>, path: &Path, to: &Path) -> Result<()> {
 }
 
 /// An OCI archive.
-fn pack(layer: Vec<u8>, images: &[(&str, Start)]) -> Result<Vec<u8>> {
+fn pack(layer: &[u8], images: &[(&str, Start)]) -> Result<Vec<u8>> {
     let mut archive = Archive(Builder::new(Vec::new()));
     let mut index = Vec::new();
-    let layer = archive.blob(LAYER, &layer)?;
+    let layer = archive.blob(LAYER, layer)?;
     for (name, start) in images {
         let config = serde_json::to_vec(&config(&layer, *start))?;
         let config = archive.blob(CONFIG, &config)?;
@@ -198,11 +191,7 @@ mod tests {
 
     #[test]
     fn an_archive_has_an_index_that_names_images() {
-        let bytes = pack(
-            b"layer".to_vec(),
-            &[("r.example/agnhost:1", (&["/agnhost"], &[]))],
-        )
-        .unwrap();
+        let bytes = pack(b"layer", &[("r.example/agnhost:1", (&["/agnhost"], &[]))]).unwrap();
         let mut archive = tar::Archive::new(bytes.as_slice());
         let names: Vec<_> = archive
             .entries()
