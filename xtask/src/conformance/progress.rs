@@ -26,12 +26,12 @@ fn ended(line: &str) -> Option<String> {
     let rest = line.strip_suffix(" seconds]")?;
     let (marks, seconds) = rest.rsplit_once('[')?;
     let seconds: f64 = seconds.parse().ok()?;
-    let word = if marks.contains("SKIPPED") {
-        "skipped"
-    } else if marks.trim() == "•" || marks.contains("SLOW TEST") {
-        "passed"
-    } else {
-        "FAILED"
+    let word = match marks.trim() {
+        "•" => "passed",
+        "S [SKIPPED]" => "skipped",
+        marks if marks.starts_with('•') => "FAILED",
+        // What is done before and after all tests.
+        _ => return None,
     };
     Some(format!("{word:<7} {seconds:>6.1} s"))
 }
@@ -66,6 +66,7 @@ mod tests {
             ended("S [SKIPPED] [0.1 seconds]").unwrap(),
             "skipped    0.1 s"
         );
+        assert_eq!(ended("[AfterSuite] PASSED [1.5 seconds]"), None);
         assert_eq!(ended("took [1.5 seconds] in all"), None);
     }
 }
