@@ -12,6 +12,7 @@ mod housekeeping;
 mod passes;
 mod programmer;
 mod shared;
+mod take_over;
 mod terminator;
 mod turns;
 mod views;
@@ -47,6 +48,7 @@ use health_checks::HealthChecks;
 use housekeeping::Housekeeping;
 use programmer::Programmer;
 use shared::Shared;
+use take_over::TakeOver;
 use terminator::Terminator;
 use turns::Turns;
 
@@ -155,6 +157,7 @@ pub fn run(
             TerminateConnections::Gone => Some(looks),
             TerminateConnections::Never => None,
         },
+        TakeOver::new(config.take_over),
         HealthChecks::new(servers.health_servers(), &config.node_name),
     );
     let housekeeping = Housekeeping::new(shared, metrics, config.housekeeping);

@@ -109,6 +109,8 @@ pub struct RunConfig {
     pub netns_directories: Vec<PathBuf>,
     /// --terminate-connections: whose sockets are destroyed.
     pub terminate_connections: TerminateConnections,
+    /// --take-over: UDP flows that kube-proxy's rules began are taken over at once.
+    pub take_over: bool,
     /// Sizes of the maps.
     pub capacities: Capacities,
     /// How often the maps are looked after.
@@ -250,6 +252,7 @@ impl RunConfig {
             devices: Some(args.devices).filter(|devices| !devices.is_empty()),
             netns_directories: args.netns_dir,
             terminate_connections: args.terminate_connections,
+            take_over: args.take_over,
             capacities: args.capacities.into(),
             housekeeping: args.housekeeping.into(),
             servers: ServersConfig {

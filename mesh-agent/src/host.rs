@@ -10,6 +10,7 @@ use crate::{
     cli::{CheckTarget, Fault, Host},
     config::{Directories, RunConfig},
     datapath::{self, DatapathError, Options, Reader, Sizes, probe},
+    leftovers,
     telemetry::{
         dump::Live,
         log::LogHandle,
@@ -62,6 +63,10 @@ impl Host for KernelHost {
         live(directories, with_flows).map_err(Fault::of)
     }
 
+    fn clean_kube_proxy(&self, dry_run: bool, force: bool) -> Result<Vec<RemovedView>, Fault> {
+        leftovers::clean(dry_run, force).map_err(Fault::of)
+    }
+
     fn cleanup(&self, directories: &Directories, dry_run: bool) -> Result<Vec<RemovedView>, Fault> {
         // Before Linux 6.6 programs at interfaces hang on filters, which are no pins.
         let filters = datapath::tc::remove_filters(dry_run).map_err(|error| Fault {
@@ -73,6 +78,7 @@ impl Host for KernelHost {
             what: "filter".to_owned(),
             name,
         });
+        let keepers = leftovers::clean_keepers(dry_run).map_err(Fault::of)?;
         let removed = datapath::cleanup(
             &directories.bpffs,
             &directories.run_dir,
@@ -96,7 +102,8 @@ impl Host for KernelHost {
             what: kind(&path).to_owned(),
             name: path.display().to_string(),
         };
-        Ok(filters.chain(removed.into_iter().map(view)).collect())
+        let removed = removed.into_iter().map(view);
+        Ok(filters.chain(keepers).chain(removed).collect())
     }
 }
 

@@ -108,6 +108,7 @@ pub fn run(sim: &Sim, call: &Call) -> Answer {
     sim.seed.set(call.seed);
     sim.clock.set(call.now);
     let mut socket = SimSocket {
+        own_port: Port::from_be(0),
         peer: (call.to.ip().into(), Port::new(call.to.port())),
         protocol: Some(call.protocol),
         // No socket has the cookie 0, so nothing is remembered of this one.

@@ -16,6 +16,8 @@ pub trait Socket {
     fn peer(&self) -> (Address, Port);
     /// Replaces it. The address is of the family that `peer` gave.
     fn set_peer(&mut self, address: Address, port: Port);
+    /// The port it has on this side.
+    fn own_port(&self) -> Port;
     /// The protocol; None for what is not served.
     fn protocol(&self) -> Option<Protocol>;
     /// The kernel's socket cookie, never 0.
@@ -224,6 +226,10 @@ pub trait Tables {
     fn unconfirm_flow(&self, key: &FlowKey);
     /// Removes an entry.
     fn remove_flow(&self, key: &FlowKey);
+    /// When a flow that is another load balancer's was last seen, in seconds of the clock; 0 if there is none of this tuple.
+    fn foreign(&self, key: &FlowKey) -> u32;
+    /// Notes when.
+    fn set_foreign(&self, key: &FlowKey, seconds: u32);
     /// How many ICMP errors a processor makes.
     fn icmp_limit(&self) -> IcmpLimit;
     /// Until when, in nanoseconds of the clock, those that this processor made are paid for.

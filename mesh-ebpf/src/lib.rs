@@ -12,6 +12,7 @@ mod affinity;
 mod backend;
 mod client;
 mod env;
+mod foreign;
 mod hooks;
 mod packet;
 mod peer;
@@ -29,6 +30,7 @@ pub use env::{
     Broken, Clock, Connection, Covers, Env, FlowEntry, Full, NotAdded, NotConfirmed, Packet, Place,
     Random, Sink, Socket, Tables,
 };
+pub use foreign::{FOREIGN_SILENCE, foreign_socket};
 pub use hooks::{connect, established, getpeername, recvmsg, release, sendmsg};
 pub use packet::{
     Difference, Family, Fragment, IcmpLimit, PacketHook, PacketStage, PacketState, PacketStep,

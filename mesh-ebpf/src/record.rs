@@ -5,6 +5,7 @@ use mesh_common::{BackendState, Counter, Peer, Reason, SocketEntry, SocketKey, S
 
 use crate::{
     Env, Full, Socket,
+    foreign::{foreign_socket, is_left},
     peer::{self, Overwritten},
     stage::{Stage, State, Step, Verdict},
 };
@@ -35,6 +36,9 @@ pub(crate) fn reuse<E: Env, S: Socket>(env: &E, socket: &S, state: &mut State) -
     let cookie = socket.cookie();
     let chosen = SocketKey::chosen(cookie, state.asked.0, state.asked.1);
     let Some(value) = known(env, cookie, &chosen) else {
+        if is_left(env, &foreign_socket(socket.own_port(), state.asked)) {
+            return Step::Done(Verdict::Pass);
+        }
         return Step::Next(Stage::Backend);
     };
     let entry = value.entry();

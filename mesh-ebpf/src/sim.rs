@@ -69,6 +69,8 @@ pub struct Sim {
     pub flows_capacity: usize,
     /// `fragments`
     pub fragments: RefCell<BTreeMap<FragmentKey, FragmentPorts>>,
+    /// `foreign`
+    pub foreign: RefCell<BTreeMap<FlowKey, u32>>,
     /// How many ICMP errors are made.
     pub icmp_limit: IcmpLimit,
     /// Until when those that were made are paid for.
@@ -107,6 +109,7 @@ impl Default for Sim {
             flows: RefCell::default(),
             flows_capacity: usize::MAX,
             fragments: RefCell::default(),
+            foreign: RefCell::default(),
             icmp_limit: IcmpLimit::default(),
             icmp_paid: Cell::new(0),
             counts: RefCell::default(),
@@ -281,6 +284,16 @@ impl Tables for Sim {
         self.opening.borrow_mut().remove(key);
     }
 
+    fn foreign(&self, key: &FlowKey) -> u32 {
+        self.foreign.borrow().get(key).copied().unwrap_or(0)
+    }
+
+    fn set_foreign(&self, key: &FlowKey, seconds: u32) {
+        if let Some(last) = self.foreign.borrow_mut().get_mut(key) {
+            *last = seconds;
+        }
+    }
+
     fn icmp_limit(&self) -> IcmpLimit {
         self.icmp_limit
     }
@@ -376,6 +389,8 @@ impl Sink for Sim {
 /// A socket in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SimSocket {
+    /// The port on this side.
+    pub own_port: Port,
     /// What the hook's sockaddr holds.
     pub peer: (Address, Port),
     /// None is a protocol that is not served.
@@ -393,6 +408,10 @@ impl Socket for SimSocket {
 
     fn set_peer(&mut self, address: Address, port: Port) {
         self.peer = (address, port);
+    }
+
+    fn own_port(&self) -> Port {
+        self.own_port
     }
 
     fn protocol(&self) -> Option<Protocol> {

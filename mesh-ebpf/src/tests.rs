@@ -18,6 +18,7 @@ use crate::{
 };
 
 mod client;
+mod foreign;
 
 const SERVICE_PORT: u16 = 80;
 const SECOND: u64 = 1_000_000_000;
@@ -95,6 +96,7 @@ impl World {
 
     fn socket(&self, protocol: Protocol, service: u32, cookie: u64) -> SimSocket {
         SimSocket {
+            own_port: Port::new(40_000),
             peer: (self.cluster_ip(service), Port::new(SERVICE_PORT)),
             protocol: Some(protocol),
             cookie,

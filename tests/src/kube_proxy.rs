@@ -31,11 +31,33 @@ impl ProxyMode {
 pub struct KubeProxy {
     process: Process,
     node: Node,
+    metrics: u16,
 }
 
 impl KubeProxy {
     /// Starts one and waits until it has programmed what there is. The node must run no agent: both want the same ports.
     pub fn start(node: &Node, mode: ProxyMode) -> Result<Self> {
+        // Whose traffic is local does not matter to what it serves over HTTP.
+        Self::with(
+            node,
+            mode,
+            "10.244.0.0/16",
+            ["0.0.0.0:10256", "127.0.0.1:10249"],
+        )
+    }
+
+    /// The same with ports of its own, on a node where an agent may run, in a lab whose Pods it knows for local.
+    pub fn beside(node: &Node, mode: ProxyMode) -> Result<Self> {
+        let pods = "10.0.0.0/10,fd00:10::/32";
+        Self::with(node, mode, pods, ["0.0.0.0:10356", "127.0.0.1:10349"])
+    }
+
+    fn with(
+        node: &Node,
+        mode: ProxyMode,
+        pods: &str,
+        [health, metrics]: [&str; 2],
+    ) -> Result<Self> {
         let binary = control_plane_binary()?;
         let kubeconfig = node.kubeconfig().context("there is no API server")?;
         let kubeconfig = kubeconfig.display().to_string();
@@ -47,9 +69,12 @@ impl KubeProxy {
             node.name(),
             "--proxy-mode",
             mode.name(),
-            // Whose traffic is local does not matter to what it serves over HTTP.
             "--cluster-cidr",
-            "10.244.0.0/16",
+            pods,
+            "--healthz-bind-address",
+            health,
+            "--metrics-bind-address",
+            metrics,
             // Limits of the whole host are none of a node's business here.
             "--conntrack-max-per-core",
             "0",
@@ -62,6 +87,7 @@ impl KubeProxy {
         let mut proxy = Self {
             process: node.host().spawn(&title, &binary, arguments)?,
             node: node.clone(),
+            metrics: metrics.parse::<std::net::SocketAddr>()?.port(),
         };
         proxy.wait_synced()?;
         Ok(proxy)
@@ -72,17 +98,23 @@ impl KubeProxy {
         self.process.runs()
     }
 
+    /// Ends it as a kubelet does: its rules stay.
+    pub fn stop(mut self) -> Result<()> {
+        self.process.stop().map(drop)
+    }
+
     fn wait_synced(&mut self) -> Result<()> {
         let synced = eventually("kube-proxy has programmed what there is", || {
             if !self.process.runs()? {
                 return Ok(false);
             }
-            let metrics = self.node.get(10249, "/metrics")?.body;
+            let metrics = self.node.get(self.metrics, "/metrics")?.body;
             let name = "kubeproxy_sync_proxy_rules_last_timestamp_seconds{";
-            let mut last = metrics.lines().filter(|line| line.starts_with(name));
+            let last = metrics.lines().filter(|line| line.starts_with(name));
+            // Each family is programmed by itself, and shows once it is.
             ensure!(
-                last.any(|line| !line.ends_with(" 0")),
-                "it has programmed nothing"
+                last.filter(|line| !line.ends_with(" 0")).count() == 2,
+                "it has not programmed both families"
             );
             Ok(true)
         })?;

@@ -36,7 +36,18 @@ impl Tables {
     /// What should be there for these Services and EndpointSlices. No two of the Services have an address in common.
     pub fn wanted(services: &[Value], slices: &[Value]) -> Result<Self> {
         let mut tables = Self::default();
+        let mut of_service: BTreeMap<_, Vec<&Value>> = BTreeMap::new();
+        for slice in slices {
+            let own = text(slice, "/metadata/labels/kubernetes.io~1service-name");
+            let key = (text(slice, "/metadata/namespace"), own);
+            of_service.entry(key).or_default().push(slice);
+        }
         for service in services.iter().filter(|service| is_served(service)) {
+            let key = (
+                text(service, "/metadata/namespace"),
+                text(service, "/metadata/name"),
+            );
+            let slices = of_service.get(&key).map_or(&[][..], Vec::as_slice);
             for address in list(service, "/spec/clusterIPs") {
                 let address: IpAddr = address.as_str().context("an address")?.parse()?;
                 tables.add(service, address, slices)?;
@@ -45,7 +56,7 @@ impl Tables {
         Ok(tables)
     }
 
-    fn add(&mut self, service: &Value, address: IpAddr, slices: &[Value]) -> Result<()> {
+    fn add(&mut self, service: &Value, address: IpAddr, slices: &[&Value]) -> Result<()> {
         let whole = (address, 0, "any".to_owned());
         self.frontends.insert(whole, Behind::Nobody);
         let affinity = match text(service, "/spec/sessionAffinity") {
@@ -61,7 +72,7 @@ impl Tables {
                 number(port, "/port")?,
                 text(port, "/protocol").to_owned(),
             );
-            let ready = best(&endpoints(service, port, address, slices)?);
+            let ready = best(&endpoints(port, address, slices)?);
             self.frontends
                 .insert(frontend, Behind::Backends(ready, affinity));
         }
@@ -74,7 +85,11 @@ impl Tables {
             let document = agent.json(&["bpf", map])?;
             Ok(list(&document, "/items").to_vec())
         };
-        let (services, slots, backends) = (dump("services")?, dump("slots")?, dump("backends")?);
+        let held = Held {
+            services: by(dump("services")?, "id"),
+            slots: by(dump("slots")?, "set"),
+            backends: by(dump("backends")?, "id"),
+        };
         let mut tables = Self::default();
         for row in dump("frontends")? {
             let frontend = (
@@ -85,7 +100,7 @@ impl Tables {
             let behind = if row["refuse"] == true {
                 Behind::Nobody
             } else {
-                behind(&row, &services, &slots, &backends)?
+                behind(&row, &held)?
             };
             ensure!(
                 tables.frontends.insert(frontend, behind).is_none(),
@@ -110,26 +125,38 @@ impl Tables {
     }
 }
 
-fn behind(
-    frontend: &Value,
-    services: &[Value],
-    slots: &[Value],
-    backends: &[Value],
-) -> Result<Behind> {
-    let by = |rows: &[Value], field: &str, id: &Value| -> Vec<Value> {
-        let mut found = rows.to_vec();
-        found.retain(|row| row[field] == *id);
-        found
-    };
-    let service = by(services, "id", &frontend["service"]);
-    let [service] = service.as_slice() else {
+/// Rows by a number that they hold.
+type Rows = BTreeMap<u64, Vec<Value>>;
+
+fn by(rows: Vec<Value>, field: &str) -> Rows {
+    let mut found = Rows::new();
+    for row in rows {
+        let number = row[field].as_u64().unwrap_or_default();
+        found.entry(number).or_default().push(row);
+    }
+    found
+}
+
+/// What the frontends lead to.
+struct Held {
+    services: Rows,
+    slots: Rows,
+    backends: Rows,
+}
+
+fn rows<'a>(rows: &'a Rows, id: &Value) -> &'a [Value] {
+    let found = id.as_u64().and_then(|id| rows.get(&id));
+    found.map_or(&[], Vec::as_slice)
+}
+
+fn behind(frontend: &Value, held: &Held) -> Result<Behind> {
+    let [service] = rows(&held.services, &frontend["service"]) else {
         anyhow::bail!("no service of {frontend}");
     };
     let affinity = service["affinitySeconds"].as_u64().context("seconds")?;
     let mut targets = BTreeSet::new();
-    for slot in by(slots, "set", &frontend["clusterSet"]) {
-        let backend = by(backends, "id", &slot["backend"]);
-        let [backend] = backend.as_slice() else {
+    for slot in rows(&held.slots, &frontend["clusterSet"]) {
+        let [backend] = rows(&held.backends, &slot["backend"]) else {
             anyhow::bail!("no backend of {slot}");
         };
         ensure!(backend["state"] == "ready", "{backend} in {slot}");
@@ -158,20 +185,12 @@ enum Use {
     New,
 }
 
-/// The endpoints of a service port in the family of an address.
-fn endpoints(
-    service: &Value,
-    port: &Value,
-    address: IpAddr,
-    slices: &[Value],
-) -> Result<Vec<(Target, Use)>> {
-    let own = "/metadata/labels/kubernetes.io~1service-name";
+/// The endpoints of a port of the slices' Service in the family of an address.
+fn endpoints(port: &Value, address: IpAddr, slices: &[&Value]) -> Result<Vec<(Target, Use)>> {
     let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
-    let slices = slices.iter().filter(|slice| {
-        text(slice, own) == text(service, "/metadata/name")
-            && text(slice, "/metadata/namespace") == text(service, "/metadata/namespace")
-            && text(slice, "/addressType") == family
-    });
+    let slices = slices
+        .iter()
+        .filter(|slice| text(slice, "/addressType") == family);
     let mut found = Vec::new();
     for slice in slices {
         let target = list(slice, "/ports").iter().find(|candidate| {

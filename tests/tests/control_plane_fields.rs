@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
 use mesh_lab::{
-    Agent, Client, Families, Lab, Needs, Node, Pod, PodManifest, Port, Process, Service, node,
-    settle, test,
+    Agent, Client, Families, Lab, Needs, Node, Pod, PodManifest, Port, Process, Service,
+    eventually, node, settle, test,
 };
 use serde_json::{Value, json};
 
@@ -96,10 +96,13 @@ fn traffic_distribution_is_followed() -> Result<()> {
             // The next one has something to change.
             world.apply(&[("trafficDistribution", json!("PreferSameNode"))])?;
         }
-        let explained = world.agent.cli(&["service", "explain", "default/web"])?;
-        let said = "its hints are for other nodes";
-        let explained = explained.ok()?.stdout;
-        ensure!(explained.contains(said), "{explained}");
+        eventually("it is explained", || {
+            let explained = world.agent.cli(&["service", "explain", "default/web"])?;
+            let explained = explained.ok()?.stdout;
+            let said = "its hints are for other nodes";
+            ensure!(explained.contains(said), "{explained}");
+            Ok(())
+        })?;
         // Nobody is left in the zone.
         for number in [0, 2] {
             world

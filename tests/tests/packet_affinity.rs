@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, net::SocketAddr};
 
 use anyhow::{Result, ensure};
 use mesh_lab::{
-    AgentOptions, Call, Needs, Outside, Place, affinity_in_force, ensure_clean, eventually, only,
-    settle, test, traffic::Failure,
+    AgentOptions, Call, Needs, Outside, Place, Pod, affinity_in_force, ensure_clean, eventually,
+    only, settle, test, traffic::Failure, values,
 };
 use serde_json::json;
 
@@ -36,6 +36,18 @@ fn udp(to: SocketAddr) -> Call {
     Call::connect(to).udp().count(20)
 }
 
+/// Waits until these pods' addresses are known at their sockets.
+fn known(outside: &Outside, pods: &[Pod]) -> Result<()> {
+    eventually("clients are known by their addresses", || {
+        let clients = outside.scene.agent.json(&["bpf", "clients"])?;
+        let shown = ["v4", "v6"].map(|family| values(&clients, family)).concat();
+        let mut wanted = pods.iter().flat_map(|pod| pod.address().all());
+        let missing = wanted.find(|it| !shown.contains(&&json!(it)));
+        ensure!(missing.is_none(), "{missing:?} is not among {clients}");
+        Ok(())
+    })
+}
+
 #[test]
 fn sockets_and_packets_are_of_one_client() -> Result<()> {
     test("packet-affinity", Needs::Agent, |lab| {
@@ -43,6 +55,7 @@ fn sockets_and_packets_are_of_one_client() -> Result<()> {
         sticky(&mut outside)?;
         let names: Vec<String> = (0..8).map(|number| format!("client-{number}")).collect();
         let clients = outside.scene.one.pods(&names)?;
+        known(&outside, &clients)?;
         let calls = outside.scene.all("http").into_iter().map(tcp);
         let calls: Vec<Call> = calls
             .chain(outside.scene.all("dns").into_iter().map(udp))

@@ -12,6 +12,7 @@ use super::{
     health_checks::HealthChecks,
     passes::Passes,
     shared::{KernelEngine, Monotonic, Shared},
+    take_over::TakeOver,
 };
 use crate::{
     apply::Clock,
@@ -45,6 +46,7 @@ pub(super) struct Programmer {
     herald: Herald,
     /// Who destroys sockets whose backend is gone; None with --terminate-connections never.
     terminator: Option<Sender<Look>>,
+    take_over: TakeOver,
     findings: BTreeSet<Finding>,
     /// The engine's revision of them.
     revision: u64,
@@ -68,6 +70,7 @@ impl Programmer {
         herald: Herald,
         attachments: Arc<Attachments>,
         terminator: Option<Sender<Look>>,
+        take_over: TakeOver,
         health_checks: HealthChecks,
     ) -> Self {
         Self {
@@ -78,6 +81,7 @@ impl Programmer {
             metrics,
             herald,
             terminator,
+            take_over,
             findings: BTreeSet::new(),
             revision: 0,
             source_problems: 0,
@@ -162,6 +166,7 @@ impl Programmer {
             .set_without_local(engine.without_local());
         if self.committed {
             answer_checks(&mut self.health_checks, &mut engine);
+            self.take_over.step(&mut engine);
         }
         let findings = new_findings(&engine, &mut self.revision);
         let failures = engine.write_failures().clone();
@@ -245,6 +250,7 @@ impl Programmer {
     /// Puts the programs in force. Until then the agent is not ready.
     fn commit(&mut self) -> bool {
         let programmed = Instant::now();
+        self.take_over.begin(&mut self.shared.engine());
         if let Err(error) = self.shared.engine().writer().commit() {
             tracing::error!("{error}; trying again");
             self.shared.set_obstacle(error.to_string());

@@ -148,6 +148,9 @@ pub struct RunArgs {
     /// more, or none
     #[arg(long, value_name = "WHICH", value_enum, default_value_t)]
     pub terminate_connections: TerminateConnections,
+    /// Take UDP flows over from kube-proxy at once, and not when they have been silent for 30 s
+    #[arg(long)]
+    pub take_over: bool,
     /// Sizes of the maps.
     #[command(flatten)]
     pub capacities: CapacityArgs,
@@ -411,6 +414,12 @@ pub struct CleanupArgs {
     /// Say what would go, and change nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Take away what kube-proxy left: its rules in nftables and iptables. The agent may run, and nothing of it goes
+    #[arg(long)]
+    pub kube_proxy_rules: bool,
+    /// Take kube-proxy's rules away although it runs
+    #[arg(long, requires = "kube_proxy_rules")]
+    pub force: bool,
     /// When all is gone, wait for SIGTERM: containers of a DaemonSet must not end
     #[arg(long, conflicts_with = "dry_run")]
     pub then_wait: bool,

@@ -16,7 +16,7 @@ const fn code(code: &'static str, meaning: &'static str, fix: &'static str) -> C
 }
 
 /// All of them, by number.
-pub const CODES: [Code; 28] = [
+pub const CODES: [Code; 30] = [
     code(
         "MESH050",
         "the directory of `--source dir:PATH` cannot be watched",
@@ -36,6 +36,16 @@ pub const CODES: [Code; 28] = [
         "MESH062",
         "`--device` names an interface that is not there",
         "give names that `ip link` shows, or leave the flag out for those that carry the node's addresses",
+    ),
+    code(
+        "MESH070",
+        "`cleanup --kube-proxy-rules`: kube-proxy runs on this node and would make its rules anew",
+        "take it off the node first, or say `--force`",
+    ),
+    code(
+        "MESH071",
+        "what kube-proxy left cannot be read or removed",
+        "run it as root, on the node itself",
     ),
     code(
         "MESH102",

@@ -64,6 +64,9 @@ pub trait Host {
     /// What the pinned maps hold; flows, of which there may be a million, only where they are asked for.
     fn live(&self, directories: &Directories, with_flows: bool) -> Result<Live, Fault>;
 
+    /// Takes what kube-proxy left off the host, or says what would go.
+    fn clean_kube_proxy(&self, dry_run: bool, force: bool) -> Result<Vec<RemovedView>, Fault>;
+
     /// Takes everything of ours off the host, or says what would go.
     fn cleanup(&self, directories: &Directories, dry_run: bool) -> Result<Vec<RemovedView>, Fault>;
 }

@@ -236,18 +236,25 @@ fn cleanup(
     host: &dyn Host,
     terminal: &mut Terminal<'_>,
 ) -> Result<Verdict, CliError> {
-    if !args.dry_run
+    let is_ours = !args.kube_proxy_rules;
+    if is_ours
+        && !args.dry_run
         && let Some(pid) = lock::holder(&directories.run_dir)?
     {
         let run_dir = directories.run_dir.clone();
         return Err(CliError::AgentRuns { pid, run_dir });
     }
-    let items = host.cleanup(directories, args.dry_run)?;
+    let items = if is_ours {
+        host.cleanup(directories, args.dry_run)?
+    } else {
+        host.clean_kube_proxy(args.dry_run, args.force)?
+    };
     let dry_run = args.dry_run;
     let document = Document::new("Cleanup", CleanupView { dry_run, items });
     terminal.show(args.output.output, &document, |content, _| {
         if content.items.is_empty() {
-            return "nothing of ours is on this host\n".to_owned();
+            let whose = if is_ours { "ours" } else { "kube-proxy's" };
+            return format!("nothing of {whose} is on this host\n");
         }
         let heading = if dry_run { "WOULD REMOVE" } else { "REMOVED" };
         let mut table = Table::new(&[heading, "NAME"]);

@@ -49,6 +49,13 @@ impl Host for FakeHost {
         Ok(live())
     }
 
+    fn clean_kube_proxy(&self, _: bool, force: bool) -> Result<Vec<RemovedView>, Fault> {
+        Ok(vec![RemovedView {
+            what: "nftables".to_owned(),
+            name: format!("ip kube-proxy, force {force}"),
+        }])
+    }
+
     fn cleanup(&self, _: &Directories, _: bool) -> Result<Vec<RemovedView>, Fault> {
         Ok(vec![RemovedView {
             what: "map".to_owned(),
@@ -352,6 +359,24 @@ fn faults_carry_code_and_fix() {
         said.err,
         "mesh-agent: MESH042 nothing is pinned in /missing; start the agent\n"
     );
+}
+
+#[test]
+fn kube_proxys_rules_go_while_an_agent_runs() {
+    let scratch = Scratch::new();
+    let host = FakeHost {
+        worst: CheckLevel::Ok,
+    };
+    let run_dir = scratch.0.to_str().unwrap();
+    let lock = lock::Lock::acquire(&scratch.0, |_| ()).unwrap();
+    let flags = ["cleanup", "--kube-proxy-rules", "--run-dir", run_dir];
+    let said = command(&host, &flags);
+    assert_eq!(said.status, 0, "{}", said.err);
+    assert!(said.out.contains("ip kube-proxy, force false"));
+    assert!(!said.out.contains("sets_v1"), "nothing of ours goes");
+    let said = command(&host, &["cleanup", "--force", "--run-dir", run_dir]);
+    assert_eq!(said.status, 2, "force is about kube-proxy");
+    drop(lock);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::MetadataExt,
+    os::{fd::AsFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
 };
 
@@ -13,6 +13,7 @@ use super::{
     DatapathError,
     hooks::HOOKS,
     pins::{self, Pins},
+    sys,
 };
 
 /// What is, or would be, removed, in order: hooks backwards (writers before readers), programs, maps, directories. `run_files` are
@@ -49,6 +50,13 @@ pub fn cleanup(
     found.push(run_dir.to_owned());
     found.retain(|path| fs::symlink_metadata(path).is_ok());
     if !dry_run {
+        // Without its pin a link lasts some milliseconds longer, and its program would miss those of its stages.
+        for link in found
+            .iter()
+            .filter(|path| path.parent() == Some(&pins.links()))
+        {
+            detach(link);
+        }
         let mut removed = Vec::new();
         for path in found {
             if remove(&path)? {
@@ -58,6 +66,14 @@ pub fn cleanup(
         return Ok(removed);
     }
     Ok(found)
+}
+
+/// What cannot be detached, as before Linux 5.9, goes with its pin.
+fn detach(link: &Path) {
+    let detached = sys::object_get(link).and_then(|link| sys::link_detach(link.as_fd()));
+    if let Err(error) = detached {
+        tracing::debug!("{} is not detached before it goes: {error}", link.display());
+    }
 }
 
 /// The file system's own directory was there before us.

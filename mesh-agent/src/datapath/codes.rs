@@ -60,7 +60,7 @@ codes! {
         "take the other service load balancer off this node, or start with --force";
     KUBE_PROXY = "MESH012" "kube-proxy":
         "Rules of kube-proxy translate what the socket hooks leave alone",
-        "stop kube-proxy on this node, then take its rules away with kube-proxy --cleanup";
+        "stop kube-proxy on this node, then take its rules away with mesh-agent cleanup --kube-proxy-rules";
     HOST_CGROUP = "MESH013" "the host's cgroup root":
         "From a cgroup of its own a container serves nobody else",
         "mount the host's /sys/fs/cgroup as a hostPath volume, and leave --cgroup out or give its place in the container";

@@ -10,7 +10,6 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Map, MapData},
-    programs::{Program, ProgramFd},
 };
 use mesh_common::{BEFORE, MAPS, SPILL_LINES};
 use mesh_ebpf::IcmpLimit;
@@ -18,17 +17,19 @@ use mesh_ebpf::IcmpLimit;
 use super::{
     DatapathError, Options, Sizes,
     flows::TRUST,
-    hooks::HOOKS,
+    foreign,
+    hooks::{HOOKS, Hook},
     object,
     packet::{self, PacketPrograms},
     probe,
     shape::{self, Fit, fit},
     sys::{self, RawMap},
+    verify::{Verified, verify},
 };
 
 /// The object in the kernel.
 pub(super) struct Loaded {
-    /// By name; every map of `mesh_common::MAPS`, and the word of `TRUST`.
+    /// By name; every map of `mesh_common::MAPS`, and those of each load's own: the word of `TRUST`, `foreign`.
     pub(super) maps: BTreeMap<&'static str, RawMap>,
     /// By name; every program of `HOOKS`.
     pub(super) programs: BTreeMap<&'static str, OwnedFd>,
@@ -54,6 +55,10 @@ pub(super) fn load(
     loader.override_global("HAS_SOCK_OPS_NETNS", &has_sock_ops_netns, true);
     let before_has_ids = u32::from(keeps_ids);
     loader.override_global("BEFORE_HAS_IDS", &before_has_ids, false);
+    let room = foreign::room();
+    let has_foreign = u32::from(room > 1);
+    loader.override_global("HAS_FOREIGN", &has_foreign, true);
+    loader.map_max_entries(foreign::FOREIGN, room);
     for spec in &MAPS {
         loader.map_max_entries(spec.name, sizes.entries(spec));
         if let Some(pin) = taken.get(spec.name) {
@@ -85,9 +90,10 @@ pub(super) fn load(
     let mut object = loader
         .load(object::BYTES)
         .map_err(failed("the eBPF object"))?;
+    let mut verified = verify(&mut object)?;
     let loaded = Loaded {
-        programs: load_programs(&mut object)?,
-        packet: packet::load(&mut object)?,
+        programs: hook_programs(&mut verified)?,
+        packet: packet::load(&mut object, &mut verified)?,
         maps: open_maps(&mut object, sizes)?,
     };
     #[cfg(feature = "kernel-log")]
@@ -125,32 +131,11 @@ fn icmp_limit() -> IcmpLimit {
     }
 }
 
-fn load_programs(object: &mut Ebpf) -> Result<BTreeMap<&'static str, OwnedFd>, DatapathError> {
-    let mut programs = BTreeMap::new();
-    for hook in &HOOKS {
-        let name = || format!("the program {}", hook.name);
-        let program = object
-            .program_mut(hook.name)
-            .ok_or_else(|| absent(name()))?;
-        let fd = load_program(program).map_err(failed(name()))?;
-        programs.insert(hook.name, fd);
-    }
-    Ok(programs)
-}
-
-fn load_program(program: &mut Program) -> Result<OwnedFd, aya::programs::ProgramError> {
-    let clone = |fd: &ProgramFd| fd.as_fd().try_clone_to_owned().map_err(Into::into);
-    if let Program::CgroupSock(program) = program {
-        program.load()?;
-        return clone(program.fd()?);
-    }
-    if let Program::SockOps(program) = program {
-        program.load()?;
-        return clone(program.fd()?);
-    }
-    let program: &mut aya::programs::CgroupSockAddr = program.try_into()?;
-    program.load()?;
-    clone(program.fd()?)
+fn hook_programs(
+    verified: &mut Verified,
+) -> Result<BTreeMap<&'static str, OwnedFd>, DatapathError> {
+    let of = |hook: &Hook| Ok((hook.name, verified.take(hook.name)?));
+    HOOKS.iter().map(of).collect()
 }
 
 fn open_maps(
@@ -158,7 +143,9 @@ fn open_maps(
     sizes: &Sizes,
 ) -> Result<BTreeMap<&'static str, RawMap>, DatapathError> {
     let mut maps = BTreeMap::new();
-    maps.insert(TRUST, open_map(object, TRUST)?);
+    for name in [TRUST, foreign::FOREIGN] {
+        maps.insert(name, open_map(object, name)?);
+    }
     for spec in &MAPS {
         let name = || format!("the map {}", spec.name);
         let map = open_map(object, spec.name)?;

@@ -109,14 +109,19 @@ impl Maps {
         }
     }
 
-    fn put(&mut self, map: &'static str, key: &[u8], value: &[u8]) -> Result<(), WriteError> {
+    pub(super) fn put(
+        &mut self,
+        map: &'static str,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<(), WriteError> {
         let result = self.raw(map).and_then(|raw| raw.update(key, value, 0));
         self.count(map, Operation::Update, result.is_ok());
         result.map_err(|source| refused(map, source))
     }
 
     /// That the entry is not there is what was wanted.
-    fn delete(&mut self, map: &'static str, key: &[u8]) -> Result<(), WriteError> {
+    pub(super) fn delete(&mut self, map: &'static str, key: &[u8]) -> Result<(), WriteError> {
         let result = match self.raw(map).and_then(|raw| raw.delete(key)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             result => result,

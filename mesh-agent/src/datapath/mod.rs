@@ -10,6 +10,7 @@ mod dump;
 mod error;
 mod flow_lines;
 mod flows;
+mod foreign;
 mod hooks;
 mod inherit;
 #[cfg(feature = "kernel-log")]
@@ -25,6 +26,7 @@ pub mod probe;
 mod shape;
 mod sys;
 pub mod tc;
+mod verify;
 pub mod view;
 
 use std::{

@@ -7,18 +7,15 @@ use std::{
     os::fd::{AsFd, AsRawFd, OwnedFd},
 };
 
-use aya::{
-    Ebpf,
-    maps::Map,
-    programs::{Program, SchedClassifier},
-};
+use aya::{Ebpf, maps::Map};
 use mesh_ebpf::{PacketHook, PacketStage};
 
 use super::{
     DatapathError,
-    load::{absent, failed},
+    load::absent,
     pins::{self, Pins},
     sys::{self, RawMap},
+    verify::Verified,
 };
 
 /// Where in `stages` the programs of egress hooks begin, as the object has it.
@@ -51,8 +48,11 @@ pub(super) struct PacketPrograms {
 #[derive(Debug)]
 pub(super) struct Stages(OwnedFd);
 
-/// Loads the programs and fills the array.
-pub(super) fn load(object: &mut Ebpf) -> Result<PacketPrograms, DatapathError> {
+/// Fills the array with the programs.
+pub(super) fn load(
+    object: &mut Ebpf,
+    verified: &mut Verified,
+) -> Result<PacketPrograms, DatapathError> {
     let stages = match object.take_map(ARRAY) {
         Some(Map::ProgramArray(data)) => data,
         Some(_) | None => return Err(absent(format!("the map {ARRAY}"))),
@@ -61,7 +61,7 @@ pub(super) fn load(object: &mut Ebpf) -> Result<PacketPrograms, DatapathError> {
     let stages = stages.fd().as_fd().try_clone_to_owned().map_err(map)?;
     let array = RawMap::open(stages.try_clone().map_err(map)?).map_err(map)?;
     for (name, place) in STAGES {
-        let program = load_program(object, name)?;
+        let program = verified.take(name)?;
         let number = program.as_raw_fd().to_ne_bytes();
         array
             .update(&place.to_ne_bytes(), &number, 0)
@@ -69,26 +69,12 @@ pub(super) fn load(object: &mut Ebpf) -> Result<PacketPrograms, DatapathError> {
     }
     let mut hooks = BTreeMap::new();
     for hook in PacketHook::ALL {
-        hooks.insert(hook, load_program(object, hook.name())?);
+        hooks.insert(hook, verified.take(hook.name())?);
     }
     Ok(PacketPrograms {
         hooks,
         stages: Stages(stages),
     })
-}
-
-fn load_program(object: &mut Ebpf, name: &'static str) -> Result<OwnedFd, DatapathError> {
-    let what = || format!("the program {name}");
-    let program: Option<&mut Program> = object.program_mut(name);
-    let program: &mut SchedClassifier = program
-        .ok_or_else(|| absent(what()))?
-        .try_into()
-        .map_err(failed::<aya::programs::ProgramError>(what()))?;
-    program.load().map_err(failed(what()))?;
-    let fd = program.fd().map_err(failed(what()))?;
-    fd.as_fd()
-        .try_clone_to_owned()
-        .map_err(failed::<std::io::Error>(what()))
 }
 
 impl PacketPrograms {

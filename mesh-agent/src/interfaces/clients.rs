@@ -129,7 +129,10 @@ impl Namespaces {
         for (nsid, (_, cookie)) in &self.cookies {
             let links = interfaces.pods.values();
             let links = links.filter(|pod| pod.nsid == Some(*nsid));
-            clients.insert(*cookie, pod(links));
+            // One that has no address yet is not known, or nothing would be learned of it.
+            if links.clone().any(|pod| !pod.addresses.is_empty()) {
+                clients.insert(*cookie, pod(links));
+            }
         }
         clients
     }
@@ -241,8 +244,11 @@ mod tests {
             (4, 0, 1, &["10.1.0.2", "fd00::2"]),
             (5, 1, 2, &["10.1.0.3"]),
             (6, 1, 3, &["10.1.0.4", "fd00::4"]),
+            (7, 2, 4, &[]),
         ]);
-        let known = namespaces(&[(0, (1, 100)), (1, (2, 101))]).known(&interfaces);
+        let cookies = [(0, (1, 100)), (1, (2, 101)), (2, (4, 102))];
+        let known = namespaces(&cookies).known(&interfaces);
+        assert!(!known.contains_key(&102));
         assert_eq!(known[&100].v4, Some("10.1.0.2".parse().unwrap()));
         assert_eq!(known[&100].v6, Some("fd00::2".parse().unwrap()));
         assert_eq!(

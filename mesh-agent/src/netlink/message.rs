@@ -42,6 +42,13 @@ impl Request {
         self
     }
 
+    /// With the wish to be told when it is done.
+    pub(crate) fn acknowledged(mut self) -> Self {
+        let flags = read_u16(&self.bytes, 6).unwrap_or_default() | flag::ACK;
+        self.bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
+        self
+    }
+
     fn padded(mut self) -> Self {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
         self

@@ -68,6 +68,11 @@ impl Socket {
         open(SockProtocol::NetlinkSockDiag, SockFlag::empty()).map(Self::new)
     }
 
+    /// Opens one that asks about the packet filters and flows of this thread's namespace.
+    pub(crate) fn netfilter() -> io::Result<Self> {
+        open(SockProtocol::NetlinkNetFilter, SockFlag::empty()).map(Self::new)
+    }
+
     fn new(fd: OwnedFd) -> Self {
         Self {
             fd,
@@ -106,6 +111,22 @@ impl Socket {
         ))
     }
 
+    /// Asks for everything and looks at each body as it comes: there may be too many to hold. Whether something changed
+    /// meanwhile, so that a body may have come twice or not at all.
+    pub(crate) fn each(
+        &mut self,
+        request: Request,
+        wanted: u16,
+        mut see: impl FnMut(&[u8]),
+    ) -> io::Result<bool> {
+        let see = |kind, body: &[u8]| {
+            if kind == wanted {
+                see(body);
+            }
+        };
+        self.exchange(request, see)
+    }
+
     /// Sends a request and hands over what comes until the kernel says it is done; whether a dump was interrupted.
     fn exchange(&mut self, request: Request, mut each: impl FnMut(u16, &[u8])) -> io::Result<bool> {
         self.sequence = self.sequence.wrapping_add(1);
@@ -124,6 +145,12 @@ impl Socket {
                 }
             }
         }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 

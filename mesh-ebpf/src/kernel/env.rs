@@ -16,7 +16,7 @@ use mesh_ebpf::{
 use super::{
     flow::{self, KernelFlow},
     maps::{
-        AFFINITY, BACKENDS, CLIENTS, COUNTS, FRAGMENTS, FRONTENDS, ICMP_PAID, INTERFACES,
+        AFFINITY, BACKENDS, CLIENTS, COUNTS, FOREIGN, FRAGMENTS, FRONTENDS, ICMP_PAID, INTERFACES,
         LEARNED_CLIENTS, PEER_COOKIES, PEER_PLACES, SERVICES, SETS, SLOTS, SOCKETS, SOURCE_RANGES,
     },
 };
@@ -46,6 +46,8 @@ settings! {
     /// Whether the kernel has bpf_ktime_get_coarse_ns (Linux 5.11). Its clock goes in steps of some milliseconds, which is
     /// exact enough for seconds, and costs a tenth.
     HAS_COARSE_CLOCK = 0;
+    /// Whether `foreign` may hold anything. Where it is 0 the verifier never sees a look-up there.
+    HAS_FOREIGN = 0;
     /// Nanoseconds that an ICMP error costs.
     ICMP_INTERVAL = 1_000_000;
     /// How many may be made at once.
@@ -255,6 +257,26 @@ impl Tables for KernelEnv {
     #[inline(always)]
     fn remove_flow(&self, key: &FlowKey) {
         flow::remove(key);
+    }
+
+    #[inline(always)]
+    fn foreign(&self, key: &FlowKey) -> u32 {
+        if setting(&HAS_FOREIGN) == 0 {
+            return 0;
+        }
+        match FOREIGN.get_ptr(key) {
+            // SAFETY: the pointer is the kernel's, aligned and valid for the whole run of the program.
+            Some(last) => unsafe { last.read_volatile() },
+            None => 0,
+        }
+    }
+
+    #[inline(always)]
+    fn set_foreign(&self, key: &FlowKey, seconds: u32) {
+        if let Some(last) = FOREIGN.get_ptr_mut(key) {
+            // SAFETY: as in `foreign`; one aligned store.
+            unsafe { last.write_volatile(seconds) };
+        }
     }
 
     #[inline(always)]

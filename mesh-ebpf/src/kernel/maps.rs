@@ -6,7 +6,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray},
 };
 use mesh_common::{
-    AffinityKey, AffinityValue, Backend, COUNTERS, ClientAddresses, FlowLine, FragmentKey,
+    AffinityKey, AffinityValue, Backend, COUNTERS, ClientAddresses, FlowKey, FlowLine, FragmentKey,
     FragmentPorts, FrontendKey, FrontendValue, Interface, LearnedClient, PEERS, Peer, SocketKey,
     SocketValue,
 };
@@ -81,5 +81,9 @@ pub(crate) static SCRATCH_INGRESS: PerCpuArray<PacketState> = PerCpuArray::with_
 /// Until when the ICMP errors that a processor made are paid for. A map of each load's own: nothing is lost with it.
 #[map(name = "icmp_paid")]
 pub(crate) static ICMP_PAID: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+/// Flows of another load balancer, and when each was last seen, in seconds. A map of each load's own, filled when the agent
+/// starts: the kernel's conntrack knows them, and a next start asks it again.
+#[map(name = "foreign")]
+pub(crate) static FOREIGN: HashMap<FlowKey, u32> = HashMap::with_max_entries(1, NO_PREALLOC);
 #[map(name = "scratch_egress")]
 pub(crate) static SCRATCH_EGRESS: PerCpuArray<PacketState> = PerCpuArray::with_max_entries(1, 0);

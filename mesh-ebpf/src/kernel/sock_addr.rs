@@ -91,6 +91,12 @@ impl<const V4: bool> Socket for SockAddr<V4> {
     }
 
     #[inline(always)]
+    fn own_port(&self) -> Port {
+        // SAFETY: as in `peer`; the kernel gives every call of these hooks a socket.
+        Port::new(unsafe { (*(*self.context).__bindgen_anon_1.sk).src_port } as u16)
+    }
+
+    #[inline(always)]
     fn protocol(&self) -> Option<Protocol> {
         // SAFETY: as in `peer`.
         protocol(unsafe { (*self.context).protocol })

@@ -120,7 +120,7 @@ fn leaving(state: &mut PacketState, value: &FlowValue) -> PacketStep {
 
 /// Seconds of the monotonic clock.
 #[inline(always)]
-pub(super) fn seconds<E: Env>(env: &E) -> u32 {
+pub(crate) fn seconds<E: Env>(env: &E) -> u32 {
     (env.now() / 1_000_000_000) as u32
 }
 

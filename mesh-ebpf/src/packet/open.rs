@@ -9,7 +9,9 @@ use super::{
     conntrack::seconds,
     state::{PASS, PacketHook, PacketState, PacketStep, drop},
 };
-use crate::{Env, FlowEntry, NotAdded, Place, affinity::Affinity, backend::nobody};
+use crate::{
+    Env, FlowEntry, NotAdded, Place, affinity::Affinity, backend::nobody, foreign::is_left,
+};
 
 /// How many backends are tried: one may have gone between two loads, or talk to this client and port already.
 const TRIES: u32 = 3;
@@ -32,6 +34,9 @@ pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
     let Some(frontend) = frontend else {
         return PASS;
     };
+    if is_left(env, &state.key) {
+        return PASS;
+    }
     let client = state.key.source().0;
     if frontend.has_source_ranges() && !env.has_source(frontend.service(), client) {
         return drop(Reason::SourceNotAllowed);

@@ -7,7 +7,7 @@ use super::{
     conntrack::seconds,
     state::{Family, PacketState, PacketStep, drop},
 };
-use crate::{Env, FlowEntry, NotAdded, Packet, Place};
+use crate::{Env, FlowEntry, NotAdded, Packet, Place, foreign::is_taken};
 
 /// How many ports are tried.
 const TRIES: u32 = 5;
@@ -97,9 +97,13 @@ pub(super) fn stage<E: Env, P: Packet>(env: &E, packet: &P, state: &mut PacketSt
         Some(found) if !found.is_opening() => Place::Confirmed,
         _ => Place::Opening,
     };
+    // Netfilter gives a client its own port too. Not asked of random ports: few are taken, and the loop is what the
+    // verifier of Linux 6.1 walks longest.
+    let own = leaving.returning((address, client_port));
+    let is_own_free = ports.has(client_port.get()) && !is_taken(env, &own);
     for attempt in 0..TRIES {
         // The client's own port first, as netfilter does.
-        let port = if attempt == 0 && ports.has(client_port.get()) {
+        let port = if attempt == 0 && is_own_free {
             client_port.get()
         } else {
             match ports.at(env.random()) {

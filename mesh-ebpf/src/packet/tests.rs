@@ -1,6 +1,7 @@
 //! The packet path over memory: whole ways of flows through the hooks, and laws as properties over random ways.
 
 mod errors;
+mod foreign;
 mod fragments;
 mod laws;
 mod policies;

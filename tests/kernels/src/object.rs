@@ -48,6 +48,11 @@ impl Object {
         object
             .patch_map_data(switches.into())
             .context("cannot set the object's switches")?;
+        // What only some nodes have in force counts too.
+        let on = 1_u32.to_ne_bytes();
+        object
+            .patch_map_data([("HAS_FOREIGN", (&on[..], true))].into())
+            .context("cannot set the object's switches")?;
         Ok(Self(object))
     }
 

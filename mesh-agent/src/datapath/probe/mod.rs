@@ -126,6 +126,12 @@ pub fn cgroup_mount() -> Option<std::path::PathBuf> {
     cgroup::mount_point()
 }
 
+/// Whether kube-proxy's rules are on this host, or may be.
+#[must_use]
+pub(super) fn has_kube_proxy() -> bool {
+    conflicts::kube_proxy().level != Level::Ok
+}
+
 /// Every probe, in the order of the codes.
 #[must_use]
 pub fn all(options: &Options) -> Vec<CheckResult> {
