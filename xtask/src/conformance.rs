@@ -58,7 +58,8 @@ pub(crate) fn conformance(arguments: &Arguments) -> Result<()> {
     mesh_lab::choose_traffic_binary(build::traffic()?);
     let programs = programs::programs()?;
     let names = programs::image_names(&programs)?;
-    let images = image::archive(&programs, &tools::tree()?, &names)?;
+    let dns = cluster::programs()?.join("coredns");
+    let images = image::archive(&programs, &dns, &tools::tree()?, &names)?;
     let mut lab = Lab::new("conformance")?;
     let outcome = stage::start(&mut lab, arguments.nodes.into(), &images).and_then(|cluster| {
         let suite = Suite {

@@ -22,6 +22,8 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 /// What Debian's packages have no place for.
 const DIRECTORIES: [&str; 1] = ["uploads/"];
 const PROGRAMS: [&str; 2] = ["agnhost", "regression-issue-74839"];
+/// Tests of Pods' own resolvers start it from agnhost's image.
+const DNS: &str = "coredns";
 const TEXTS: [(&str, &str); 3] = [
     (
         "etc/passwd",
@@ -32,10 +34,15 @@ const TEXTS: [(&str, &str); 3] = [
 ];
 
 /// Writes the archive.
-pub(super) fn archive(programs: &Path, tools: &Path, names: &[String]) -> Result<PathBuf> {
+pub(super) fn archive(
+    programs: &Path,
+    dns: &Path,
+    tools: &Path,
+    names: &[String],
+) -> Result<PathBuf> {
     let directory = place::target().join("conformance");
     let path = directory.join("images.tar");
-    let bytes = pack(&layer(programs, tools)?, &wanted(names))?;
+    let bytes = pack(&layer(programs, dns, tools)?, &wanted(names))?;
     fs::create_dir_all(&directory)
         .and_then(|()| fs::write(&path, bytes))
         .with_context(|| format!("cannot write {}", path.display()))?;
@@ -64,7 +71,7 @@ fn start(name: &str) -> Option<Start> {
     }
 }
 
-fn layer(programs: &Path, tools: &Path) -> Result<Vec<u8>> {
+fn layer(programs: &Path, dns: &Path, tools: &Path) -> Result<Vec<u8>> {
     let mut tar = Builder::new(Vec::new());
     for directory in DIRECTORIES {
         append(&mut tar, directory, EntryType::Directory, 0o755, &[], 0)?;
@@ -86,6 +93,8 @@ fn layer(programs: &Path, tools: &Path) -> Result<Vec<u8>> {
             append(&mut tar, name, EntryType::Regular, mode, &bytes, 0)?;
         }
     }
+    let bytes = fs::read(dns).with_context(|| dns.display().to_string())?;
+    append(&mut tar, DNS, EntryType::Regular, 0o755, &bytes, 0)?;
     // Newer agnhosts have a second name.
     link(&mut tar, Path::new("agnhost-2"), Path::new("agnhost"))?;
     Ok(tar.into_inner()?)

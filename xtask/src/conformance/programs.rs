@@ -82,7 +82,8 @@ pub(crate) fn lint() -> Result<()> {
     go::lint_format(&source())
 }
 
-fn source() -> PathBuf {
+/// The module.
+pub(super) fn source() -> PathBuf {
     place::root().join("tests/conformance")
 }
 

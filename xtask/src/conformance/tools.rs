@@ -9,13 +9,15 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
+use super::programs;
 use crate::{
+    go,
     kernels::debian::{Apt, mirror},
-    place, run,
+    run,
 };
 
 const SUITE: &str = "bookworm";
-const PACKAGES: [&str; 11] = [
+const PACKAGES: [&str; 12] = [
     "bash",
     "bind9-dnsutils",
     // Of this one the machine asks for the names of its programs.
@@ -25,6 +27,8 @@ const PACKAGES: [&str; 11] = [
     "dash",
     "iproute2",
     "iptables",
+    // getent, by which a Pod asks for names as programs do.
+    "libc-bin",
     "netcat-openbsd",
     "nftables",
     "wget",
@@ -50,17 +54,7 @@ const NOT_OF_BUSYBOX: [&str; 3] = ["ash", "sh", "wget"];
 
 /// The root of the tree, from the cache or fetched into it.
 pub(super) fn tree() -> Result<PathBuf> {
-    let directory = place::cache()?.join(format!("conformance-tools-{SUITE}"));
-    if directory.is_dir() {
-        return Ok(directory);
-    }
-    let unfinished = directory.with_extension(format!("unfinished-{}", std::process::id()));
-    let made = make(&unfinished).and_then(|()| Ok(fs::rename(&unfinished, &directory)?));
-    if made.is_err() && unfinished.exists() {
-        fs::remove_dir_all(&unfinished)?;
-    }
-    made.context("cannot make the tools of the end-to-end tests' image")?;
-    Ok(directory)
+    go::cached("conformance-tools", &programs::source(), &PACKAGES, make)
 }
 
 fn make(root: &Path) -> Result<()> {
