@@ -28,6 +28,7 @@ use crate::{
         servers::{self, ServeError},
     },
     config::{RunConfig, SourceConfig, TerminateConnections},
+    conntrack_timeouts::Keeper,
     datapath::{Datapath, DatapathError, Options, Sizes},
     gone::Destroyer,
     interfaces::{self, Watch, WatchError},
@@ -160,7 +161,8 @@ pub fn run(
         TakeOver::new(config.take_over),
         HealthChecks::new(servers.health_servers(), &config.node_name),
     );
-    let housekeeping = Housekeeping::new(shared, metrics, config.housekeeping);
+    let conntrack = Keeper::new(config.conntrack, &config.directories.run_dir);
+    let housekeeping = Housekeeping::new(shared, metrics, config.housekeeping, conntrack);
     let turns = Turns::new(programmer);
     let threads = start(
         (source, stop),

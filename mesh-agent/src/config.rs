@@ -11,6 +11,7 @@ use std::{
 
 use crate::{
     cli::args::{CapacityArgs, HousekeepingArgs, RunArgs},
+    conntrack_timeouts::Timeouts,
     model::NodePortAddresses,
     telemetry::log::{Format, Level},
 };
@@ -111,6 +112,8 @@ pub struct RunConfig {
     pub terminate_connections: TerminateConnections,
     /// --take-over: UDP flows that kube-proxy's rules began are taken over at once.
     pub take_over: bool,
+    /// --conntrack-tcp-timeout-*: what the kernel's own conntrack is set to.
+    pub conntrack: Timeouts,
     /// Sizes of the maps.
     pub capacities: Capacities,
     /// How often the maps are looked after.
@@ -253,6 +256,14 @@ impl RunConfig {
             netns_directories: args.netns_dir,
             terminate_connections: args.terminate_connections,
             take_over: args.take_over,
+            conntrack: Timeouts {
+                established: args
+                    .conntrack_tcp_timeout_established
+                    .or(file.conntrack.established),
+                close_wait: args
+                    .conntrack_tcp_timeout_close_wait
+                    .or(file.conntrack.close_wait),
+            },
             capacities: args.capacities.into(),
             housekeeping: args.housekeeping.into(),
             servers: ServersConfig {

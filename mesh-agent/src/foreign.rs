@@ -1,7 +1,7 @@
 //! Which flows of the kernel's own conntrack stay kube-proxy's for a while. In: flows that it translates, how long it
 //! remembers them, which addresses are in use. Out: entries of the map `foreign`, by the backend that each leads to. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_common::{Address, Direction, FlowKey, Protocol};
 use mesh_ebpf::{FOREIGN_SILENCE, foreign_socket};
@@ -80,10 +80,15 @@ impl Foreign {
         self.0.values().map(Vec::len).sum()
     }
 
-    /// Takes out the entries that lead to backends that are nobody's any more.
+    /// Takes out the entries that lead to backends that are nobody's any more. Sockets of several flows may have one port.
     pub fn without_backend(&mut self, is_alive: impl Fn(Address) -> bool) -> Vec<FlowKey> {
         let gone = self.0.extract_if(.., |backend, _| !is_alive(*backend));
-        gone.flat_map(|(_, keys)| keys).collect()
+        let mut gone: Vec<FlowKey> = gone.flat_map(|(_, keys)| keys).collect();
+        if !gone.is_empty() {
+            let left: BTreeSet<&FlowKey> = self.0.values().flatten().collect();
+            gone.retain(|key| !left.contains(key));
+        }
+        gone
     }
 
     /// Takes out those that were silent for too long; `seen` is when each was seen last.
@@ -211,6 +216,14 @@ mod tests {
         assert_eq!(foreign.without_backend(|_| true), []);
         assert_eq!(foreign.silent(1019, |_| Some(990)), []);
         assert_eq!(foreign.clone().silent(1020, |_| Some(990)).len(), 2);
+        let other = Translated {
+            client: end([10, 0, 0, 2], 4000),
+            backend: end([10, 0, 1, 8], 5353),
+            ..flow()
+        };
+        foreign.add(&other, terms());
+        let gone = flow().backend.0;
+        assert_eq!(foreign.without_backend(|it| it != gone).len(), 1);
         assert_eq!(foreign.without_backend(|_| false).len(), 2);
         assert!(foreign.is_empty());
     }

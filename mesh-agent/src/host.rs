@@ -9,6 +9,7 @@ use crate::{
     agent,
     cli::{CheckTarget, Fault, Host},
     config::{Directories, RunConfig},
+    conntrack_timeouts,
     datapath::{self, DatapathError, Options, Reader, Sizes, probe},
     leftovers,
     telemetry::{
@@ -78,6 +79,12 @@ impl Host for KernelHost {
             what: "filter".to_owned(),
             name,
         });
+        // Before the file goes that says what they were.
+        let timeouts = conntrack_timeouts::restore(&directories.run_dir, dry_run);
+        let timeouts = timeouts.into_iter().map(|name| RemovedView {
+            what: "timeout".to_owned(),
+            name,
+        });
         let keepers = leftovers::clean_keepers(dry_run).map_err(Fault::of)?;
         let removed = datapath::cleanup(
             &directories.bpffs,
@@ -103,7 +110,11 @@ impl Host for KernelHost {
             name: path.display().to_string(),
         };
         let removed = removed.into_iter().map(view);
-        Ok(filters.chain(keepers).chain(removed).collect())
+        Ok(filters
+            .chain(timeouts)
+            .chain(keepers)
+            .chain(removed)
+            .collect())
     }
 }
 

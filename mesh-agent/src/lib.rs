@@ -7,6 +7,7 @@ pub mod apply;
 pub mod cli;
 pub mod collect;
 pub mod config;
+pub mod conntrack_timeouts;
 pub mod datapath;
 pub mod desired;
 pub mod engine;

@@ -25,6 +25,7 @@ mod pinned;
 mod place;
 mod process;
 mod scene;
+mod service_world;
 mod statistics;
 pub mod traffic;
 
@@ -48,4 +49,5 @@ pub use pinned::{PinnedMaps, frontend_key};
 pub use place::{Place, choose_traffic_binary, traffic_binary};
 pub use process::Process;
 pub use scene::{Scene, affinity_in_force, ensure_clean, only, settle, values, web_ports};
+pub use service_world::{Asked, Seen, ServiceWorld};
 pub use statistics::assert_uniform;

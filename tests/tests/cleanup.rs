@@ -6,7 +6,9 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use mesh_lab::{Call, Needs, Scene, eventually, test, traffic::Failure};
+use mesh_lab::{
+    AgentOptions, Call, Families, Needs, Node, Scene, eventually, test, traffic::Failure,
+};
 
 fn tree(path: &Path) -> Vec<PathBuf> {
     let mut paths = Vec::new();
@@ -116,5 +118,33 @@ fn an_agent_that_was_killed_is_cleaned_up_after() -> Result<()> {
             );
             Ok(())
         })
+    })
+}
+
+fn close_wait(node: &Node) -> Result<String> {
+    let path = "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close_wait";
+    let output = node.host().run(Path::new("/bin/cat"), [path])?;
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+#[test]
+fn conntracks_timeouts_are_set_and_put_back() -> Result<()> {
+    test("cleanup-timeouts", Needs::Agent, |lab| {
+        let node = lab.node("one", Families::V4)?;
+        let before = close_wait(&node)?;
+        for wanted in ["1234", "2345"] {
+            let flag = format!("--conntrack-tcp-timeout-close-wait={wanted}s");
+            let mut agent = node.agent_with(&AgentOptions::flags(&[flag]))?;
+            eventually("the timeout is as wanted", || {
+                let found = close_wait(&node)?;
+                ensure!(found == wanted, "{found}");
+                Ok(())
+            })?;
+            agent.terminate()?;
+        }
+        let output = node.cli(&["cleanup"])?.ok()?;
+        ensure!(close_wait(&node)? == before, "{}", output.stdout);
+        ensure!(!node.run_dir().exists(), "{}", output.stdout);
+        Ok(())
     })
 }

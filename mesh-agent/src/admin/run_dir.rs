@@ -15,13 +15,17 @@ pub const LOCK: &str = "agent.lock";
 /// Where API servers were when one was last heard.
 pub const API_SERVERS: &str = "api-servers";
 
+/// What timeouts of the kernel's conntrack were before they were changed.
+pub const CONNTRACK_TIMEOUTS: &str = "conntrack-timeouts";
+
 /// Every file that an agent makes here, with what is there for an instant only.
-pub const FILES: [&str; 5] = [
+pub const FILES: [&str; 6] = [
     SOCKET,
     "agent.sock.new",
     LOCK,
     API_SERVERS,
     "api-servers.new",
+    CONNTRACK_TIMEOUTS,
 ];
 
 /// Why a run directory cannot be used.

@@ -9,7 +9,9 @@ use std::{
 use mesh_common::SocketKey;
 
 use super::shared::Shared;
-use crate::{config::Intervals, sweep::sweep, telemetry::metrics::Metrics};
+use crate::{
+    config::Intervals, conntrack_timeouts::Keeper, sweep::sweep, telemetry::metrics::Metrics,
+};
 
 pub(super) struct Housekeeping {
     shared: Arc<Shared>,
@@ -18,11 +20,18 @@ pub(super) struct Housekeeping {
     next_sweep: Instant,
     next_audit: Instant,
     suspects: BTreeSet<SocketKey>,
+    conntrack: Keeper,
 }
 
 impl Housekeeping {
-    pub(super) fn new(shared: Arc<Shared>, metrics: Metrics, intervals: Intervals) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        metrics: Metrics,
+        intervals: Intervals,
+        mut conntrack: Keeper,
+    ) -> Self {
         let now = Instant::now();
+        conntrack.apply();
         Self {
             shared,
             metrics,
@@ -30,6 +39,7 @@ impl Housekeeping {
             next_sweep: now + intervals.sweep,
             next_audit: now + intervals.audit,
             suspects: BTreeSet::new(),
+            conntrack,
         }
     }
 
@@ -39,6 +49,7 @@ impl Housekeeping {
         if now >= self.next_sweep {
             self.next_sweep = now + self.intervals.sweep;
             self.sweep();
+            self.conntrack.apply();
         }
         if now >= self.next_audit {
             self.next_audit = now + self.intervals.audit;

@@ -4,6 +4,8 @@
 
 use std::time::{Duration, Instant};
 
+use mesh_common::FlowKey;
+
 use super::shared::KernelEngine;
 use crate::{
     datapath,
@@ -11,6 +13,8 @@ use crate::{
     netlink,
 };
 
+/// A flow is known by its packets, and by its socket.
+const ENTRIES_OF_A_FLOW: usize = 2;
 /// How often it looks for silent flows.
 const SWEEP: Duration = Duration::from_secs(30);
 
@@ -35,11 +39,32 @@ impl TakeOver {
         if !engine.writer().maps.has_foreign() {
             return;
         }
+        self.next_sweep = Instant::now() + SWEEP;
+        let entries = self.entries(engine);
+        let maps = &mut engine.writer().maps;
+        let put = entries
+            .iter()
+            .try_for_each(|(key, seen)| maps.put_foreign(key, *seen));
+        if let Err(error) = put {
+            tracing::warn!("{error}; some of kube-proxy's UDP flows are taken over at once");
+        }
+        let left = self.foreign.len();
+        if left > 0 {
+            tracing::info!(
+                "{} UDP flows of kube-proxy's stay with it until they are silent for 30 s",
+                left / ENTRIES_OF_A_FLOW
+            );
+        }
+    }
+
+    /// What the kernel's connection tracking gives now.
+    fn entries(&mut self, engine: &KernelEngine) -> Vec<(FlowKey, u32)> {
         let terms = Terms {
             now: seconds(),
             memory: memory(),
             at_once: self.at_once,
         };
+        self.foreign = Foreign::default();
         let mut entries = Vec::new();
         let read = netlink::translated(|flow| {
             if engine.store().is_alive(flow.backend.0) {
@@ -52,20 +77,7 @@ impl TakeOver {
                  taken over at once"
             );
         }
-        self.next_sweep = Instant::now() + SWEEP;
-        let maps = &mut engine.writer().maps;
-        for (key, seen) in &entries {
-            if let Err(error) = maps.put_foreign(key, *seen) {
-                tracing::warn!("{error}; some of kube-proxy's UDP flows are taken over at once");
-                break;
-            }
-        }
-        if !self.foreign.is_empty() {
-            tracing::info!(
-                entries = self.foreign.len(),
-                "UDP flows of kube-proxy stay with it until they are silent for 30 s"
-            );
-        }
+        entries
     }
 
     /// Lets go what is over.

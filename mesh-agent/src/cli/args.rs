@@ -151,6 +151,12 @@ pub struct RunArgs {
     /// Take UDP flows over from kube-proxy at once, and not when they have been silent for 30 s
     #[arg(long)]
     pub take_over: bool,
+    /// Have the kernel's own conntrack remember established TCP connections for so long, as kube-proxy does [default: left as it is]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub conntrack_tcp_timeout_established: Option<Duration>,
+    /// The same for TCP connections that one side has closed
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub conntrack_tcp_timeout_close_wait: Option<Duration>,
     /// Sizes of the maps.
     #[command(flatten)]
     pub capacities: CapacityArgs,

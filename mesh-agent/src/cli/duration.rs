@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// A duration from its text; a number alone is seconds.
-pub(super) fn parse(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let wrong = || "use a duration such as 30s, 5m, 1m30s or 500ms".to_owned();
     if let Ok(seconds) = text.parse() {
         return Ok(Duration::from_secs(seconds));

@@ -5,7 +5,7 @@ pub mod args;
 mod bpf;
 mod check;
 pub mod codes;
-mod duration;
+pub(crate) mod duration;
 mod endpoint;
 mod host;
 mod reference;

@@ -4,6 +4,7 @@
 use std::{
     net::IpAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use clap::ValueEnum;
@@ -11,6 +12,8 @@ use serde_json::Value;
 
 use super::Bind;
 use crate::{
+    cli::duration,
+    conntrack_timeouts::Timeouts,
     model::NodePortAddresses,
     telemetry::log::{Format, Level},
 };
@@ -56,6 +59,8 @@ pub(super) struct KubeProxyFile {
     pub metrics: Option<Bind<10249>>,
     /// nodePortAddresses
     pub node_port_addresses: Option<NodePortAddresses>,
+    /// conntrack.tcpEstablishedTimeout and conntrack.tcpCloseWaitTimeout
+    pub conntrack: Timeouts,
     /// logging.format
     pub logging_format: Option<Format>,
     /// logging.verbosity
@@ -76,7 +81,10 @@ const FOREIGN: [(&str, &str); 16] = [
         "nothing depends on which addresses are Pods'",
     ),
     ("configSyncPeriod", "objects are watched"),
-    ("conntrack", "the kernel's conntrack is left as it is"),
+    (
+        "conntrack",
+        "the kernel's conntrack is left as it is but for its timeouts of TCP",
+    ),
     (
         "detectLocal",
         "nothing depends on which addresses are Pods'",
@@ -145,6 +153,14 @@ impl KubeProxyFile {
             }
             "nodePortAddresses" => {
                 self.node_port_addresses = Some(node_port_addresses(path, value)?);
+            }
+            "conntrack.tcpEstablishedTimeout" => {
+                let key = "conntrack.tcpEstablishedTimeout";
+                self.conntrack.established = Some(span(path, key, value)?);
+            }
+            "conntrack.tcpCloseWaitTimeout" => {
+                let key = "conntrack.tcpCloseWaitTimeout";
+                self.conntrack.close_wait = Some(span(path, key, value)?);
             }
             "logging.format" => {
                 self.logging_format = Some(format(path, value)?);
@@ -254,6 +270,14 @@ fn format(path: &Path, value: &Value) -> Result<Format, FileError> {
 }
 
 /// klog's levels: from 4 on it is for debugging, from 6 on for tracing.
+fn span(path: &Path, key: &'static str, value: &Value) -> Result<Duration, FileError> {
+    duration::parse(string(path, key, value)?).map_err(|reason| FileError::Value {
+        path: path.to_owned(),
+        key,
+        reason: format!("{value}: {reason}"),
+    })
+}
+
 fn verbosity(path: &Path, value: &Value) -> Result<Option<Level>, FileError> {
     let key = "logging.verbosity";
     let number = value.as_u64().ok_or_else(|| FileError::Value {
@@ -381,7 +405,7 @@ winkernel:
     #[test]
     fn what_has_no_meaning_is_named() {
         let text = "mode: ipvs\nipvs: {strictARP: true}\nwindowsRunAsService: true\nbindAddress: 10.0.0.1\nmoode: x\n\
-                    conntrack: {tcpEstablishedTimeout: 24h0m0s}\ndetectLocalMode: NodeCIDR\n";
+                    conntrack: {udpTimeout: 30s}\ndetectLocalMode: NodeCIDR\n";
         let warnings = parse(text).unwrap().warnings;
         for start in [
             "mode has no meaning here",
@@ -389,7 +413,7 @@ winkernel:
             "windowsRunAsService has no meaning here",
             "bindAddress has no meaning here",
             "moode is no key of",
-            "conntrack.tcpEstablishedTimeout has no meaning here",
+            "conntrack.udpTimeout has no meaning here",
             "detectLocalMode has no meaning here",
         ] {
             assert!(

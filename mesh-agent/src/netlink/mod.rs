@@ -1,14 +1,17 @@
 //! Talking to the kernel by netlink: `message` writes and reads messages, `socket` sends and receives them; `sock_diag`
-//! finds and destroys sockets, `conntrack` reads the kernel's own flows, `nftables` its packet filters, all else is of the routing family. Only the attributes that are asked for are looked at, so
+//! finds and destroys sockets, `conntrack` reads the kernel's own flows and
+//! `conntrack_timeouts` says how long it keeps them, `nftables` its packet filters, all else is of the routing family. Only the attributes that are asked for are looked at, so
 //! that what a newer kernel adds breaks nothing.
 
 mod conntrack;
+mod conntrack_timeouts;
 mod message;
 pub(crate) mod nftables;
 mod sock_diag;
 mod socket;
 
 pub(crate) use conntrack::{Translated, count_translated, translated};
+pub(crate) use conntrack_timeouts::{TcpState, set_tcp_timeout};
 pub(crate) use message::{Request, attributes, read_u16, read_u32};
 pub(crate) use sock_diag::{SockDiag, Transport};
 pub(crate) use socket::{Hint, Socket, Subscription};

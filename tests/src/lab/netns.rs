@@ -43,7 +43,7 @@ pub(crate) fn within<T: Send>(netns: &Path, work: impl FnOnce() -> Result<T> + S
 }
 
 /// Sets sysctls of the calling thread's network namespace; a key that this kernel lacks is no error.
-pub(super) fn sysctls(settings: &[(&str, &str)]) -> Result<()> {
+pub(crate) fn sysctls(settings: &[(&str, &str)]) -> Result<()> {
     for (key, value) in settings {
         let path = Path::new("/proc/sys/net").join(key);
         match fs::write(&path, value) {

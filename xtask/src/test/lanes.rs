@@ -112,6 +112,8 @@ fn unit(long: bool) -> Result<Outcome> {
         "-p",
         "mesh-smoke",
         "-p",
+        "service-model",
+        "-p",
         "xtask",
         "--lib",
         "--bins",
