@@ -69,14 +69,20 @@ pub(crate) fn build(command: &mut Command) -> Result<()> {
 
 /// Format and vet of a module.
 pub(crate) fn lint(source: &Path) -> Result<()> {
+    lint_format(source)?;
+    // With the build's own flags, or everything would be compiled a second time.
+    run::run(go(source).args(["vet", "-trimpath", "./..."]))
+}
+
+/// Format alone.
+pub(crate) fn lint_format(source: &Path) -> Result<()> {
     let unformatted = run::capture(Command::new("gofmt").arg("-l").arg(source))?;
     ensure!(
         unformatted.is_empty(),
         "gofmt would change {}",
         unformatted.split_whitespace().collect::<Vec<_>>().join(" ")
     );
-    // With the build's own flags, or everything would be compiled a second time.
-    run::run(go(source).args(["vet", "-trimpath", "./..."]))
+    Ok(())
 }
 
 /// The command `go`, in a module.

@@ -14,6 +14,8 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{place, run, setup};
 pub(crate) use arch::Arch;
+pub(crate) use layer::{append, digest};
+pub(crate) use oci::{CONFIG, MANIFEST};
 
 /// What the image is called before the colon, in the archive and in the manifests.
 pub(crate) const REPOSITORY: &str = "mesh-agent.io/mesh-agent";

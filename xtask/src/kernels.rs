@@ -2,7 +2,7 @@
 //! smoke program loads, attaches and uses everything inside, and what the verifier had to walk is compared with the
 //! committed figures.
 
-mod debian;
+pub(crate) mod debian;
 mod figures;
 mod guest;
 

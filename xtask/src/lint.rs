@@ -5,7 +5,7 @@ use std::{path::Path, process::Command};
 
 use anyhow::{Result, ensure};
 
-use crate::{cluster, control_plane, manifests, place, run, schema, setup};
+use crate::{cluster, conformance, control_plane, manifests, place, run, schema, setup};
 
 /// What the eBPF side is built for, to a compiler that has no linker to tell it.
 const BPF: [&str; 10] = [
@@ -26,7 +26,7 @@ type Step = fn() -> Result<()>;
 /// The verb.
 pub(crate) fn lint() -> Result<()> {
     setup::ensure(setup::Need::Ci)?;
-    let steps: [(&str, Step); 9] = [
+    let steps: [(&str, Step); 10] = [
         ("format", format),
         ("clippy for the host", clippy),
         ("clippy for eBPF", clippy_bpf),
@@ -35,6 +35,7 @@ pub(crate) fn lint() -> Result<()> {
         ("schema.lock", schema::check),
         ("the control plane for tests", control_plane::lint),
         ("the cluster for tests", cluster::lint),
+        ("the end-to-end tests", conformance::lint),
         ("manifests", manifests::check),
     ];
     let mut failed = Vec::new();

@@ -5,6 +5,7 @@
 mod bench;
 mod build;
 mod cluster;
+mod conformance;
 mod control_plane;
 mod demo;
 mod go;
@@ -43,6 +44,8 @@ enum Verb {
     Image(image::Arguments),
     /// Run the tests, all lanes or those named
     Test(test::Arguments),
+    /// Run Kubernetes' own end-to-end tests with the agent in kube-proxy's place
+    Conformance(conformance::Arguments),
     /// Boot old kernels and prove that every program works there
     Kernels(kernels::Arguments),
     /// Write manifests/install.yaml and the version into the manifests, or check them
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Verb::Bench(arguments) => bench::bench(&arguments),
         Verb::Image(arguments) => image::image(&arguments),
         Verb::Test(arguments) => test::test(&arguments),
+        Verb::Conformance(arguments) => conformance::conformance(&arguments),
         Verb::Kernels(arguments) => kernels::kernels(&arguments),
         Verb::Manifests(arguments) => manifests::manifests(&arguments),
         Verb::Lint => lint::lint(),

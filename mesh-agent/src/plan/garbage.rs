@@ -44,10 +44,12 @@ pub fn plan_garbage(
         lower::empty(applied, &mut transaction, *set, record.local);
     }
     for (set, _) in unclaimed() {
-        if !lower::retire(applied, &mut transaction, *set, None, alive) {
+        if !lower::retire(applied, &mut transaction, *set, None, &|it| {
+            alive(it.address)
+        }) {
             transaction.released.push(*set);
         }
     }
-    lower::retire(applied, &mut transaction, 0, None, alive);
+    lower::retire(applied, &mut transaction, 0, None, &|it| alive(it.address));
     transaction
 }

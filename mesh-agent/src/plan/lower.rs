@@ -3,11 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use mesh_common::{Address, BackendId, BackendState, BackendWord, FrontendKey, SetId, SetWord};
+use mesh_common::{
+    Address, BackendId, BackendState, BackendWord, FrontendKey, Protocol, SetId, SetWord,
+};
 
 use super::{Applied, PortRecord, Transaction, Write, raise::keys};
 use crate::{
-    desired::{Desired, DesiredPort, PortId},
+    desired::{Desired, DesiredPort, PortId, Target},
     model::ObjectId,
 };
 
@@ -79,7 +81,10 @@ pub fn plan_lower(
             retire(applied, &mut transaction, set, None, &|_| false);
             transaction.released.push(set);
         } else if let Some(port) = desired.ports.get(id) {
-            retire(applied, &mut transaction, set, Some(port), around.alive);
+            let keeps = |it: Target| {
+                (around.alive)(it.address) && !(id.protocol == Protocol::Udp && moved(port, it))
+            };
+            retire(applied, &mut transaction, set, Some(port), &keeps);
         }
     }
     transaction
@@ -135,14 +140,24 @@ fn shown(applied: &Applied, set: SetId, port: &DesiredPort) -> BTreeSet<BackendI
     all.iter().chain(local).copied().collect()
 }
 
-/// The backends of a set that are not shown, or for a port that is not wanted any: draining while their address is
-/// alive, else gone. Says whether the port keeps any.
+/// Whether a service port's endpoint has the address, and is at another port by now. Who sends datagrams is told nothing
+/// by the port of before if nobody listens there any more, so as in kube-proxy they go to the new one. A TCP connection
+/// is the Pod's to end.
+fn moved(port: &DesiredPort, target: Target) -> bool {
+    let own = port.local.iter().flatten();
+    let all = || port.ready.iter().chain(own.clone()).chain(&port.draining);
+    let same = all().any(|it| *it == target);
+    !same && all().any(|it| it.address == target.address)
+}
+
+/// The backends of a set that are not shown, or for a port that is not wanted any: draining while they keep their
+/// connections, else gone. Says whether the port keeps any.
 pub(super) fn retire(
     applied: &Applied,
     transaction: &mut Transaction,
     set: SetId,
     port: Option<&DesiredPort>,
-    alive: &dyn Fn(Address) -> bool,
+    keeps: &dyn Fn(Target) -> bool,
 ) -> bool {
     let shown: BTreeSet<BackendId> = match port {
         Some(port) => shown(applied, set, port),
@@ -155,13 +170,17 @@ pub(super) fn retire(
             continue;
         }
         let backend = applied.kernel.backend(id);
-        let state = if alive(backend.address()) {
+        let word = backend.word();
+        let target = Target {
+            address: backend.address(),
+            port: word.port(),
+        };
+        let state = if keeps(target) {
             left = true;
             BackendState::Draining
         } else {
             BackendState::Gone
         };
-        let word = backend.word();
         if word.state() != state {
             let word = BackendWord::new(word.port(), state, word.generation());
             transaction.push(set, Write::StoreBackendWord(id, word));

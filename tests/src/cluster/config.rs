@@ -53,7 +53,7 @@ pub(super) fn kubelet(ca: &Path) -> Value {
 }
 
 /// Pods on a bridge, which sends a Pod's packets back to it where it is its own backend.
-pub(super) fn network(pods: &str) -> Value {
+pub(super) fn network((v4, v6): &(String, String)) -> Value {
     json!({
         "cniVersion": "1.0.0",
         "name": "lab",
@@ -64,8 +64,8 @@ pub(super) fn network(pods: &str) -> Value {
             "hairpinMode": true,
             "ipam": {
                 "type": "host-local",
-                "ranges": [[{"subnet": pods}]],
-                "routes": [{"dst": "0.0.0.0/0"}],
+                "ranges": [[{"subnet": v4}], [{"subnet": v6}]],
+                "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
             },
         }],
     })

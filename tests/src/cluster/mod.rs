@@ -31,6 +31,11 @@ pub(crate) const TRAFFIC_IMAGE: &str = "mesh-lab.io/traffic:lab";
 /// The image of cluster DNS.
 const DNS_IMAGE: &str = "mesh-lab.io/coredns:lab";
 
+/// The nodes' names.
+const NAMES: [&str; 6] = ["one", "two", "three", "four", "five", "six"];
+/// Nodes are spread over so many.
+const ZONES: usize = 3;
+
 /// A cluster whose nodes are ready.
 #[derive(Debug)]
 pub struct Cluster {
@@ -45,9 +50,9 @@ pub struct Cluster {
 impl Cluster {
     /// Starts one with so many nodes (`one`, `two` and so on), and gives each the images of the lab.
     pub fn start(lab: &mut Lab, nodes: usize) -> Result<Self> {
-        let names = ["one", "two", "three"]
+        let names = NAMES
             .get(..nodes)
-            .context("a cluster has at most three nodes")?;
+            .with_context(|| format!("a cluster has at most {} nodes, not {nodes}", NAMES.len()))?;
         let master = lab.node("master", Families::Dual)?;
         let options = ControlPlaneOptions::on(&master)?
             .flags(&["--controllers=*", &format!("--nodes={}", names.join(","))]);
@@ -76,14 +81,26 @@ impl Cluster {
                 })?;
             }
         }
-        for node in &self.nodes {
+        for (index, node) in self.nodes.iter().enumerate() {
             let manifest =
                 json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name()}});
             self.client
                 .wait_for(&manifest, |found| found.is_some_and(is_ready))
                 .with_context(|| format!("node {} is not ready\n{}", node.name(), node.logs()))?;
+            self.describe(node, index % ZONES)?;
         }
         Ok(())
+    }
+
+    /// What a cloud and a controller would say of a node: its zone, and where its Pods' addresses come from.
+    fn describe(&self, node: &ClusterNode, zone: usize) -> Result<()> {
+        let (v4, v6) = node.pod_ranges();
+        let patch = json!({
+            "metadata": {"labels": {"topology.kubernetes.io/zone": format!("zone-{zone}")}},
+            "spec": {"podCIDR": v4, "podCIDRs": [v4, v6]},
+        });
+        self.kubectl(&["patch", "node", node.name(), "-p", &patch.to_string()])
+            .map(drop)
     }
 
     /// The nodes.
@@ -112,12 +129,28 @@ impl Cluster {
         self.control_plane.server()
     }
 
-    /// Gives every node the images of an archive.
+    /// The kubeconfig of an administrator, for programs that run in `master`.
+    #[must_use]
+    pub fn kubeconfig(&self) -> &Path {
+        self.control_plane.kubeconfig()
+    }
+
+    /// Where the control plane runs: a host that reaches nodes and Pods and has no agent.
+    #[must_use]
+    pub const fn master(&self) -> &Place {
+        &self.master
+    }
+
+    /// Gives every node the images of an archive of the lab's.
     pub fn load_image(&self, name: &str) -> Result<()> {
-        let archive = image_archive(name)?;
+        self.load_archive(&image_archive(name)?)
+    }
+
+    /// Gives every node the images of an archive.
+    pub fn load_archive(&self, archive: &Path) -> Result<()> {
         self.nodes
             .iter()
-            .try_for_each(|node| node.load_image(&archive))
+            .try_for_each(|node| node.load_image(archive))
     }
 
     /// kubectl, as an administrator; gives what it printed.

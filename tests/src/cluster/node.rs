@@ -62,6 +62,11 @@ impl ClusterNode {
         self.node.address()
     }
 
+    /// Where its Pods' addresses come from, in both families.
+    pub(super) fn pod_ranges(&self) -> (String, String) {
+        self.node.pod_ranges()
+    }
+
     /// A path of the node's own file system, as this process sees it.
     #[must_use]
     pub fn path(&self, path: &str) -> PathBuf {
@@ -165,7 +170,7 @@ fn command(node: &Node) -> Result<Command> {
     let programs = programs()?;
     command.arg(programs.join("cluster")).arg("node");
     command.arg("--directory").arg(node.run_dir());
-    command.args(["--name", node.name(), "--address", &address(node)?]);
+    command.args(["--name", node.name(), "--address", &addresses(node)?]);
     command.arg("--programs").arg(&programs);
     command.stdin(Stdio::null()).stdout(Stdio::null());
     Ok(command)
@@ -182,7 +187,7 @@ fn write_files(node: &Node, control_plane: &ControlPlane) -> Result<()> {
         ),
         (
             "cni.conflist",
-            config::network(&node.pod_range()).to_string(),
+            config::network(&node.pod_ranges()).to_string(),
         ),
         ("resolv.conf", "nameserver 127.0.0.1\n".to_owned()),
         ("kubeconfig", kubeconfig),
@@ -195,11 +200,11 @@ fn write_files(node: &Node, control_plane: &ControlPlane) -> Result<()> {
     Ok(())
 }
 
-fn address(node: &Node) -> Result<String> {
-    let v4 = node.address().v4;
-    Ok(v4
-        .with_context(|| format!("node {} has no IPv4 address", node.name()))?
-        .to_string())
+/// As a kubelet takes them.
+fn addresses(node: &Node) -> Result<String> {
+    let all: Vec<String> = node.address().all().map(|it| it.to_string()).collect();
+    ensure!(!all.is_empty(), "node {} has no address", node.name());
+    Ok(all.join(","))
 }
 
 fn first_child(pid: u32) -> Result<u32> {

@@ -10,7 +10,9 @@ const COREFILE: &str = "\
 .:53 {
     errors
     ready :8181
-    kubernetes cluster.local
+    kubernetes cluster.local in-addr.arpa ip6.arpa {
+        pods insecure
+    }
     cache 5
 }
 ";

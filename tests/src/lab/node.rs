@@ -132,9 +132,9 @@ impl Node {
         address::node(self.0.index, self.0.families)
     }
 
-    /// Where its Pods' IPv4 addresses come from.
-    pub(crate) fn pod_range(&self) -> String {
-        address::pod_ranges(self.0.index).0
+    /// Where its Pods' addresses come from, IPv4 and IPv6.
+    pub(crate) fn pod_ranges(&self) -> (String, String) {
+        address::pod_ranges(self.0.index)
     }
 
     /// The cgroup that holds its host processes and its pods: what an agent attaches to.

@@ -37,7 +37,7 @@ pub(super) fn layer(name: &str, binary: &[u8], time: u64) -> Result<Layer> {
 }
 
 /// Appends one entry that depends on nothing but the arguments.
-pub(super) fn append(
+pub(crate) fn append(
     tar: &mut tar::Builder<Vec<u8>>,
     name: &str,
     kind: EntryType,
@@ -56,7 +56,7 @@ pub(super) fn append(
 }
 
 /// As OCI writes one.
-pub(super) fn digest(bytes: &[u8]) -> String {
+pub(crate) fn digest(bytes: &[u8]) -> String {
     let mut text = String::from("sha256:");
     for byte in Sha256::digest(bytes) {
         text.push_str(&format!("{byte:02x}"));

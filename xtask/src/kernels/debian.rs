@@ -64,9 +64,7 @@ pub(crate) fn image(kernel: &Kernel) -> Result<PathBuf> {
     if image.is_file() && directory.join(MODULES).is_dir() {
         return Ok(image);
     }
-    let mirror = mirror().context(
-        "no Debian mirror in this system's apt sources: name one in MESH_AGENT_DEBIAN_MIRROR",
-    )?;
+    let mirror = mirror()?;
     run::say(&format!(
         "fetching Linux {} from Debian {}",
         kernel.series, kernel.suite
@@ -79,13 +77,14 @@ pub(crate) fn image(kernel: &Kernel) -> Result<PathBuf> {
     Ok(image)
 }
 
-/// An apt whose state and sources are all in one directory.
-struct Apt {
+/// An apt whose state and sources are all in one directory: it thinks that nothing is installed.
+pub(crate) struct Apt {
     directory: PathBuf,
 }
 
 impl Apt {
-    fn new(directory: &Path, suite: &str, mirror: &str) -> Result<Self> {
+    /// One that knows a release of Debian.
+    pub(crate) fn new(directory: &Path, suite: &str, mirror: &str) -> Result<Self> {
         fs::create_dir_all(directory.join("lists/partial"))?;
         fs::create_dir_all(directory.join("archives/partial"))?;
         fs::write(directory.join("status"), "")?;
@@ -117,7 +116,8 @@ impl Apt {
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> Result<()> {
+    /// apt-get, to its end; what it fetches is below `archives`.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Result<()> {
         run::run(self.command("apt-get").arg("-qq").args(arguments))
     }
 
@@ -175,10 +175,16 @@ fn first(directory: &Path, wanted: impl Fn(&str) -> bool) -> Result<PathBuf> {
 }
 
 /// The Debian mirror: named in the environment, else the system's own.
-fn mirror() -> Option<String> {
-    if let Ok(mirror) = std::env::var("MESH_AGENT_DEBIAN_MIRROR") {
-        return Some(mirror);
+pub(crate) fn mirror() -> Result<String> {
+    match std::env::var("MESH_AGENT_DEBIAN_MIRROR") {
+        Ok(mirror) => Ok(mirror),
+        Err(_) => system_mirror().context(
+            "no Debian mirror in this system's apt sources: name one in MESH_AGENT_DEBIAN_MIRROR",
+        ),
     }
+}
+
+fn system_mirror() -> Option<String> {
     let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
     if let Ok(entries) = fs::read_dir("/etc/apt/sources.list.d") {
         files.extend(entries.filter_map(|entry| Some(entry.ok()?.path())));

@@ -97,6 +97,37 @@ fn whoever_is_named_anywhere_is_not_gone() {
     assert_eq!(sockets.after(&["remove slice b/other-1"]), [1]);
 }
 
+/// The states of what the tables have at an address, by port.
+fn states(world: &World, at: &str) -> Vec<(u16, BackendState)> {
+    let backends = world.kernel().backends.values();
+    let backends = backends.filter(|it| it.address() == address(at));
+    let mut found: Vec<_> = backends
+        .map(|it| (it.word().port().get(), it.word().state()))
+        .collect();
+    found.sort_unstable_by_key(|(port, _)| *port);
+    found
+}
+
+#[test]
+fn datagrams_follow_an_endpoint_to_another_port_and_connections_do_not() {
+    for (protocol, old) in [("UDP", BackendState::Gone), ("TCP", BackendState::Draining)] {
+        let mut world = World::new(ROOMY);
+        world.change(&format!(
+            "service a/web ip=10.96.0.1 port=http/{protocol}/80"
+        ));
+        let slice = |port: u16, unready: &str| {
+            format!("slice a/web-1 of=web port=http/{protocol}/{port} at=10.0.0.1{unready}")
+        };
+        world.does(&slice(8080, ""));
+        world.does(&slice(8080, ",unready"));
+        // Unready, it keeps what it has.
+        assert_eq!(states(&world, "10.0.0.1"), [(8080, BackendState::Draining)]);
+        world.does(&slice(9090, ""));
+        let both = [(8080, old), (9090, BackendState::Ready)];
+        assert_eq!(states(&world, "10.0.0.1"), both, "{protocol}");
+    }
+}
+
 #[test]
 fn unready_and_terminating_ones_are_not_gone() {
     let mut sockets = Connected::new();

@@ -1,0 +1,138 @@
+//! `conformance`: Kubernetes' own end-to-end tests of networks, with the agent's DaemonSet in kube-proxy's place on three
+//! real nodes. A line for each test as it ends; docs/conformance.md keeps what became of all, and why others do not run.
+
+mod document;
+mod image;
+mod passes;
+mod programs;
+mod progress;
+mod report;
+mod stage;
+mod suite;
+mod tools;
+
+use std::{fs, os::unix::process::CommandExt};
+
+use anyhow::{Context, Result, ensure};
+use mesh_lab::{Cluster, Lab};
+
+use crate::{build, cluster, control_plane, place, run, setup};
+use document::Outcome;
+use passes::PASSES;
+pub(crate) use programs::lint;
+use report::{Spec, State};
+use suite::Suite;
+
+/// The variable that the lab finds images by: where it is set, everything is built.
+const BUILT: &str = "MESH_CLUSTER_IMAGES";
+const PAGE: &str = "docs/conformance.md";
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Only the tests whose whole names match this regular expression; the page is not written
+    #[arg(long, value_name = "REGEX")]
+    focus: Option<String>,
+    /// And not those that match this one
+    #[arg(long, value_name = "REGEX", requires = "focus")]
+    skip: Option<String>,
+    /// How many tests at a time
+    #[arg(long, default_value_t = 4)]
+    processes: usize,
+    /// How many nodes, in three zones; some tests want two in each
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=6))]
+    nodes: u8,
+}
+
+/// The verb.
+pub(crate) fn conformance(arguments: &Arguments) -> Result<()> {
+    run::say(
+        "Kubernetes' end-to-end tests: about twenty minutes, and a quarter of an hour of building before the first run",
+    );
+    setup::ensure(setup::Need::Cluster)?;
+    if let Some(why) = cluster::obstacle() {
+        anyhow::bail!("there can be no cluster: {why}");
+    }
+    if std::env::var_os(BUILT).is_none() || !run::is_root() {
+        return again_with_everything();
+    }
+    mesh_lab::choose_traffic_binary(build::traffic()?);
+    let programs = programs::programs()?;
+    let names = programs::image_names(&programs)?;
+    let dns = cluster::programs()?.join("coredns");
+    let images = image::archive(&programs, &dns, &tools::tree()?, &names)?;
+    let mut lab = Lab::new("conformance")?;
+    let outcome = stage::start(&mut lab, arguments.nodes.into(), &images).and_then(|cluster| {
+        let suite = Suite {
+            cluster: &cluster,
+            programs,
+            output: place::target().join("conformance"),
+            processes: arguments.processes,
+        };
+        play(arguments, &suite)
+    });
+    lab.close()?;
+    let failed = outcome?;
+    ensure!(failed == 0, "{failed} tests failed");
+    Ok(())
+}
+
+/// The lab finds what it is made of by variables, which a process cannot safely give to itself; and it needs root. So
+/// this program starts anew when everything is built.
+fn again_with_everything() -> Result<()> {
+    let images = cluster::images_of_one_agent()?;
+    programs::programs()?;
+    tools::tree()?;
+    let error = run::as_root(std::env::current_exe()?)
+        .args(std::env::args_os().skip(1))
+        .env("MESH_CONTROL_PLANE_BIN", control_plane::binary()?)
+        .env("MESH_CLUSTER_PROGRAMS", cluster::programs()?)
+        .env("MESH_AGENT_CACHE", place::cache()?)
+        .env(BUILT, images)
+        .exec();
+    Err(error).context("cannot start xtask anew")
+}
+
+/// Runs what was asked for; gives how many tests failed.
+fn play(arguments: &Arguments, suite: &Suite<'_>) -> Result<usize> {
+    if let Some(focus) = &arguments.focus {
+        let skip = arguments.skip.as_deref().unwrap_or_default();
+        let specs = suite.run("focus", focus, skip)?;
+        return Ok(told(&specs));
+    }
+    let mut outcomes = Vec::new();
+    for pass in PASSES {
+        run::say(&format!("{}: {}", pass.name, pass.title));
+        let specs = suite.run(pass.name, pass.focus, pass.skip)?;
+        outcomes.push(Outcome { pass, specs });
+    }
+    let failed = outcomes.iter().map(|it| told(&it.specs)).sum();
+    let page = document::page(&versions(suite.cluster)?, &outcomes)?;
+    let path = place::root().join(PAGE);
+    fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))?;
+    println!("{}", path.display());
+    Ok(failed)
+}
+
+/// Says what failed, and the sum; gives how many failed.
+fn told(specs: &[Spec]) -> usize {
+    let count = |state| specs.iter().filter(|spec| spec.state == state).count();
+    for spec in specs.iter().filter(|spec| spec.state == State::Failed) {
+        println!("FAILED {}: {}", spec.name, spec.message);
+    }
+    let failed = count(State::Failed);
+    let (passed, skipped) = (count(State::Passed), count(State::Skipped));
+    println!("{passed} passed, {failed} failed, {skipped} skipped themselves");
+    failed
+}
+
+fn versions(cluster: &Cluster) -> Result<String> {
+    let kernel = run::capture(std::process::Command::new("uname").arg("-r"))?;
+    let today = jiff::Zoned::now().date();
+    let agent = stage::agent_version(cluster)?;
+    Ok(format!(
+        "Kubernetes {}, {agent}, Linux {}, {} nodes of both families; {today}.",
+        control_plane::VERSION,
+        kernel.trim(),
+        cluster.nodes().len()
+    ))
+}
