@@ -204,6 +204,8 @@ pub trait Tables {
     fn interface(&self, number: u32) -> Option<Interface>;
     /// The ports that may stand for clients.
     fn snat_ports(&self) -> SnatPorts;
+    /// Those among them that are taken first.
+    fn quiet_snat_ports(&self) -> SnatPorts;
     /// Whether the backend ids that flows hold are those of these tables.
     fn trusts_ids(&self) -> bool;
     /// An entry of a flow table.

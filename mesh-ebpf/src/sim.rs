@@ -57,6 +57,8 @@ pub struct Sim {
     pub interfaces: BTreeMap<u32, Interface>,
     /// The ports that may stand for clients.
     pub snat_ports: SnatPorts,
+    /// Those among them that are taken first.
+    pub quiet_snat_ports: SnatPorts,
     /// Whether the backend ids that flows hold are those of these tables.
     pub trusts_ids: bool,
     /// `opening`; nothing is pushed out of it.
@@ -103,6 +105,7 @@ impl Default for Sim {
             source_ranges: BTreeSet::new(),
             interfaces: BTreeMap::new(),
             snat_ports: SnatPorts::default(),
+            quiet_snat_ports: SnatPorts::default(),
             trusts_ids: true,
             opening: RefCell::default(),
             opening_capacity: usize::MAX,
@@ -224,6 +227,10 @@ impl Tables for Sim {
 
     fn snat_ports(&self) -> SnatPorts {
         self.snat_ports
+    }
+
+    fn quiet_snat_ports(&self) -> SnatPorts {
+        self.quiet_snat_ports
     }
 
     fn trusts_ids(&self) -> bool {

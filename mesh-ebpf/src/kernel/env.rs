@@ -39,6 +39,10 @@ settings! {
     NODEPORT_FIRST = 30_000;
     /// The highest.
     NODEPORT_LAST = 32_767;
+    /// The lowest of the ports that stand for a client only when no other is found.
+    LOUD_FIRST = 30_000;
+    /// The highest.
+    LOUD_LAST = 32_767;
     /// Lines of `flows` without the spill.
     FLOW_LINES = 1000;
     /// Lines of the spill.
@@ -223,6 +227,15 @@ impl Tables for KernelEnv {
             last: setting(&SNAT_LAST) as u16,
             hole_first: setting(&NODEPORT_FIRST) as u16,
             hole_last: setting(&NODEPORT_LAST) as u16,
+        }
+    }
+
+    #[inline(always)]
+    fn quiet_snat_ports(&self) -> SnatPorts {
+        SnatPorts {
+            hole_first: setting(&LOUD_FIRST) as u16,
+            hole_last: setting(&LOUD_LAST) as u16,
+            ..self.snat_ports()
         }
     }
 

@@ -37,7 +37,29 @@ impl Default for SnatPorts {
     }
 }
 
+/// Fewer are no choice: a source is looked for by chance.
+const FEWEST_QUIET: u32 = 4096;
+
 impl SnatPorts {
+    /// Those among them that the host's own sockets are not given (ip_local_port_range: `first` to `last`), with one hole
+    /// for both. All of them where that is not next to the NodePorts, or leaves too few.
+    #[must_use]
+    pub fn quiet(self, (first, last): (u16, u16)) -> Self {
+        let is_next = |low: u16, high: u16| u32::from(low) <= u32::from(high) + 1;
+        let touches = is_next(first, self.hole_last) && is_next(self.hole_first, last);
+        let quiet = Self {
+            hole_first: self.hole_first.min(first),
+            hole_last: self.hole_last.max(last),
+            ..self
+        };
+        let count = (u32::from(self.last) + 1).saturating_sub(u32::from(self.first) + quiet.hole());
+        if touches && count >= FEWEST_QUIET {
+            quiet
+        } else {
+            self
+        }
+    }
+
     #[inline(always)]
     const fn has(self, port: u16) -> bool {
         let is_hole = port >= self.hole_first && port <= self.hole_last;
@@ -92,7 +114,6 @@ pub(super) fn stage<E: Env, P: Packet>(env: &E, packet: &P, state: &mut PacketSt
     };
     let leaving = state.key;
     let (client, client_port) = leaving.source();
-    let ports = env.snat_ports();
     let place = match env.flow(&leaving) {
         Some(found) if !found.is_opening() => Place::Confirmed,
         _ => Place::Opening,
@@ -100,8 +121,14 @@ pub(super) fn stage<E: Env, P: Packet>(env: &E, packet: &P, state: &mut PacketSt
     // Netfilter gives a client its own port too. Not asked of random ports: few are taken, and the loop is what the
     // verifier of Linux 6.1 walks longest.
     let own = leaving.returning((address, client_port));
-    let is_own_free = ports.has(client_port.get()) && !is_taken(env, &own);
+    let is_own_free = env.quiet_snat_ports().has(client_port.get()) && !is_taken(env, &own);
     for attempt in 0..TRIES {
+        // Ports that the host's own sockets are given may become theirs at any time: nobody asks us then.
+        let ports = if attempt + 1 < TRIES {
+            env.quiet_snat_ports()
+        } else {
+            env.snat_ports()
+        };
         // The client's own port first, as netfilter does.
         let port = if attempt == 0 && is_own_free {
             client_port.get()
@@ -167,6 +194,18 @@ mod tests {
         assert_eq!(all(ports(13, 30)), [10, 11, 12]);
         assert_eq!(all(ports(30, 40)), [10, 11, 12, 13, 14]);
         assert!(all(ports(1, 40)).is_empty());
+    }
+
+    #[test]
+    fn ports_of_the_hosts_own_sockets_are_left_for_the_end() {
+        let all = SnatPorts::default();
+        let quiet = all.quiet((32_768, 60_999));
+        assert_eq!((quiet.hole_first, quiet.hole_last), (30_000, 60_999));
+        assert_eq!((quiet.first, quiet.last), (1024, 65_535));
+        for elsewhere in [(40_000, 60_999), (1024, 65_535), (1024, 62_000)] {
+            assert_eq!(all.quiet(elsewhere), all, "{elsewhere:?}");
+        }
+        assert_eq!(all.quiet((20_000, 29_999)).hole_first, 20_000);
     }
 
     #[test]

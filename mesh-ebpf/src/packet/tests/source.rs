@@ -18,7 +18,7 @@ proptest! {
     fn each_client_has_a_source_of_its_own(
         v6: bool, protocol in any_protocol(), seed: u64, clients in 1_u32..40, backends in 1_u32..3,
         first in 1024_u16..60_000, width in 0_u16..60, hole in 0_u16..70, hole_width in 0_u16..20,
-        taken in proptest::collection::btree_set(0_u16..60, 0..10), own in 0_u16..60,
+        taken in proptest::collection::btree_set(0_u16..60, 0..10), own in 0_u16..60, loud in 0_u16..60,
     ) {
         let mut world = World::new(Route::DeviceToRemote, protocol, v6, backends);
         world.sim.seed.set(seed);
@@ -29,6 +29,7 @@ proptest! {
             hole_last: first + hole + hole_width,
         };
         world.sim.snat_ports = ports;
+        world.sim.quiet_snat_ports = SnatPorts { hole_last: ports.hole_last + loud, ..ports };
         let taken: Vec<u16> = taken.into_iter().map(|port| first + port).collect();
         let mut given = BTreeMap::new();
         for number in 0..clients {
