@@ -267,7 +267,6 @@ fn leftovers(title: &str, mode: ProxyMode, lines: &[&str]) -> Result<()> {
         let removed = clean(&[])?;
         ensure!(removed.starts_with("REMOVED"), "{removed}");
         let left = rules(&world.one)?;
-        println!("{left}");
         ensure!(
             !left.contains("KUBE-SVC") && !left.contains("table ip kube-proxy"),
             "{left}"
