@@ -15,8 +15,9 @@ use std::{fs, os::unix::process::CommandExt};
 
 use anyhow::{Context, Result, ensure};
 use mesh_lab::{Cluster, Lab};
+use nix::sys::signal::SigSet;
 
-use crate::{build, cluster, control_plane, place, run, setup};
+use crate::{build, cluster, control_plane, demo::hold_signals, place, run, setup};
 use document::Outcome;
 use passes::PASSES;
 pub(crate) use programs::lint;
@@ -60,7 +61,9 @@ pub(crate) fn conformance(arguments: &Arguments) -> Result<()> {
     let names = programs::image_names(&programs)?;
     let dns = cluster::programs()?.join("coredns");
     let images = image::archive(&programs, &dns, &tools::tree()?, &names)?;
+    let signals = hold_signals()?;
     let mut lab = Lab::new("conformance")?;
+    clean_up_on(signals, lab.name().to_owned())?;
     let outcome = stage::start(&mut lab, arguments.nodes.into(), &images).and_then(|cluster| {
         let suite = Suite {
             cluster: &cluster,
@@ -73,6 +76,21 @@ pub(crate) fn conformance(arguments: &Arguments) -> Result<()> {
     lab.close()?;
     let failed = outcome?;
     ensure!(failed == 0, "{failed} tests failed");
+    Ok(())
+}
+
+/// Whoever interrupts it finds nothing of it left.
+fn clean_up_on(signals: SigSet, lab: String) -> Result<()> {
+    let thread = std::thread::Builder::new().name("signals".to_owned());
+    thread.spawn(move || {
+        if signals.wait().is_err() {
+            return;
+        }
+        if let Err(error) = mesh_lab::remove_run(&lab) {
+            eprintln!("{lab}: {error:#}");
+        }
+        std::process::exit(130);
+    })?;
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, ensure};
 use mesh_lab::{Agent, AgentOptions, Call, eventually, traffic::Report};
 
 use crate::{build, run, setup};
+pub(crate) use stage::hold_signals;
 use stage::{Manifest, Stage};
 
 /// web's ClusterIP, as examples/demo/service.yaml has it.
@@ -50,7 +51,7 @@ pub(crate) fn demo(arguments: &Arguments) -> Result<()> {
     if !run::is_root() {
         return again_as_root(arguments);
     }
-    let signals = stage::hold_signals()?;
+    let signals = hold_signals()?;
     let stage = Stage::build(&agent)?;
     stage.clean_up_on(signals)?;
     // The play may fail half way: the manifest is put back and the nodes are taken down either way.

@@ -135,7 +135,7 @@ impl Stage {
 }
 
 /// Keeps SIGINT and SIGTERM for the thread that waits for them. Programs that are started do not inherit this.
-pub(super) fn hold_signals() -> Result<SigSet> {
+pub(crate) fn hold_signals() -> Result<SigSet> {
     let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
     signals.thread_block()?;
     Ok(signals)
