@@ -150,7 +150,8 @@ fn remember(file: &Path, name: &str, before: u32, now: u32) -> io::Result<()> {
     fs::write(file, noted(&text, name, before, now))
 }
 
-fn read(name: &str) -> Option<u32> {
+/// What the kernel's conntrack is set to, in seconds; None where it has no such setting.
+pub(crate) fn read(name: &str) -> Option<u32> {
     let text = fs::read_to_string(Path::new(SYSCTLS).join(name)).ok()?;
     text.trim().parse().ok()
 }

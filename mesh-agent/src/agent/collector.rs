@@ -22,8 +22,6 @@ const SHORT_PAUSE: Duration = Duration::from_secs(3);
 /// A pause is so many times as long as the collection took: no more than a hundredth of a processor goes into it.
 const SHARE: u32 = 100;
 
-const NANOS_PER_SECOND: u64 = 1_000_000_000;
-
 /// The running thread.
 pub(super) struct Collector {
     stop: Sender<()>,
@@ -91,8 +89,7 @@ fn rebind(reader: &Reader) -> bool {
 }
 
 fn collect(reader: &Reader) -> Result<Collected, DatapathError> {
-    let now = datapath::monotonic_nanoseconds() / NANOS_PER_SECOND;
-    reader.collect_flows(u32::try_from(now).unwrap_or(u32::MAX))
+    reader.collect_flows(datapath::monotonic_seconds())
 }
 
 /// A table with little room left is looked at more often.

@@ -8,7 +8,7 @@ use mesh_common::FlowKey;
 
 use super::shared::KernelEngine;
 use crate::{
-    datapath,
+    conntrack_timeouts, datapath,
     foreign::{Foreign, Memory, Terms},
     netlink,
 };
@@ -60,7 +60,7 @@ impl TakeOver {
     /// What the kernel's connection tracking gives now.
     fn entries(&mut self, engine: &KernelEngine) -> Vec<(FlowKey, u32)> {
         let terms = Terms {
-            now: seconds(),
+            now: datapath::monotonic_seconds(),
             memory: memory(),
             at_once: self.at_once,
         };
@@ -90,7 +90,10 @@ impl TakeOver {
         let maps = &mut engine.writer().maps;
         if Instant::now() >= self.next_sweep {
             self.next_sweep = Instant::now() + SWEEP;
-            over.extend(self.foreign.silent(seconds(), |key| maps.foreign(key)));
+            over.extend(
+                self.foreign
+                    .silent(datapath::monotonic_seconds(), |key| maps.foreign(key)),
+            );
         }
         for key in &over {
             if let Err(error) = maps.delete_foreign(key) {
@@ -102,22 +105,12 @@ impl TakeOver {
     }
 }
 
-/// Seconds of the clock that the programs have.
-fn seconds() -> u32 {
-    let seconds = datapath::monotonic_nanoseconds() / 1_000_000_000;
-    u32::try_from(seconds).unwrap_or(u32::MAX)
-}
-
 /// What the kernel is set to; what it does not tell is its default.
 fn memory() -> Memory {
-    let of = |name: &str| {
-        let path = format!("/proc/sys/net/netfilter/{name}");
-        let text = std::fs::read_to_string(path).ok()?;
-        text.trim().parse().ok()
-    };
     let default = Memory::default();
     Memory {
-        new: of("nf_conntrack_udp_timeout").unwrap_or(default.new),
-        assured: of("nf_conntrack_udp_timeout_stream").unwrap_or(default.assured),
+        new: conntrack_timeouts::read("nf_conntrack_udp_timeout").unwrap_or(default.new),
+        assured: conntrack_timeouts::read("nf_conntrack_udp_timeout_stream")
+            .unwrap_or(default.assured),
     }
 }

@@ -208,6 +208,12 @@ pub fn monotonic_nanoseconds() -> u64 {
     sys::monotonic_nanoseconds()
 }
 
+/// The same in seconds, as flows are stamped.
+#[must_use]
+pub fn monotonic_seconds() -> u32 {
+    u32::try_from(monotonic_nanoseconds() / 1_000_000_000).unwrap_or(u32::MAX)
+}
+
 /// Gives memory that the allocator holds free back to the kernel.
 pub fn trim_heap() {
     sys::trim_heap();

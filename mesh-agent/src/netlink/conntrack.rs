@@ -15,7 +15,7 @@ const GET: u16 = 1 << 8 | 1;
 const NEW: u16 = 1 << 8;
 
 /// nfgenmsg: family (0 is all), version, resource.
-const BODY: [u8; 4] = [0; 4];
+pub(super) const BODY: [u8; 4] = [0; 4];
 
 /// Attributes of a flow.
 const ORIGINAL: u16 = 1;

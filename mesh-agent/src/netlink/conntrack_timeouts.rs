@@ -3,13 +3,10 @@
 
 use std::io;
 
-use super::{Request, Socket, flag};
+use super::{Request, Socket, conntrack::BODY, flag};
 
 /// From uapi/linux/netfilter/nfnetlink_cttimeout.h: subsystem 8, and IPCTNL_MSG_TIMEOUT_DEFAULT_SET in it.
 const DEFAULT_SET: u16 = 8 << 8 | 3;
-
-/// nfgenmsg: family, version, resource.
-const BODY: [u8; 4] = [0; 4];
 
 const L3_PROTOCOL: u16 = 2;
 const L4_PROTOCOL: u16 = 3;
