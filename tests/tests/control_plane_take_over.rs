@@ -197,6 +197,36 @@ fn from_kube_proxy_in_iptables_mode() -> Result<()> {
     take_over("take-over-iptables", ProxyMode::Iptables)
 }
 
+/// kube-proxy's rules gave away source ports by chance, and answers come to them: they stand for nobody else meanwhile.
+#[test]
+fn source_ports_that_are_given_away() -> Result<()> {
+    const MANY: u64 = 1500;
+    test("take-over-ports", Needs::ControlPlane, |lab| {
+        let world = World::new(lab)?;
+        let _proxy = KubeProxy::beside(&world.one, ProxyMode::Nftables)?;
+        world.settle()?;
+        let from = world.outside.host();
+        let addresses = world.one.address().all();
+        let ways: Vec<SocketAddr> = addresses.map(|ip| node_port(ip, 80)).collect();
+        let mut held = Vec::new();
+        for to in &ways {
+            let call = Call::hold(*to).option("--connections", MANY);
+            held.push(from.load(&call.option("--interval", 1000))?.holding()?);
+        }
+        let _agent = world.agent(AgentOptions::default())?;
+        world.settle()?;
+        for to in ways {
+            let report = from.call(&Call::connect(to).count(MANY))?;
+            ensure!(report.is_clean(), "begun after: {report:?}");
+        }
+        for load in held {
+            let report = load.stop()?;
+            ensure!(report.is_clean(), "begun before: {report:?}");
+        }
+        Ok(())
+    })
+}
+
 /// A datagram is answered by another pod at once, and none is lost. What no hook sees stays: connected sockets of the node's
 /// own processes.
 #[test]

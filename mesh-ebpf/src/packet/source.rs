@@ -118,10 +118,7 @@ pub(super) fn stage<E: Env, P: Packet>(env: &E, packet: &P, state: &mut PacketSt
         Some(found) if !found.is_opening() => Place::Confirmed,
         _ => Place::Opening,
     };
-    // Netfilter gives a client its own port too. Not asked of random ports: few are taken, and the loop is what the
-    // verifier of Linux 6.1 walks longest.
-    let own = leaving.returning((address, client_port));
-    let is_own_free = env.quiet_snat_ports().has(client_port.get()) && !is_taken(env, &own);
+    let is_own_quiet = env.quiet_snat_ports().has(client_port.get());
     for attempt in 0..TRIES {
         // Ports that the host's own sockets are given may become theirs at any time: nobody asks us then.
         let ports = if attempt + 1 < TRIES {
@@ -130,7 +127,7 @@ pub(super) fn stage<E: Env, P: Packet>(env: &E, packet: &P, state: &mut PacketSt
             env.snat_ports()
         };
         // The client's own port first, as netfilter does.
-        let port = if attempt == 0 && is_own_free {
+        let port = if attempt == 0 && is_own_quiet {
             client_port.get()
         } else {
             match ports.at(env.random()) {
@@ -140,7 +137,7 @@ pub(super) fn stage<E: Env, P: Packet>(env: &E, packet: &P, state: &mut PacketSt
         };
         let source = (address, Port::new(port));
         let returning = leaving.returning(source);
-        if packet.has_socket(&returning) {
+        if is_taken(env, &returning) || packet.has_socket(&returning) {
             continue;
         }
         let value = FlowValue::returning((client, client_port), seconds(env));

@@ -13,7 +13,7 @@ use crate::{
 };
 
 proptest! {
-    /// Many clients with one port, few ports to stand for them, and sockets on some of those.
+    /// Many clients with one port, few ports to stand for them, and some of those are taken: by sockets, or given away by others.
     #[test]
     fn each_client_has_a_source_of_its_own(
         v6: bool, protocol in any_protocol(), seed: u64, clients in 1_u32..40, backends in 1_u32..3,
@@ -41,7 +41,12 @@ proptest! {
             let mut packet = SimPacket::new(frame.clone(), DEVICE);
             for port in &taken {
                 let source = (world.source(), Port::new(*port));
-                packet.sockets.insert(FlowKey::new(Direction::Ingress, protocol, backend, source));
+                let key = FlowKey::new(Direction::Ingress, protocol, backend, source);
+                if port % 2 == 0 {
+                    packet.sockets.insert(key);
+                } else {
+                    world.sim.foreign.borrow_mut().insert(key, 1);
+                }
             }
             let dropped = world.dropped();
             match packet.pass(PacketHook::ToDevice, &world.sim) {
