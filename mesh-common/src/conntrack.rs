@@ -180,7 +180,10 @@ impl FlowKey {
         let (low, high) = (u16::from_be(source_port), u16::from_be(destination_port));
         let swap = ((low as i64 - high as i64) >> 63) as u64;
         let end = source ^ ((source ^ destination) & swap);
-        (end, mix(mix(self.rest as u64, source), destination))
+        (
+            end,
+            mix(source, destination.rotate_left(21) ^ self.rest as u64),
+        )
     }
 }
 

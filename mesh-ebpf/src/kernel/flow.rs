@@ -410,10 +410,10 @@ pub(super) fn claim(place: Place, key: &FlowKey) -> Result<Claim, NotAdded> {
         return Err(NotAdded::Exists);
     }
     let line = main_line(first, tag, place);
-    match line.add(tag.tag, place == Place::Confirmed, false) {
-        Err(NotAdded::Full) if place == Place::Opening => add_spilled(first, tag),
-        added => added,
+    if place == Place::Opening && line.room(place) == 0 {
+        return add_spilled(first, tag);
     }
+    line.add(tag.tag, place == Place::Confirmed, false)
 }
 
 /// For a flow whose entries all have the same first line, which is not short of cells.
