@@ -219,6 +219,8 @@ pub trait Tables {
         Self: 'a;
     /// The entry of a tuple.
     fn flow(&self, key: &FlowKey) -> Option<Self::Flow<'_>>;
+    /// The memory of a tuple's entry will be needed soon: where it comes from far away, other work goes on meanwhile.
+    fn fetch_flow(&self, key: &FlowKey);
     /// Claims a place for an entry where there is none. Entries that belong together are claimed first and filled then:
     /// a lock is not given back before all that was written until then has reached its memory.
     ///

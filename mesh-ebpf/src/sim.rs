@@ -254,6 +254,8 @@ impl Tables for Sim {
         })
     }
 
+    fn fetch_flow(&self, _: &FlowKey) {}
+
     /// What is claimed is there at once: nobody looks meanwhile.
     fn claim_flow(&self, place: Place, key: &FlowKey) -> Result<Claim, NotAdded> {
         let (mut opening, mut flows) = (self.opening.borrow_mut(), self.flows.borrow_mut());

@@ -253,6 +253,11 @@ impl Tables for KernelEnv {
     }
 
     #[inline(always)]
+    fn fetch_flow(&self, key: &FlowKey) {
+        flow::fetch(key);
+    }
+
+    #[inline(always)]
     fn claim_flow(&self, place: Place, key: &FlowKey) -> Result<Claim, NotAdded> {
         flow::claim(place, key)
     }

@@ -391,6 +391,14 @@ pub(super) fn find(key: &FlowKey) -> Option<KernelFlow> {
     look(Which::Spill.line(tag)?.line, tag.tag, key)
 }
 
+/// Reads a word that nobody waits for.
+#[inline(always)]
+pub(super) fn fetch(key: &FlowKey) {
+    if let Some(first) = Which::First.line(FlowTag::of(key, seed())) {
+        state_of(first.line);
+    }
+}
+
 #[inline(always)]
 pub(super) fn claim(place: Place, key: &FlowKey) -> Result<Claim, NotAdded> {
     let tag = FlowTag::of(key, seed());

@@ -146,7 +146,8 @@ fn choose<E: Env>(
         }
         match replies(env, request, &backend) {
             Replies::Taken => reason = Reason::TupleInUse,
-            found => return Ok((id, backend, found == Replies::New)),
+            Replies::New => return Ok((id, backend, true)),
+            Replies::Free => return Ok((id, backend, false)),
         }
     }
     Err(reason)

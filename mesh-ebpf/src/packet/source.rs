@@ -138,6 +138,7 @@ pub(super) fn stage<E: Env, P: Packet>(env: &E, packet: &P, state: &mut PacketSt
         };
         let source = (address, Port::new(port));
         let returning = leaving.returning(source);
+        env.fetch_flow(&returning);
         if is_taken(env, &returning) || packet.has_socket(&returning) {
             continue;
         }
