@@ -45,15 +45,10 @@ pub fn run(sim: &Sim, packet: &Packet) -> Answer {
         Protocol::Tcp => Datagram::tcp(from, to, packet.flags),
         Protocol::Udp => Datagram::udp(from, to),
     };
-    let left = sim
-        .frontends
-        .contains_key(&FrontendKey::new(to.0, to.1, packet.protocol as u8))
-        .then(|| {
-            left(
-                sim,
-                &FlowKey::new(Direction::Ingress, packet.protocol, from, to),
-            )
-        });
+    let flow = FlowKey::new(Direction::Ingress, packet.protocol, from, to);
+    let frontend = FrontendKey::new(to.0, to.1, flow.protocol());
+    let is_service = sim.frontends.contains_key(&frontend);
+    let left = is_service.then(|| left(sim, &flow));
     let mut frame = SimPacket::new(wire::frame(datagram.packet()), packet.interface);
     let walked = trace_packet(packet.hook, sim, &mut frame);
     let (verdict, state) = match walked.last() {
