@@ -51,11 +51,22 @@ fn all_lost(report: &Report, connections: u64) -> Result<()> {
     Ok(())
 }
 
-/// Publishes that a pod is gone; nanoseconds of the moment before.
+/// Publishes that a pod is gone; nanoseconds of the moment before. Slices that have lost their last endpoint stay, as the
+/// control plane leaves them.
 fn remove(scene: &mut Scene, pod: &str) -> Result<u64> {
+    let mut emptied = scene.web.objects();
     scene.web.set(pod, Condition::Gone)?;
+    let mut objects = scene.web.objects();
+    emptied.retain(|old| {
+        let same = |new: &Value| new["metadata"]["name"] == old["metadata"]["name"];
+        old["kind"] == "EndpointSlice" && !objects.iter().any(same)
+    });
+    for mut slice in emptied {
+        slice["endpoints"] = json!([]);
+        objects.push(slice);
+    }
     let before = monotonic()?;
-    scene.web.publish(&scene.source)?;
+    scene.source.write("web.json", &objects)?;
     Ok(u64::try_from(before.as_nanos())?)
 }
 
