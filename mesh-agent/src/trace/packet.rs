@@ -113,6 +113,7 @@ fn describe(traced: &TracedPacket, opened: bool, left: Option<&str>) -> StepText
         }
         (PacketStage::Open, PacketStep::Next(_)) => written(state),
         (PacketStage::Open, _) => left.unwrap_or("the destination is no Service's").to_owned(),
+        (PacketStage::Enter, _) => format!("a flow begins: {}", written(state)),
         (PacketStage::Confirm, _) => "both sides have spoken: the flow is confirmed".to_owned(),
         (PacketStage::Source, _) => format!("{} stands for the client", address(state.target)),
         (PacketStage::Rewrite, _) => written(state),
