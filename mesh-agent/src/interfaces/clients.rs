@@ -172,7 +172,8 @@ fn only<T: Copy>(all: &[T]) -> Option<T> {
     }
 }
 
-fn own_cookie() -> io::Result<u64> {
+/// The cookie of the namespace of this thread.
+pub(crate) fn own_cookie() -> io::Result<u64> {
     let family = AddressFamily::Unix;
     let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     netns_cookie(socket.as_fd())
