@@ -406,6 +406,8 @@ pub struct SimSocket {
     pub cookie: u64,
     /// Who asks.
     pub client: Client,
+    /// It is in the host's own network namespace.
+    pub is_in_host: bool,
 }
 
 impl Socket for SimSocket {
@@ -431,6 +433,10 @@ impl Socket for SimSocket {
 
     fn client(&self) -> Client {
         self.client
+    }
+
+    fn is_in_host(&self) -> bool {
+        self.is_in_host
     }
 }
 

@@ -53,6 +53,8 @@ pub(super) fn trace(
         to: args.to,
         protocol,
         netns_cookie: args.from_netns,
+        is_in_host: args.from_netns == 0
+            || datapath::own_netns_cookie().is_ok_and(|own| own == args.from_netns),
         seed: args.seed,
         now: live.now,
     };
