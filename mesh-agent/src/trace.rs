@@ -26,6 +26,8 @@ pub struct Call {
     pub protocol: Protocol,
     /// Cookie of the client's network namespace, for session affinity.
     pub netns_cookie: u64,
+    /// It is the host's own.
+    pub is_in_host: bool,
     /// Seed of the random choice.
     pub seed: u64,
     /// Nanoseconds of the monotonic clock.
@@ -120,6 +122,7 @@ pub fn run(sim: &Sim, call: &Call) -> Answer {
         // No socket has the cookie 0, so nothing is remembered of this one.
         cookie: 0,
         client: Client::from_netns_cookie(call.netns_cookie),
+        is_in_host: call.is_in_host,
     };
     let walked = trace(call.hook, sim, &mut socket);
     let verdict = match walked.last().map(|last| last.step) {
@@ -287,6 +290,7 @@ mod tests {
             own_port: 0,
             protocol: Protocol::Tcp,
             netns_cookie: 1,
+            is_in_host: false,
             seed: 1,
             now: 1,
         };

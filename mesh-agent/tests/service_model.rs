@@ -123,6 +123,7 @@ fn ask(sim: &Sim, question: &Question, hooked: Hooked, number: u64) -> Result<An
                 to,
                 protocol,
                 netns_cookie: COOKIE,
+                is_in_host: false,
                 seed,
                 now,
             };

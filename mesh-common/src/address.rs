@@ -61,6 +61,12 @@ impl Address {
         a | b | c | d == 0
     }
 
+    /// 127.0.0.1 and ::1.
+    pub const LOOPBACK: [Self; 2] = [
+        Self::from_v4_word(0x7f00_0001_u32.to_be()),
+        Self::from_words([0, 0, 0, 1_u32.to_be()]),
+    ];
+
     /// Whether it means nothing beyond its host or its link: 0/8, loopback, link-local, unspecified.
     #[must_use]
     #[inline(always)]

@@ -148,6 +148,7 @@ impl FrontendValue {
     const REFUSE: u32 = 1;
     const EXTERNAL: u32 = 2;
     const SOURCE_RANGES: u32 = 4;
+    const HOST: u32 = 8;
 
     /// A frontend of a service port: its id, its set of all endpoints and its set of this node's (0: none).
     #[must_use]
@@ -174,6 +175,15 @@ impl FrontendValue {
     pub const fn with_source_ranges(self) -> Self {
         Self {
             flags: self.flags | Self::SOURCE_RANGES,
+            ..self
+        }
+    }
+
+    /// The same, only for clients in the host's own network namespace: each other one has a loopback of its own.
+    #[must_use]
+    pub const fn for_host(self) -> Self {
+        Self {
+            flags: self.flags | Self::HOST,
             ..self
         }
     }
@@ -208,6 +218,13 @@ impl FrontendValue {
     #[inline(always)]
     pub const fn has_source_ranges(self) -> bool {
         self.flags & Self::SOURCE_RANGES != 0
+    }
+
+    /// Whether only clients in the host's own network namespace are served.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_for_host(self) -> bool {
+        self.flags & Self::HOST != 0
     }
 
     /// The service port.

@@ -24,6 +24,8 @@ pub trait Socket {
     fn cookie(&self) -> u64;
     /// Who asks.
     fn client(&self) -> Client;
+    /// Whether it is in the host's own network namespace: no pod's, unless the pod has the host's.
+    fn is_in_host(&self) -> bool;
 }
 
 /// The TCP connection that a sockops hook was called for: one that this host's side began and the other has answered.

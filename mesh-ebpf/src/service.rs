@@ -17,6 +17,10 @@ pub(crate) fn stage<E: Env, S: Socket>(env: &E, socket: &S, state: &mut State) -
     let Some(frontend) = env.frontend(&FrontendKey::new(address, port, protocol.number())) else {
         return without_frontend(env, state);
     };
+    // In any other namespace the same address is that namespace's own.
+    if frontend.is_for_host() && !socket.is_in_host() {
+        return Step::Done(Verdict::Pass);
+    }
     state.frontend = frontend;
     Step::Next(match state.hook {
         Hook::Connect => Stage::Backend,

@@ -446,6 +446,8 @@ pub struct SimSocket {
     pub cookie: u64,
     /// Who asks.
     pub client: Client,
+    /// It is in the host's own network namespace.
+    pub is_in_host: bool,
 }
 
 impl Socket for SimSocket {
@@ -471,6 +473,10 @@ impl Socket for SimSocket {
 
     fn client(&self) -> Client {
         self.client
+    }
+
+    fn is_in_host(&self) -> bool {
+        self.is_in_host
     }
 }
 

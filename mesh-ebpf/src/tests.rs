@@ -19,6 +19,7 @@ use crate::{
 
 mod client;
 mod foreign;
+mod host;
 
 const SERVICE_PORT: u16 = 80;
 const SECOND: u64 = 1_000_000_000;
@@ -101,6 +102,7 @@ impl World {
             protocol: Some(protocol),
             cookie,
             client: Client::from_netns_cookie(7),
+            is_in_host: false,
         }
     }
 

@@ -1,17 +1,21 @@
 //! Node ports, external IPs, load balancers' IPs and host ports, asked for by pods and host processes through their sockets.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Result, ensure};
 use mesh_lab::{
-    AgentOptions, Call, Endpoint, Families, Needs, PodManifest, Port, Scene, Service, Slice,
-    ensure_clean, eventually, settle, test,
+    AgentOptions, Call, Endpoint, Families, Needs, Place, Pod, PodManifest, Port, Scene, Service,
+    Slice, ensure_clean, eventually, settle, test,
 };
 use serde_json::{Value, json};
 
 const NODE_PORT: u16 = 30080;
 const OUTSIDE: [&str; 2] = ["198.51.100.7", "fd00:51:100::7"];
 const BALANCED: [&str; 2] = ["198.51.100.8", "fd00:51:100::8"];
+const LOOPBACK: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::LOCALHOST),
+    IpAddr::V6(Ipv6Addr::LOCALHOST),
+];
 
 /// TCP and UDP on one number.
 fn ports() -> Vec<Port> {
@@ -42,15 +46,20 @@ fn publish(scene: &Scene, objects: &[Value]) -> Result<()> {
 /// Every kind of socket of a pod and of a host process is led to these.
 fn ensure_served(scene: &Scene, to: SocketAddr, names: &[String]) -> Result<()> {
     for place in [scene.client.place(), scene.one.host()] {
-        settle(&place, to, names)?;
-        for call in [
-            Call::connect(to),
-            Call::connect(to).udp(),
-            Call::connect(to).unconnected(),
-            Call::rr(to),
-        ] {
-            ensure_clean(&place.call(&call.count(100))?)?;
-        }
+        ensure_served_at(&place, to, names)?;
+    }
+    Ok(())
+}
+
+fn ensure_served_at(place: &Place, to: SocketAddr, names: &[String]) -> Result<()> {
+    settle(place, to, names)?;
+    for call in [
+        Call::connect(to),
+        Call::connect(to).udp(),
+        Call::connect(to).unconnected(),
+        Call::rr(to),
+    ] {
+        ensure_clean(&place.call(&call.count(100))?)?;
     }
     Ok(())
 }
@@ -235,8 +244,62 @@ fn host_ports_lead_to_their_pods() -> Result<()> {
             let to = SocketAddr::new(address, 8088);
             ensure_served(&scene, to, &["at-one".to_owned()])?;
         }
+        for address in LOOPBACK {
+            let to = SocketAddr::new(address, 8088);
+            ensure_served_at(&scene.one.host(), to, &["at-one".to_owned()])?;
+            settle(&scene.client.place(), to, &[])?;
+        }
         for address in scene.two.address().all() {
             settle(&scene.client.place(), SocketAddr::new(address, 8088), &[])?;
+        }
+        Ok(())
+    })
+}
+
+/// A Pod's manifest whose ports are this host port at these addresses.
+fn at_host_port(pod: &Pod, addresses: impl IntoIterator<Item = IpAddr>) -> Value {
+    let port = |address: IpAddr, protocol: &str| {
+        let (port, host) = (8080, 8088);
+        json!({"containerPort": port, "protocol": protocol, "hostPort": host, "hostIP": address})
+    };
+    let both = |address| ["TCP", "UDP"].map(|protocol| port(address, protocol));
+    let ports: Vec<Value> = addresses.into_iter().flat_map(both).collect();
+    let mut manifest = PodManifest::new(pod, pod.name(), &[]).json();
+    manifest["spec"]["containers"][0]["ports"] = json!(ports);
+    manifest
+}
+
+/// Host processes reach what is on the host's loopback; in a pod the same address is the pod's own, and another Pod has
+/// the same host port at the node's other addresses.
+#[test]
+fn host_ports_on_loopback_are_for_the_host() -> Result<()> {
+    test("host-port-loopback", Needs::Agent, |lab| {
+        let scene = Scene::with(lab, Families::Dual, 0, &AgentOptions::default())?;
+        let (inner, outer) = (scene.one.pod("inner")?, scene.one.pod("outer")?);
+        let _servers = [
+            inner.place().serve("inner", &[8080])?,
+            outer.place().serve("outer", &[8080])?,
+        ];
+        let objects = [
+            at_host_port(&inner, LOOPBACK),
+            at_host_port(&outer, scene.one.address().all()),
+        ];
+        publish(&scene, &objects)?;
+        let (host, client) = (scene.one.host(), scene.client.place());
+        for address in scene.one.address().all() {
+            let to = SocketAddr::new(address, 8088);
+            ensure_served(&scene, to, &["outer".to_owned()])?;
+        }
+        for address in LOOPBACK {
+            let to = SocketAddr::new(address, 8088);
+            ensure_served_at(&host, to, &["inner".to_owned()])?;
+            settle(&client, to, &[])?;
+        }
+        let _own = client.serve_on("own", &LOOPBACK, &[8088])?;
+        for address in LOOPBACK {
+            let to = SocketAddr::new(address, 8088);
+            ensure_served_at(&client, to, &["own".to_owned()])?;
+            ensure_served_at(&host, to, &["inner".to_owned()])?;
         }
         Ok(())
     })

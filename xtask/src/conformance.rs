@@ -11,7 +11,12 @@ mod stage;
 mod suite;
 mod tools;
 
-use std::{fs, os::unix::process::CommandExt};
+use std::{
+    fs,
+    os::unix::process::CommandExt,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use anyhow::{Context, Result, ensure};
 use mesh_lab::{Cluster, Lab};
@@ -19,7 +24,7 @@ use nix::sys::signal::SigSet;
 
 use crate::{build, cluster, control_plane, demo::hold_signals, place, run, setup};
 use document::Outcome;
-use passes::PASSES;
+use passes::{NODES, PASSES};
 pub(crate) use programs::lint;
 use report::{Spec, State};
 use suite::Suite;
@@ -39,8 +44,8 @@ pub(crate) struct Arguments {
     /// How many tests at a time
     #[arg(long, default_value_t = 4)]
     processes: usize,
-    /// How many nodes, in three zones; some tests want two in each
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=6))]
+    /// On how many nodes, in three zones; some tests want two in each
+    #[arg(long, requires = "focus", default_value_t = NODES, value_parser = clap::value_parser!(u8).range(1..=6))]
     nodes: u8,
 }
 
@@ -61,32 +66,61 @@ pub(crate) fn conformance(arguments: &Arguments) -> Result<()> {
     let names = programs::image_names(&programs)?;
     let dns = cluster::programs()?.join("coredns");
     let images = image::archive(&programs, &dns, &tools::tree()?, &names)?;
-    let signals = hold_signals()?;
-    let mut lab = Lab::new("conformance")?;
-    clean_up_on(signals, lab.name().to_owned())?;
-    let outcome = stage::start(&mut lab, arguments.nodes.into(), &images).and_then(|cluster| {
-        let suite = Suite {
-            cluster: &cluster,
-            programs,
-            output: place::target().join("conformance"),
-            processes: arguments.processes,
-        };
-        play(arguments, &suite)
-    });
-    lab.close()?;
-    let failed = outcome?;
+    let theatre = Theatre {
+        programs,
+        images,
+        processes: arguments.processes,
+        lab: Arc::default(),
+    };
+    clean_up_on(hold_signals()?, Arc::clone(&theatre.lab))?;
+    let failed = play(arguments, &theatre)?;
     ensure!(failed == 0, "{failed} tests failed");
     Ok(())
 }
 
+/// What is the same for all nodes that tests run on.
+struct Theatre {
+    programs: PathBuf,
+    /// The archive of the tests' images.
+    images: PathBuf,
+    processes: usize,
+    /// The name of what stands now.
+    lab: Arc<Mutex<Option<String>>>,
+}
+
+impl Theatre {
+    /// So many nodes of their own for some tests; nothing of them is left afterwards.
+    fn with_nodes<T>(&self, nodes: u8, work: impl FnOnce(&Suite<'_>) -> Result<T>) -> Result<T> {
+        let mut lab = Lab::new("conformance")?;
+        *lock(&self.lab) = Some(lab.name().to_owned());
+        let outcome = stage::start(&mut lab, nodes.into(), &self.images).and_then(|cluster| {
+            work(&Suite {
+                cluster: &cluster,
+                programs: &self.programs,
+                output: place::target().join("conformance"),
+                processes: self.processes,
+            })
+        });
+        lab.close()?;
+        *lock(&self.lab) = None;
+        outcome
+    }
+}
+
+fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Whoever interrupts it finds nothing of it left.
-fn clean_up_on(signals: SigSet, lab: String) -> Result<()> {
+fn clean_up_on(signals: SigSet, lab: Arc<Mutex<Option<String>>>) -> Result<()> {
     let thread = std::thread::Builder::new().name("signals".to_owned());
     thread.spawn(move || {
         if signals.wait().is_err() {
             return;
         }
-        if let Err(error) = mesh_lab::remove_run(&lab) {
+        if let Some(lab) = &*lock(&lab)
+            && let Err(error) = mesh_lab::remove_run(lab)
+        {
             eprintln!("{lab}: {error:#}");
         }
         std::process::exit(130);
@@ -111,20 +145,27 @@ fn again_with_everything() -> Result<()> {
 }
 
 /// Runs what was asked for; gives how many tests failed.
-fn play(arguments: &Arguments, suite: &Suite<'_>) -> Result<usize> {
+fn play(arguments: &Arguments, theatre: &Theatre) -> Result<usize> {
     if let Some(focus) = &arguments.focus {
         let skip = arguments.skip.as_deref().unwrap_or_default();
-        let specs = suite.run("focus", focus, skip)?;
+        let specs = theatre.with_nodes(arguments.nodes, |suite| suite.run("focus", focus, skip))?;
         return Ok(told(&specs));
     }
     let mut outcomes = Vec::new();
-    for pass in PASSES {
-        run::say(&format!("{}: {}", pass.name, pass.title));
-        let specs = suite.run(pass.name, pass.focus, pass.skip)?;
-        outcomes.push(Outcome { pass, specs });
+    let mut of_what = String::new();
+    for passes in PASSES.chunk_by(|one, next| one.nodes == next.nodes) {
+        theatre.with_nodes(passes[0].nodes, |suite| {
+            of_what = versions(suite.cluster)?;
+            for pass in passes {
+                run::say(&format!("{}: {}", pass.name, pass.title));
+                let specs = suite.run(pass.name, pass.focus, pass.skip)?;
+                outcomes.push(Outcome { pass: *pass, specs });
+            }
+            Ok(())
+        })?;
     }
     let failed = outcomes.iter().map(|it| told(&it.specs)).sum();
-    let page = document::page(&versions(suite.cluster)?, &outcomes)?;
+    let page = document::page(&of_what, &outcomes)?;
     let path = place::root().join(PAGE);
     fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))?;
     println!("{}", path.display());
@@ -148,9 +189,8 @@ fn versions(cluster: &Cluster) -> Result<String> {
     let today = jiff::Zoned::now().date();
     let agent = stage::agent_version(cluster)?;
     Ok(format!(
-        "Kubernetes {}, {agent}, Linux {}, {} nodes of both families; {today}.",
+        "Kubernetes {}, {agent}, Linux {}, {NODES} nodes of both families; {today}.",
         control_plane::VERSION,
         kernel.trim(),
-        cluster.nodes().len()
     ))
 }

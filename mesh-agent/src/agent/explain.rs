@@ -134,6 +134,8 @@ fn frontend(port: &PortView, (key, value): &(FrontendKey, FrontendValue)) -> Str
     let ranges: Vec<String> = port.ranges.iter().copied().map(range).collect();
     let whom = if value.has_source_ranges() {
         format!("for clients in {}", ranges.join(", "))
+    } else if value.is_for_host() {
+        "for the host's own clients".to_owned()
     } else if value.is_external() {
         "for clients inside and outside the cluster".to_owned()
     } else {

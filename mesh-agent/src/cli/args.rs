@@ -348,7 +348,7 @@ pub enum MapName {
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("origin").args(["packet", "unconnected"]).multiple(true)))]
 pub struct TraceArgs {
-    /// Cookie of the client's network namespace, which session affinity goes by
+    /// Cookie of the client's network namespace, which session affinity goes by; 0 is a process of the host
     #[arg(long, value_name = "COOKIE", default_value_t = 0)]
     pub from_netns: u64,
     /// Where the program wants to go

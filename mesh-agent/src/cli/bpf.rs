@@ -96,6 +96,9 @@ impl Row for FrontendRow {
 }
 
 const fn whom(row: &FrontendRow) -> &'static str {
+    if row.host {
+        return "host";
+    }
     match (row.refuse, row.external, row.source_ranges) {
         (true, _, _) => "nobody",
         (false, _, true) => "source ranges",

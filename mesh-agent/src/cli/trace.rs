@@ -54,6 +54,8 @@ pub(super) fn trace(
         own_port: args.from.map_or(0, |from| from.port()),
         protocol,
         netns_cookie: args.from_netns,
+        is_in_host: args.from_netns == 0
+            || datapath::own_netns_cookie().is_ok_and(|own| own == args.from_netns),
         seed: args.seed,
         now: live.now,
     };

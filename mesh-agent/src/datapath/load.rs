@@ -23,7 +23,7 @@ use super::{
     packet::{self, PacketPrograms},
     probe,
     shape::{self, Fit, fit},
-    sys::{self, RawMap},
+    sys::{self, RawMap, own_netns_cookie},
     verify::{Verified, verify},
 };
 
@@ -53,6 +53,8 @@ pub(super) fn load(
     loader.override_global("HAS_COARSE_CLOCK", &has_coarse_clock, true);
     let has_sock_ops_netns = u32::from(probe::has_sock_ops_netns());
     loader.override_global("HAS_SOCK_OPS_NETNS", &has_sock_ops_netns, true);
+    let host_netns = own_netns_cookie().unwrap_or(0);
+    loader.override_global("HOST_NETNS", &host_netns, true);
     let before_has_ids = u32::from(keeps_ids);
     loader.override_global("BEFORE_HAS_IDS", &before_has_ids, false);
     let room = foreign::room();

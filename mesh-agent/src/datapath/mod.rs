@@ -49,7 +49,7 @@ pub use hooks::{HOOKS, Hook};
 pub(crate) use load::host_number;
 pub use maps::{Maps, Operation, Operations};
 pub use shape::Sizes;
-pub(crate) use sys::{netns_cookie, set_socket_option, socket_cookie};
+pub(crate) use sys::{own_netns_cookie, set_socket_option, socket_cookie};
 
 use crate::{
     apply::{MapWriter, WriteError},

@@ -21,7 +21,7 @@ mod words;
 
 pub(super) use elements::{RawMap, map_by_id};
 pub(crate) use netlink::set_socket_option;
-pub(crate) use netns::{netns_cookie, socket_cookie};
+pub(crate) use netns::{own_netns_cookie, socket_cookie};
 pub(super) use programs::{
     ProgramInfo, enable_stats, helper_works, hook_works, program_by_id, program_info, raise_memlock,
 };

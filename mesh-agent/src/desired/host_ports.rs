@@ -47,7 +47,7 @@ fn add(
         return;
     };
     let own = frontends.iter().filter(|key| of_family(key.address()));
-    let own: BTreeMap<FrontendKey, Access> = own.map(|key| (*key, Access::External)).collect();
+    let own: BTreeMap<FrontendKey, Access> = own.map(|key| (*key, access(key.address()))).collect();
     if own.is_empty() {
         return;
     }
@@ -66,4 +66,12 @@ fn add(
         ..DesiredPort::default()
     });
     entry.frontends.extend(own);
+}
+
+fn access(address: Address) -> Access {
+    if address.to_ip().is_loopback() {
+        Access::Host
+    } else {
+        Access::External
+    }
 }

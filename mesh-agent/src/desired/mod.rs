@@ -72,6 +72,8 @@ pub enum Access {
     External,
     /// Clients in the port's ranges.
     Ranges,
+    /// Clients in the host's own network namespace: a loopback address.
+    Host,
 }
 
 /// Clients of a load balancer's address: those whose first so many bits are the same, of 128.

@@ -186,7 +186,7 @@ fn desired_port(
     let is_local = |access: &Access| {
         let policy = match access {
             Access::Cluster => service.internal_policy,
-            Access::External | Access::Ranges => service.external_policy,
+            Access::External | Access::Ranges | Access::Host => service.external_policy,
         };
         policy == TrafficPolicy::Local
     };

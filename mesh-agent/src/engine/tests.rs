@@ -205,13 +205,17 @@ impl World {
         }
         for (key, wanted) in self.reference.accesses() {
             let value = kernel.frontends[&key];
-            let held = (value.is_external(), value.has_source_ranges());
+            let held = (
+                value.is_external(),
+                value.is_for_host(),
+                value.has_source_ranges(),
+            );
             assert_eq!(
                 held,
-                (wanted.external, !wanted.ranges.is_empty()),
+                (wanted.external, wanted.host, !wanted.ranges.is_empty()),
                 "{key:?}"
             );
-            if held.1 {
+            if held.2 {
                 let ranges = kernel.ranges_of(value.service());
                 let ranges: BTreeSet<_> =
                     ranges.map(|it| (it.address(), it.address_bits())).collect();

@@ -15,7 +15,7 @@ use nix::sched::{CloneFlags, setns};
 
 use super::Doomed;
 use crate::{
-    interfaces::own_cookie,
+    datapath::own_netns_cookie,
     netlink::{Family, SockDiag, Transport},
 };
 
@@ -77,7 +77,7 @@ impl Destroyer {
     pub fn new(directories: Vec<PathBuf>) -> Self {
         Self {
             directories,
-            own: own_cookie().unwrap_or(UNKNOWN),
+            own: own_netns_cookie().unwrap_or(UNKNOWN),
             cookies: BTreeMap::new(),
         }
     }
@@ -184,7 +184,7 @@ impl Pass {
             }
             match setns(&file, CloneFlags::CLONE_NEWNET) {
                 Ok(()) => {
-                    let cookie = own_cookie().unwrap_or(UNKNOWN);
+                    let cookie = own_netns_cookie().unwrap_or(UNKNOWN);
                     cookies.push((identity, cookie));
                     self.here(cookie);
                 }
@@ -279,7 +279,7 @@ mod tests {
         assert!(known.concerns(7) && known.concerns(UNKNOWN));
         assert!(!known.concerns(9));
         assert!(pass(&[7, UNKNOWN]).concerns(9));
-        let own = own_cookie().unwrap();
+        let own = own_netns_cookie().unwrap();
         let mut destroyer = Destroyer::new(Vec::new());
         assert_eq!(destroyer.destroy(pass(&[own + 1]).doomed).searched, 0);
         assert_eq!(destroyer.destroy(pass(&[own]).doomed).searched, 1);

@@ -7,18 +7,15 @@ use std::{
     fs::{self, File},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::fd::{AsFd, AsRawFd},
+    os::fd::AsRawFd,
     path::PathBuf,
 };
 
-use nix::{
-    sched::{CloneFlags, setns},
-    sys::socket::{AddressFamily, SockFlag, SockType, socket},
-};
+use nix::sched::{CloneFlags, setns};
 
 use super::classify::{Interfaces, PodLink};
 use crate::{
-    datapath::netns_cookie,
+    datapath::own_netns_cookie,
     netlink::{Request, Socket, attributes, flag, kind},
 };
 
@@ -59,7 +56,7 @@ pub(super) struct Namespaces {
 
 impl Namespaces {
     pub(super) fn new(directories: Vec<PathBuf>) -> Self {
-        let own = own_cookie().map_err(|error| {
+        let own = own_netns_cookie().map_err(|error| {
             tracing::info!(%error, "clients at sockets stay unknown: the kernel has no namespace cookies");
         });
         Self {
@@ -172,13 +169,6 @@ fn only<T: Copy>(all: &[T]) -> Option<T> {
     }
 }
 
-/// The cookie of the namespace of this thread.
-pub(crate) fn own_cookie() -> io::Result<u64> {
-    let family = AddressFamily::Unix;
-    let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    netns_cookie(socket.as_fd())
-}
-
 /// The id that this namespace has for one that is a file; None if it has none, or the file is no namespace.
 fn nsid(socket: &mut Socket, file: &File) -> Option<i32> {
     let fd = file.as_raw_fd().to_ne_bytes();
@@ -196,7 +186,7 @@ fn cookies(files: BTreeMap<i32, File>) -> io::Result<BTreeMap<i32, u64>> {
     let visit = move || {
         let cookie = |(nsid, file): (i32, File)| {
             setns(&file, CloneFlags::CLONE_NEWNET)?;
-            Ok((nsid, own_cookie()?))
+            Ok((nsid, own_netns_cookie()?))
         };
         files.into_iter().map(cookie).collect()
     };

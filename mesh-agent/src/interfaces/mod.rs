@@ -9,7 +9,6 @@ mod snapshot;
 mod watch;
 
 pub use classify::{Device, Interfaces, Options, PodLink, Unserved, classify};
-pub(crate) use clients::own_cookie;
 pub use clients::{ClientAddresses, Clients, NETNS_DIRECTORIES};
 pub use follow::{Difference, Follower, Place};
 pub use snapshot::{Addresses, Carried, Link, Snapshot};

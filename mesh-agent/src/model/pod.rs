@@ -62,6 +62,6 @@ pub struct ContainerPort {
 pub struct HostPort {
     /// hostPort
     pub port: u16,
-    /// hostIP; None for all of the node's addresses, an unspecified one for all of its family.
+    /// hostIP; None for all of the node's addresses and its loopback, an unspecified one for all of its family.
     pub address: Option<IpAddr>,
 }

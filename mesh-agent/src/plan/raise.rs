@@ -248,7 +248,7 @@ impl<'a> Raise<'a> {
 fn value(claim: &Claim, port: &DesiredPort, access: Access) -> FrontendValue {
     let policy = match access {
         Access::Cluster => port.internal,
-        Access::External | Access::Ranges => port.external,
+        Access::External | Access::Ranges | Access::Host => port.external,
     };
     let local = match policy {
         TrafficPolicy::Cluster => 0,
@@ -259,6 +259,7 @@ fn value(claim: &Claim, port: &DesiredPort, access: Access) -> FrontendValue {
         Access::Cluster => value,
         Access::External => value.external(),
         Access::Ranges => value.external().with_source_ranges(),
+        Access::Host => value.external().for_host(),
     }
 }
 

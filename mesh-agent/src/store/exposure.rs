@@ -21,7 +21,7 @@ pub enum Exposure {
     ExternalIp,
     /// status.loadBalancer.ingress
     LoadBalancerIp,
-    /// An address of the node and a container's hostPort.
+    /// An address of the node, or its loopback, and a container's hostPort.
     HostPort,
 }
 
@@ -119,7 +119,8 @@ pub(super) fn has_host_ports(pod: &Pod, options: &StoreOptions) -> bool {
     runs && here && !pod.host_network && pod.ports.iter().any(|port| port.host.is_some())
 }
 
-/// A container port's frontends: its host port on the node's addresses of the families that the Pod has.
+/// A container port's frontends: its host port on the node's addresses of the families that the Pod has. The node
+/// itself has them at its loopback too, of which any address may be named.
 pub(super) fn of_container_port(
     pod: &Pod,
     port: &ContainerPort,
@@ -138,9 +139,13 @@ pub(super) fn of_container_port(
         Some(any) if any.is_unspecified() => any.is_ipv4() == address.is_v4(),
         Some(own) => Address::from(own) == **address,
     };
-    let addresses = node.host_ports.iter().filter(wanted);
+    let loopback = host.address.filter(std::net::IpAddr::is_loopback);
+    let addresses = node.host_ports.iter().chain(&Address::LOOPBACK);
     addresses
-        .filter(|address| families.contains(&Family::of(**address)))
-        .map(|address| FrontendKey::new(*address, Port::new(host.port), port.protocol.number()))
+        .filter(wanted)
+        .copied()
+        .chain(loopback.map(Address::from))
+        .filter(|address| families.contains(&Family::of(*address)))
+        .map(|address| FrontendKey::new(address, Port::new(host.port), port.protocol.number()))
         .collect()
 }

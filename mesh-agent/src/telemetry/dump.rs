@@ -67,6 +67,9 @@ pub struct FrontendRow {
     pub external: bool,
     /// Of them only those in `source_ranges`.
     pub source_ranges: bool,
+    /// Only those in the host's own network namespace.
+    #[serde(default)]
+    pub host: bool,
 }
 
 /// A range of clients that a service port's load balancer addresses are open to.
@@ -250,6 +253,7 @@ impl Live {
             refuse: value.is_refuse(),
             external: value.is_external(),
             source_ranges: value.has_source_ranges(),
+            host: value.is_for_host(),
         };
         sorted.into_iter().map(row).collect()
     }

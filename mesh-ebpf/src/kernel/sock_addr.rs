@@ -13,6 +13,11 @@ use mesh_ebpf::{Socket, Verdict};
 #[unsafe(no_mangle)]
 static HAS_SET_RETVAL: u32 = 0;
 
+/// The cookie of the host's network namespace, which is the agent's own; the agent sets it when it loads the object. 0
+/// where the kernel does not tell it (before Linux 5.14): then it is the first one's of all.
+#[unsafe(no_mangle)]
+static HOST_NETNS: u64 = 0;
+
 /// ECONNREFUSED, the same number on every architecture that is supported.
 const ECONNREFUSED: i32 = 111;
 
@@ -112,6 +117,20 @@ impl<const V4: bool> Socket for SockAddr<V4> {
     fn client(&self) -> Client {
         // SAFETY: the helper takes the program's own context.
         Client::from_netns_cookie(unsafe { bpf_get_netns_cookie(self.context.cast()) })
+    }
+
+    #[inline(always)]
+    fn is_in_host(&self) -> bool {
+        // SAFETY: the static is initialised and never written by the program; read as the agent left it.
+        let told = unsafe { (&raw const HOST_NETNS).read_volatile() };
+        let host = if told == 0 {
+            // SAFETY: without a context the helper gives the first namespace's cookie.
+            unsafe { bpf_get_netns_cookie(core::ptr::null_mut()) }
+        } else {
+            told
+        };
+        // SAFETY: the helper takes the program's own context.
+        host == unsafe { bpf_get_netns_cookie(self.context.cast()) }
     }
 }
 

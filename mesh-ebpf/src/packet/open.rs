@@ -32,7 +32,8 @@ pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
     let Some(frontend) = frontend else {
         return PASS;
     };
-    if is_left(env, &state.key) {
+    // No packet for a loopback address comes by an interface rightly: what to do with it is the kernel's to say.
+    if frontend.is_for_host() || is_left(env, &state.key) {
         return PASS;
     }
     let client = state.key.source().0;

@@ -46,7 +46,8 @@ pub(super) fn page(versions: &str, outcomes: &[Outcome]) -> Result<String> {
     Ok(text)
 }
 
-/// Each test of the group once, as it ended in the pass that ran it.
+/// Each test of the group once, as it ended in the pass that ran it. One that has failed has failed; one that applied
+/// somewhere applies.
 fn best(outcomes: &[Outcome]) -> BTreeMap<&str, &Spec> {
     let mut best: BTreeMap<&str, &Spec> = BTreeMap::new();
     let specs = outcomes.iter().flat_map(|outcome| &outcome.specs);
@@ -79,14 +80,16 @@ fn not_run<'a>(best: &BTreeMap<&'a str, &Spec>) -> Result<BTreeMap<&'static str,
 
 fn sums(outcomes: &[Outcome]) -> String {
     let mut text = String::from(
-        "| pass | what | passed | failed | skipped themselves |\n|---|---|---|---|---|\n",
+        "| pass | what | nodes | passed | failed | skipped themselves |\n|---|---|---|---|---|---|\n",
     );
     for outcome in outcomes {
         let counts = [State::Passed, State::Failed, State::Skipped].map(|it| outcome.count(it));
         let [passed, failed, skipped] = counts;
-        let (name, title) = (outcome.pass.name, outcome.pass.title);
+        let Pass {
+            name, title, nodes, ..
+        } = outcome.pass;
         text.push_str(&format!(
-            "| {name} | {title} | {passed} | {failed} | {skipped} |\n"
+            "| {name} | {title} | {nodes} | {passed} | {failed} | {skipped} |\n"
         ));
     }
     text.push_str("\nWhich tests those are, by names (regular expressions):\n\n");
@@ -149,8 +152,12 @@ mod tests {
                 spec("b", State::Skipped, "needs more"),
                 spec("c", State::NotRun, ""),
                 spec("d [Feature:LoadBalancer]", State::NotRun, ""),
+                spec("e", State::Skipped, "needs more nodes"),
             ]),
-            outcome(vec![spec("c", State::Failed, "broken")]),
+            outcome(vec![
+                spec("c", State::Failed, "broken"),
+                spec("e", State::Passed, ""),
+            ]),
         ];
         let page = page("v1", &outcomes).unwrap();
         assert!(page.contains("## Failed: 1\n\n- c: broken\n"), "{page}");
@@ -158,6 +165,7 @@ mod tests {
             page.contains("## Skipped: 1\n\n- b: needs more\n"),
             "{page}"
         );
+        assert!(page.contains("## Passed: 2\n\n- a\n- e\n"), "{page}");
         assert!(
             page.contains("1 for one reason: needs a cloud's load balancers"),
             "{page}"

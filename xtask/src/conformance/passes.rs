@@ -11,33 +11,49 @@ pub(super) struct Pass {
     pub(super) focus: &'static str,
     /// Nothing if empty.
     pub(super) skip: &'static str,
+    /// On how many nodes, in three zones; tests that want more skip themselves.
+    pub(super) nodes: u8,
 }
 
-/// All of them, in the order in which they run.
-pub(super) const PASSES: [Pass; 4] = [
+/// On how many nodes tests run that do not want more.
+pub(super) const NODES: u8 = 3;
+
+/// All of them, in the order in which they run; those on as many nodes are beside each other.
+pub(super) const PASSES: [Pass; 5] = [
     Pass {
         name: "network",
         title: "Services, endpoints, DNS and what Pods reach",
         focus: r"\[sig-network\] (Services|EndpointSlice|EndpointSliceMirroring|EndpointsController|Endpoints|Service endpoints|Networking|HostPort|Conntrack|KubeProxy|DNS|Connectivity|Proxy|Traffic|API Server|Ingress API|IngressClass API)",
         skip: r"\[Serial\]|\[Disruptive\]|\[Feature:|\[Slow\]|IPerf2|DNS configMap|DNS HostNetwork",
+        nodes: NODES,
     },
     Pass {
         name: "dual-stack",
         title: "both families",
         focus: r"\[sig-network\] \[Feature:IPv6DualStack\]",
         skip: r"LoadBalancer|\[Slow\]|SCTP",
+        nodes: NODES,
     },
     Pass {
         name: "more",
         title: "what is slow or outside of those two, and applies",
         focus: r"\[sig-network\] (NoSNAT|Service CIDRs|ServiceCIDR and IPAddress API|Topology Hints|Netpol API|DNS HostNetwork|Networking Granular Checks: Services should update nodePort)",
         skip: "",
+        nodes: NODES,
     },
     Pass {
         name: "serial",
         title: "what is labelled Serial or Disruptive and needs no cloud; some say themselves that they want more",
         focus: r"\[sig-network\] (IngressClass \[Feature:Ingress\]|Services should allow creating a basic SCTP service|Networking should allow creating a Pod with an SCTP HostPort|Services should work after restarting|Networking should recreate its iptables rules)",
         skip: "",
+        nodes: NODES,
+    },
+    Pass {
+        name: "zones",
+        title: "what wants two nodes in each of three zones",
+        focus: r"\[sig-network\] Traffic Distribution",
+        skip: "",
+        nodes: 6,
     },
 ];
 

@@ -8,9 +8,9 @@ use serde_json::Value;
 pub(super) enum State {
     /// It failed, timed out or was broken off.
     Failed,
+    Passed,
     /// It found out by itself that it does not apply.
     Skipped,
-    Passed,
     /// It was not asked for.
     NotRun,
 }

@@ -19,7 +19,7 @@ use crate::run;
 /// What runs, and where its output goes.
 pub(super) struct Suite<'a> {
     pub(super) cluster: &'a Cluster,
-    pub(super) programs: PathBuf,
+    pub(super) programs: &'a Path,
     pub(super) output: PathBuf,
     /// How many tests at a time; what is labelled Serial runs alone all the same.
     pub(super) processes: usize,

@@ -2,15 +2,24 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, BorrowedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
 };
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 const SO_NETNS_COOKIE: i32 = 71;
 
 const SO_COOKIE: i32 = 57;
 
+/// The cookie of the namespace that this thread is in.
+pub(crate) fn own_netns_cookie() -> io::Result<u64> {
+    let (family, flags) = (AddressFamily::Unix, SockFlag::SOCK_CLOEXEC);
+    let socket = socket(family, SockType::Stream, flags, None)?;
+    netns_cookie(socket.as_fd())
+}
+
 /// The cookie of the namespace that a socket belongs to (Linux 5.14).
-pub(crate) fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
+fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
     cookie(socket, SO_NETNS_COOKIE)
 }
 

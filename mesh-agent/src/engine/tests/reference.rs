@@ -1,6 +1,9 @@
 //! What the kernel should hold, worked out slowly from a plain list of objects, with no index and no memory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use mesh_common::{Address, FrontendKey, Port};
 
@@ -40,6 +43,8 @@ struct Known {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Access {
     pub(crate) external: bool,
+    /// Only from the host's own network.
+    pub(crate) host: bool,
     /// Empty for all.
     pub(crate) ranges: BTreeSet<(Address, u32)>,
 }
@@ -415,6 +420,7 @@ fn wishes_of<'a>(
             };
             let access = Access {
                 external: true,
+                host: false,
                 ranges: ranges.map(bits).collect(),
             };
             add((*ip).into(), port.port, &access);
@@ -448,9 +454,12 @@ fn host_ports_of<'a>(
         let Some(host) = port.host else {
             continue;
         };
-        for ip in node.iter().filter(|ip| !ip.is_loopback()) {
+        let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        let named = host.address.filter(|wanted| wanted.is_loopback());
+        let places = node.iter().copied().chain(loopback).chain(named);
+        for ip in places.collect::<BTreeSet<std::net::IpAddr>>() {
             let wanted = host.address.is_none_or(|wanted| {
-                wanted == *ip || wanted.is_unspecified() && wanted.is_ipv4() == ip.is_ipv4()
+                wanted == ip || wanted.is_unspecified() && wanted.is_ipv4() == ip.is_ipv4()
             });
             let has_family = pod
                 .addresses
@@ -458,9 +467,10 @@ fn host_ports_of<'a>(
                 .any(|own| own.is_ipv4() == ip.is_ipv4());
             if wanted && has_family {
                 let number = port.protocol.number();
-                let key = FrontendKey::new((*ip).into(), Port::new(host.port), number);
+                let key = FrontendKey::new(ip.into(), Port::new(host.port), number);
                 let access = Access {
                     external: true,
+                    host: ip.is_loopback(),
                     ..Access::default()
                 };
                 wishes.push((key, Holder::Pod(pod, port), access));

@@ -137,6 +137,7 @@ fn tables(world: &World) -> String {
         let mut ranges = kernel.ranges_of(value.service()).peekable();
         match (value.is_external(), value.has_source_ranges()) {
             (false, _) => {}
+            (true, false) if value.is_for_host() => text.push_str(" host"),
             (true, false) => text.push_str(" external"),
             (true, true) => text.push_str(" from"),
         }

@@ -39,7 +39,7 @@ pub(super) fn convert(
             .and_then(|spec| spec.node_name.as_deref())
             .map(|node| interner.share(node)),
         host_network,
-        ports: ports(containers, interner, notes)?,
+        ports: ports(containers, interner)?,
     })
 }
 
@@ -101,7 +101,6 @@ fn is_ready(status: &PodStatus) -> bool {
 fn ports(
     containers: &[Container],
     interner: &mut Interner,
-    notes: &mut Vec<Rejected>,
 ) -> Result<Vec<ContainerPort>, Rejected> {
     let mut ports = Vec::new();
     for (container, manifest) in containers.iter().enumerate() {
@@ -119,7 +118,7 @@ fn ports(
                     name: interner.share(name),
                     protocol,
                     port: number,
-                    host: host_port(port, path, notes)?,
+                    host: host_port(port, path)?,
                 });
             }
         }
@@ -127,11 +126,9 @@ fn ports(
     Ok(ports)
 }
 
-/// Loopback is each network namespace's own, so a port there cannot be served from outside it.
 fn host_port(
     port: &ManifestPort,
     path: impl Fn(&str) -> String,
-    notes: &mut Vec<Rejected>,
 ) -> Result<Option<HostPort>, Rejected> {
     let Some(number) = port.host_port.filter(|number| *number != 0) else {
         return Ok(None);
@@ -149,15 +146,6 @@ fn host_port(
             ));
         }
     };
-    if address.is_some_and(|address| address.is_loopback()) {
-        let reason = "a host port is not served on loopback";
-        notes.push(Rejected::new(
-            path("hostIP"),
-            reason,
-            "give another of the node's addresses",
-        ));
-        return Ok(None);
-    }
     Ok(Some(HostPort {
         port: number,
         address,

@@ -1,6 +1,6 @@
 //! Traffic policies: who is led to this node's endpoints alone, by which address and from where.
 
-use mesh_common::{FrontendKey, FrontendValue, Protocol, Reason, ServiceWord, SetWord};
+use mesh_common::{Address, FrontendKey, FrontendValue, Protocol, Reason, ServiceWord, SetWord};
 use proptest::prelude::*;
 
 use super::world::{Route, SERVICE, World, any_route, plain};
@@ -97,4 +97,24 @@ fn nobody_at_all_is_another_reason() {
         .frame();
     let (verdict, _) = world.hook(route.there()[0], &frame);
     assert_eq!(verdict, PacketVerdict::Reflect(Reason::NoEndpoints));
+}
+
+/// What the host alone has at a loopback address no packet reaches, whatever it says of where it goes.
+#[test]
+fn loopback_is_no_packets_destination() {
+    for v6 in [false, true] {
+        let mut world = World::new(Route::DeviceToLocal, Protocol::Tcp, v6, 3);
+        let to = (Address::LOOPBACK[usize::from(v6)], world.frontend().1);
+        let key = FrontendKey::new(to.0, to.1, Protocol::Tcp.number());
+        let value = FrontendValue::new(SERVICE, SERVICE, 0)
+            .external()
+            .for_host();
+        world.sim.frontends.insert(key, value);
+        let frame = plain()
+            .on(world.datagram(world.client(), to, tcp::SYN))
+            .frame();
+        let (verdict, seen) = world.hook(Route::DeviceToLocal.there()[0], &frame);
+        assert_eq!(verdict, PacketVerdict::Pass);
+        assert_eq!(ends(&seen).1, to);
+    }
 }
