@@ -336,6 +336,7 @@ mod tests {
             to: "10.96.0.1:80".parse().unwrap(),
             own_port: 4000,
             protocol: Protocol::Udp,
+            is_in_host: false,
             netns_cookie: 1,
             seed: 1,
             now: 1000 * 1_000_000_000,
