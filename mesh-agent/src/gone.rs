@@ -26,6 +26,18 @@ pub struct Target {
     pub netns: u64,
 }
 
+impl Target {
+    /// That of an entry.
+    #[must_use]
+    pub const fn of(peer: &Peer) -> Self {
+        let (address, port) = peer.backend();
+        Self {
+            peer: (address, port.get()),
+            netns: peer.netns(),
+        }
+    }
+}
+
 /// What to look for among the sockets that are connected through us.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Look {
@@ -163,14 +175,7 @@ impl Look {
             }
         };
         let sockets = sockets.iter().filter(lost);
-        let entry = |(peer, _): &(Peer, _)| {
-            let (address, port) = peer.backend();
-            let target = Target {
-                peer: (address, port.get()),
-                netns: peer.netns(),
-            };
-            (peer.cookie(), target)
-        };
+        let entry = |(peer, _): &(Peer, _)| (peer.cookie(), Target::of(peer));
         sockets.map(entry).collect()
     }
 }

@@ -14,8 +14,13 @@ use std::{
 use kernel::{Place, service, write};
 use mesh_agent::{
     datapath::Datapath,
-    gone::{Destroyer, Doomed, spared_by_kernel},
+    gone::{Destroyer, Doomed, Target, spared_by_kernel},
 };
+use mesh_common::Peer;
+
+fn target(peer: &Peer) -> (u64, Target) {
+    (peer.cookie(), Target::of(peer))
+}
 
 /// Whether the connection was ended, and how.
 fn ended(stream: &TcpStream) -> Option<ErrorKind> {
@@ -38,21 +43,19 @@ fn a_socket_is_destroyed_by_its_cookie_and_no_other_is() {
     let through: Vec<TcpStream> = (0..3).map(|_| place.connect().unwrap()).collect();
     let direct = TcpStream::connect(place.listen()).unwrap();
     let reader = datapath.reader().unwrap();
-    let peers = reader.connected().unwrap();
+    let connections = reader.connections().unwrap();
+    let peers: Vec<Peer> = connections.peers().collect();
     assert_eq!(peers.len(), 3, "one that came directly is nobody's");
-    for (peer, backend) in &peers {
-        let backend = backend.unwrap();
+    for peer in &peers {
+        let backend = reader.backend(peer.id()).unwrap().unwrap();
         assert_eq!(peer.backend(), (backend.address(), backend.word().port()));
     }
-    let (address, port) = peers[0].0.backend();
-    let (first, second) = (peers[0].0.cookie(), peers[1].0.cookie());
-    let unknown = peers.iter().map(|(peer, _)| peer.cookie()).sum();
-    let doomed = Doomed::from([
-        (first, (address, port.get())),
-        // It is connected to another port than its entry says: it is another socket by now.
-        (second, (address, port.get() ^ 1)),
-        (unknown, (address, port.get())),
-    ]);
+    let (first, second) = (target(&peers[0]), target(&peers[1]));
+    let unknown = peers.iter().map(Peer::cookie).sum();
+    // It is connected to another port than its entry says: it is another socket by now.
+    let mut other = second.1;
+    other.peer.1 ^= 1;
+    let doomed = Doomed::from([first, (second.0, other), (unknown, first.1)]);
     let outcome = Destroyer::new(Vec::new()).destroy(doomed);
     assert!(outcome.errors.is_empty(), "{outcome:?}");
     assert_eq!((outcome.destroyed["tcp"], outcome.missing), (1, 2));
@@ -84,10 +87,8 @@ fn many_sockets_of_others_cost_little() {
         .collect();
     let _accepted = accepting.join().unwrap();
     let began = Instant::now();
-    let sockets = datapath.reader().unwrap().connected().unwrap();
-    let entry =
-        |peer: &mesh_common::Peer| (peer.cookie(), (peer.backend().0, peer.backend().1.get()));
-    let doomed: Doomed = sockets.iter().map(|(peer, _)| entry(peer)).collect();
+    let connections = datapath.reader().unwrap().connections().unwrap();
+    let doomed: Doomed = connections.peers().map(|peer| target(&peer)).collect();
     let outcome = Destroyer::new(vec!["/run/netns".into()]).destroy(doomed);
     let took = began.elapsed();
     eprintln!(

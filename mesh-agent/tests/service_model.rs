@@ -121,6 +121,7 @@ fn ask(sim: &Sim, question: &Question, hooked: Hooked, number: u64) -> Result<An
             let call = Call {
                 hook,
                 to,
+                own_port: 0,
                 protocol,
                 netns_cookie: COOKIE,
                 is_in_host: false,
