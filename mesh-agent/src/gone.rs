@@ -1,19 +1,30 @@
 //! Which connected sockets lost their backend. In: addresses that no EndpointSlice and no running Pod has any more, what
-//! connected sockets asked for (`peers`), and the backends in force. Out: sockets by their cookies, and whom each is
-//! connected to. Pure; `destroy` carries it out, `probe` asks whether it can be.
+//! connected sockets asked for (`peers`), and the backends in force. Out: sockets by their cookies, whom each is
+//! connected to and where it is. Pure; `destroy` carries it out, `probe` asks whether it can be.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_common::{Address, Backend, BackendState, Peer};
 
 mod destroy;
+mod pace;
 mod probe;
 
 pub use destroy::{Destroyer, Outcome};
+pub use pace::Pace;
 pub use probe::spared_by_kernel;
 
-/// Sockets to be destroyed, by their cookies, and the address and port that each is connected to.
-pub type Doomed = BTreeMap<u64, (Address, u16)>;
+/// Sockets to be destroyed, by their cookies.
+pub type Doomed = BTreeMap<u64, Target>;
+
+/// One of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The address and port that it is connected to.
+    pub peer: (Address, u16),
+    /// The cookie of its network namespace; 0 if that is not known.
+    pub netns: u64,
+}
 
 /// What to look for among the sockets that are connected through us.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -117,6 +128,15 @@ impl Look {
         self
     }
 
+    /// Whether a socket is to be looked at: nothing else is asked about the others.
+    #[must_use]
+    pub fn concerns(&self, peer: &Peer) -> bool {
+        let (address, port) = peer.backend();
+        self.everything
+            || self.departed.contains_key(&address)
+            || self.replaced.contains(&(address, port.get()))
+    }
+
     /// The addresses that have to be asked about: where these sockets are connected, if everything is looked at.
     #[must_use]
     pub fn questions(&self, sockets: &[(Peer, Option<Backend>)]) -> BTreeSet<Address> {
@@ -145,7 +165,11 @@ impl Look {
         let sockets = sockets.iter().filter(lost);
         let entry = |(peer, _): &(Peer, _)| {
             let (address, port) = peer.backend();
-            (peer.cookie(), (address, port.get()))
+            let target = Target {
+                peer: (address, port.get()),
+                netns: peer.netns(),
+            };
+            (peer.cookie(), target)
         };
         sockets.map(entry).collect()
     }

@@ -133,6 +133,7 @@ fn live(directories: &Directories, with_flows: bool) -> Result<Live, DatapathErr
         clients: reader.clients()?,
         learned_clients: reader.learned_clients()?,
         interfaces: reader.interfaces()?,
+        foreign: datapath::left_to_others(&directories.bpffs),
         counters: reader.counters()?,
         now: datapath::monotonic_nanoseconds(),
     })

@@ -5,7 +5,7 @@ use std::{cell::RefCell, collections::BTreeMap};
 
 use mesh_common::{BackendState, Client, FlowKey, FlowValue, Port, Protocol, Reason};
 use mesh_ebpf::{
-    Hook, Stage, State, Step, Verdict,
+    FOREIGN_SILENCE, Hook, Stage, State, Step, Verdict, foreign_socket,
     sim::{Sim, SimSocket, Traced, trace},
 };
 
@@ -20,6 +20,8 @@ pub struct Call {
     pub hook: Hook,
     /// Where the program wants to go.
     pub to: std::net::SocketAddr,
+    /// The port that the program's socket has; 0 if that does not matter.
+    pub own_port: u16,
     /// Over what.
     pub protocol: Protocol,
     /// Cookie of the client's network namespace, for session affinity.
@@ -91,6 +93,7 @@ pub fn sim(live: &Live, host: u32) -> Sim {
         clients: live.clients.clone(),
         learned_clients: RefCell::new(live.learned_clients.clone()),
         interfaces: live.interfaces.clone(),
+        foreign: RefCell::new(live.foreign.clone()),
         opening: flows(live, true),
         flows: flows(live, false),
         host,
@@ -109,9 +112,12 @@ fn flows(live: &Live, opening: bool) -> RefCell<BTreeMap<FlowKey, FlowValue>> {
 pub fn run(sim: &Sim, call: &Call) -> Answer {
     sim.seed.set(call.seed);
     sim.clock.set(call.now);
+    let to = (call.to.ip().into(), Port::new(call.to.port()));
+    let foreign = foreign_socket(Port::new(call.own_port), to);
+    let left = left(sim, &foreign);
     let mut socket = SimSocket {
-        own_port: Port::from_be(0),
-        peer: (call.to.ip().into(), Port::new(call.to.port())),
+        own_port: Port::new(call.own_port),
+        peer: to,
         protocol: Some(call.protocol),
         // No socket has the cookie 0, so nothing is remembered of this one.
         cookie: 0,
@@ -129,14 +135,29 @@ pub fn run(sim: &Sim, call: &Call) -> Answer {
         Verdict::Refuse(reason) => ("refuse", Some(reason)),
     };
     Answer {
-        steps: walked.iter().map(|traced| describe(sim, traced)).collect(),
+        steps: walked
+            .iter()
+            .map(|traced| describe(sim, traced, &left))
+            .collect(),
         verdict: word,
         reason,
         target: (socket.peer.0.to_ip(), socket.peer.1.get()).into(),
     }
 }
 
-fn describe(sim: &Sim, traced: &Traced) -> StepText {
+/// What is said of a flow that is left to kube-proxy, if it were to pass now.
+fn left(sim: &Sim, key: &FlowKey) -> String {
+    let last = sim.foreign.borrow().get(key).copied().unwrap_or(0);
+    let now = u32::try_from(sim.clock.get() / 1_000_000_000).unwrap_or(u32::MAX);
+    let silent = now.saturating_sub(last);
+    format!(
+        "kube-proxy began this flow: it is left to kube-proxy until it has been silent for {FOREIGN_SILENCE} s; it was \
+         for {silent} s, so for {} s more unless this is sent",
+        FOREIGN_SILENCE.saturating_sub(silent)
+    )
+}
+
+fn describe(sim: &Sim, traced: &Traced, left: &str) -> StepText {
     let state = &traced.state;
     let text = match (traced.stage, traced.step) {
         (_, Step::Done(Verdict::Refuse(reason))) => refusal(reason).to_owned(),
@@ -156,6 +177,7 @@ fn describe(sim: &Sim, traced: &Traced) -> StepText {
         (Stage::Reuse, Step::Next(Stage::Rewrite)) => {
             format!("the socket keeps backend {}", state.backend)
         }
+        (Stage::Reuse, Step::Done(_)) => left.to_owned(),
         (Stage::Reuse, _) => "the socket has not sent to this Service before".to_owned(),
         (Stage::Backend, _) => chosen(sim, state),
         (Stage::RecordPeer, _) => "getpeername will show the Service".to_owned(),
@@ -265,6 +287,7 @@ mod tests {
         let call = Call {
             hook: Hook::Connect,
             to: to.parse().unwrap(),
+            own_port: 0,
             protocol: Protocol::Tcp,
             netns_cookie: 1,
             is_in_host: false,
@@ -294,6 +317,47 @@ mod tests {
             (answer.verdict, answer.reason),
             ("refuse", Some(Reason::NoSuchPort))
         );
+    }
+
+    #[test]
+    fn a_datagram_of_a_flow_that_kube_proxy_began_is_left_to_it() {
+        let mut live = Live {
+            tables: tables(),
+            ..Live::default()
+        };
+        let to = (std::net::Ipv4Addr::new(10, 96, 0, 1).into(), Port::new(80));
+        let whole = FrontendKey::new(to.0, to.1, 17);
+        let served = FrontendValue::new(1, 1, 0);
+        live.tables.frontends.push((whole, served));
+        live.foreign
+            .insert(foreign_socket(Port::new(4000), to), 988);
+        let call = Call {
+            hook: Hook::Sendmsg,
+            to: "10.96.0.1:80".parse().unwrap(),
+            own_port: 4000,
+            protocol: Protocol::Udp,
+            is_in_host: false,
+            netns_cookie: 1,
+            seed: 1,
+            now: 1000 * 1_000_000_000,
+        };
+        let answer = run(&sim(&live, 0), &call);
+        assert_eq!(answer.verdict, "pass");
+        let last = answer.steps.last().unwrap();
+        assert_eq!(last.stage, "reuse");
+        assert!(last.text.contains("12 s, so for 18 s more"), "{last:?}");
+        for call in [
+            Call {
+                own_port: 4001,
+                ..call
+            },
+            Call {
+                now: 1018 * 1_000_000_000,
+                ..call
+            },
+        ] {
+            assert_eq!(run(&sim(&live, 0), &call).verdict, "forward");
+        }
     }
 
     #[test]

@@ -163,12 +163,34 @@ impl FlowKey {
     #[must_use]
     #[inline(always)]
     pub const fn digest(&self, seed: u32) -> u64 {
-        let [a, b, c, d] = self.source.words();
-        let [e, f, g, h] = self.destination.words();
-        let digest = mix(mix(seed as u64, two(a, b)), two(c, d));
-        let digest = mix(mix(digest, two(e, f)), two(g, h));
-        mix(digest, two(self.ports, self.rest))
+        self.digests(seed).1
     }
+
+    /// The same of one end and the protocol alone, and of the tuple. The end is that with the higher port: as a rule it is
+    /// the client's, so what a flow's packets are found by has it in common.
+    #[must_use]
+    #[inline(always)]
+    pub(crate) const fn digests(&self, seed: u32) -> (u64, u64) {
+        let (source_port, destination_port) = (self.ports as u16, (self.ports >> 16) as u16);
+        let seed = two(seed, self.rest & 0xff);
+        let source = end_digest(seed, self.source, source_port);
+        let destination = end_digest(seed, self.destination, destination_port);
+        // All ones if the destination's port is higher. By arithmetic: the kernel's verifier would walk what follows a
+        // comparison twice.
+        let (low, high) = (u16::from_be(source_port), u16::from_be(destination_port));
+        let swap = ((low as i64 - high as i64) >> 63) as u64;
+        let end = source ^ ((source ^ destination) & swap);
+        (
+            end,
+            mix(source, destination.rotate_left(21) ^ self.rest as u64),
+        )
+    }
+}
+
+#[inline(always)]
+const fn end_digest(seed: u64, address: Address, port: u16) -> u64 {
+    let [a, b, c, d] = address.words();
+    mix(mix(mix(seed, two(a, b)), two(c, d)), port as u64)
 }
 
 #[inline(always)]

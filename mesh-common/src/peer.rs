@@ -38,7 +38,7 @@ plain! {
         id: BackendId,
         generation: u32,
         reserved: u32,
-        reserved2: u64,
+        netns: u64,
     }
 }
 
@@ -71,8 +71,15 @@ impl Peer {
             id,
             generation,
             reserved: 0,
-            reserved2: 0,
+            netns: 0,
         }
+    }
+
+    /// In a network namespace, by its cookie.
+    #[must_use]
+    #[inline(always)]
+    pub const fn within(self, netns: u64) -> Self {
+        Self { netns, ..self }
     }
 
     /// The socket.
@@ -101,6 +108,13 @@ impl Peer {
     #[inline(always)]
     pub const fn id(&self) -> BackendId {
         self.id
+    }
+
+    /// The cookie of the network namespace that the socket is in; 0 if it was not told.
+    #[must_use]
+    #[inline(always)]
+    pub const fn netns(&self) -> u64 {
+        self.netns
     }
 
     /// The backend's generation then.

@@ -136,6 +136,11 @@ pub enum NotAdded {
     Full,
 }
 
+/// A place for an entry, which nobody else gets and where nobody finds anything yet. What the number means is the table's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a place that is not filled has to be given back"]
+pub struct Claim(pub u64);
+
 /// Why an entry was not made a confirmed flow's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotConfirmed {
@@ -216,11 +221,26 @@ pub trait Tables {
         Self: 'a;
     /// The entry of a tuple.
     fn flow(&self, key: &FlowKey) -> Option<Self::Flow<'_>>;
-    /// Adds an entry where there is none.
+    /// The memory of a tuple's entry will be needed soon: where it comes from far away, other work goes on meanwhile.
+    fn fetch_flow(&self, key: &FlowKey);
+    /// Claims a place for an entry where there is none. Entries that belong together are claimed first and filled then:
+    /// a lock is not given back before all that was written until then has reached its memory.
     ///
     /// # Errors
     /// See the type.
-    fn add_flow(&self, place: Place, key: &FlowKey, value: &FlowValue) -> Result<(), NotAdded>;
+    fn claim_flow(&self, place: Place, key: &FlowKey) -> Result<Claim, NotAdded>;
+    /// The same for the entries of a new flow, if it is quick and none is there: those of its request, of its reply and,
+    /// if it has one, of its leaving packets.
+    fn claim_flows(
+        &self,
+        request: &FlowKey,
+        backend: (Address, Port),
+        has_leaving: bool,
+    ) -> Option<[Claim; 3]>;
+    /// Puts the entry there.
+    fn fill_flow(&self, claim: Claim, key: &FlowKey, value: &FlowValue);
+    /// Gives the place back.
+    fn unclaim_flow(&self, claim: Claim, key: &FlowKey);
     /// Makes an entry a confirmed flow's; nothing if there is none.
     ///
     /// # Errors

@@ -27,8 +27,8 @@ pub mod sim;
 mod tests;
 
 pub use env::{
-    Broken, Clock, Connection, Covers, Env, FlowEntry, Full, NotAdded, NotConfirmed, Packet, Place,
-    Random, Sink, Socket, Tables,
+    Broken, Claim, Clock, Connection, Covers, Env, FlowEntry, Full, NotAdded, NotConfirmed, Packet,
+    Place, Random, Sink, Socket, Tables,
 };
 pub use foreign::{FOREIGN_SILENCE, foreign_socket};
 pub use hooks::{connect, established, getpeername, recvmsg, release, sendmsg};

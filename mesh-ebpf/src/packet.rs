@@ -7,6 +7,7 @@ mod checksum;
 mod confirm;
 mod conntrack;
 mod direct;
+mod enter;
 mod extension;
 mod header;
 mod icmp;
@@ -48,6 +49,7 @@ pub fn run_packet<E: Env, P: Packet>(
         PacketStage::Rewrite => rewrite::stage(env, packet, state),
         PacketStage::Icmp => icmp::stage(env, packet, state),
         PacketStage::Refuse => refuse::stage(env, packet, state),
+        PacketStage::Enter => enter::stage(env, state),
     }
 }
 

@@ -13,7 +13,8 @@ use crate::{
 /// Entries that sock_release takes off a socket's list. What is beyond stays, marked as closed, for the agent to sweep.
 pub(crate) const MOST_RELEASED: u32 = 256;
 
-/// Stage RecordPeer: without the entry a connection works, but getpeername shows the backend.
+/// Stage RecordPeer: without the entry a connection works, but getpeername shows the backend. Where the socket is spares
+/// the agent a look into every pod when the backend is gone.
 #[inline(always)]
 pub(crate) fn connected<E: Env, S: Socket>(env: &E, socket: &S, state: &State) -> Step {
     let entry = Peer::new(
@@ -23,7 +24,8 @@ pub(crate) fn connected<E: Env, S: Socket>(env: &E, socket: &S, state: &State) -
         state.backend,
         state.generation,
     );
-    if peer::put(env, entry) == Overwritten::One {
+    let netns = socket.client().netns_cookie().unwrap_or_default();
+    if peer::put(env, entry.within(netns)) == Overwritten::One {
         env.count(Counter::PeerForgotten);
     }
     Step::Next(Stage::Rewrite)

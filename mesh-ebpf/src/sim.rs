@@ -14,8 +14,8 @@ use mesh_common::{
 };
 
 use crate::{
-    Clock, Connection, FlowEntry, Full, IcmpLimit, NotAdded, NotConfirmed, Place, Random, Sink,
-    SnatPorts, Socket, Tables,
+    Claim, Clock, Connection, FlowEntry, Full, IcmpLimit, NotAdded, NotConfirmed, Place, Random,
+    Sink, SnatPorts, Socket, Tables,
     stage::{self, Hook, Stage, State, Step},
 };
 
@@ -69,6 +69,8 @@ pub struct Sim {
     pub flows: RefCell<BTreeMap<FlowKey, FlowValue>>,
     /// Most entries of `flows`.
     pub flows_capacity: usize,
+    /// Whether the entries of a new flow lie together.
+    pub has_quick_lines: bool,
     /// `fragments`
     pub fragments: RefCell<BTreeMap<FragmentKey, FragmentPorts>>,
     /// `foreign`
@@ -111,6 +113,7 @@ impl Default for Sim {
             opening_capacity: usize::MAX,
             flows: RefCell::default(),
             flows_capacity: usize::MAX,
+            has_quick_lines: true,
             fragments: RefCell::default(),
             foreign: RefCell::default(),
             icmp_limit: IcmpLimit::default(),
@@ -251,7 +254,10 @@ impl Tables for Sim {
         })
     }
 
-    fn add_flow(&self, place: Place, key: &FlowKey, value: &FlowValue) -> Result<(), NotAdded> {
+    fn fetch_flow(&self, _: &FlowKey) {}
+
+    /// What is claimed is there at once: nobody looks meanwhile.
+    fn claim_flow(&self, place: Place, key: &FlowKey) -> Result<Claim, NotAdded> {
         let (mut opening, mut flows) = (self.opening.borrow_mut(), self.flows.borrow_mut());
         if opening.contains_key(key) || flows.contains_key(key) {
             return Err(NotAdded::Exists);
@@ -263,8 +269,42 @@ impl Tables for Sim {
         if table.len() >= capacity {
             return Err(NotAdded::Full);
         }
-        table.insert(*key, *value);
-        Ok(())
+        table.insert(*key, FlowValue::returning(key.source(), 0));
+        Ok(Claim(0))
+    }
+
+    fn claim_flows(
+        &self,
+        request: &FlowKey,
+        backend: (Address, Port),
+        has_leaving: bool,
+    ) -> Option<[Claim; 3]> {
+        let leaving = request.leaving(backend);
+        let keys = [*request, leaving.reversed(), leaving];
+        let count = if has_leaving { 3 } else { 2 };
+        let is_new = |key| self.flow(key).is_none();
+        let has_room = self.opening.borrow().len() + count <= self.opening_capacity;
+        if !self.has_quick_lines || !has_room || !keys.iter().all(is_new) {
+            return None;
+        }
+        for key in keys.iter().take(count) {
+            let Claim(0) = self.claim_flow(Place::Opening, key).ok()? else {
+                return None;
+            };
+        }
+        Some([Claim(0); 3])
+    }
+
+    fn fill_flow(&self, _: Claim, key: &FlowKey, value: &FlowValue) {
+        for table in [&self.opening, &self.flows] {
+            if let Some(claimed) = table.borrow_mut().get_mut(key) {
+                *claimed = *value;
+            }
+        }
+    }
+
+    fn unclaim_flow(&self, _: Claim, key: &FlowKey) {
+        self.remove_flow(key);
     }
 
     fn confirm_flow(&self, key: &FlowKey) -> Result<(), NotConfirmed> {

@@ -127,6 +127,8 @@ proptest! {
         prop_assert_eq!(socket.peer.1, Port::new(8080));
         getpeername(&world.sim, &mut socket);
         prop_assert_eq!(socket.peer, asked);
+        // Where the socket is, for who looks for it when the backend is gone.
+        prop_assert!(world.sim.peers.borrow().values().all(|peer| peer.netns() == 7));
         release(&world.sim, 11, Some(Protocol::Tcp));
         prop_assert!(world.sim.peer_cookies.borrow().is_empty());
         prop_assert_eq!(world.sim.counted(Counter::Forwarded), 1);

@@ -9,9 +9,9 @@ use std::{
 use anyhow::{Context, Result};
 use aya::maps::{Array, HashMap, Map, MapData};
 use mesh_common::{
-    Address, Backend, BackendId, Direction, FlowCell, FlowKey, FlowLine, FlowTag, FlowValue,
-    FrontendKey, FrontendValue, MAPS, Plain, Port, Protocol, Seen, SetId, SetWord, SocketKey,
-    SocketValue, bytes_of, flow_lines, from_bytes, host_number,
+    Address, Backend, BackendId, Direction, FlowKey, FlowLine, FlowValue, FrontendKey,
+    FrontendValue, MAPS, Plain, Port, Protocol, Seen, SetId, SetWord, SocketKey, SocketValue,
+    bytes_of, flow_lines, from_bytes, host_number, put_flow,
 };
 use nix::time::{ClockId, clock_gettime};
 
@@ -78,7 +78,7 @@ impl PinnedMaps {
         let now = u32::try_from(clock_gettime(ClockId::CLOCK_MONOTONIC)?.tv_sec())?;
         let seed = host_number(&std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?);
         let tuples = (0..flows).flat_map(|number| flow(number, now));
-        let refused = tuples.filter(|(key, value)| !put(&mut lines, seed, key, value));
+        let refused = tuples.filter(|(key, value)| !put_flow(&mut lines, seed, (key, value), true));
         let refused = u32::try_from(refused.count())?;
         let mut map: Array<MapData, [u8; LINE]> = self.open("flows")?.try_into()?;
         for (number, line) in (0..).zip(&lines) {
@@ -171,18 +171,4 @@ fn flow(number: u32, now: u32) -> [(FlowKey, FlowValue); 2] {
         (request, FlowValue::request(backend, (1, 1), now)),
         (reply, answered),
     ]
-}
-
-/// Into whichever of its two lines has more room; false if neither has any.
-fn put(lines: &mut [FlowLine], seed: u32, key: &FlowKey, value: &FlowValue) -> bool {
-    let (tag, count) = (FlowTag::of(key, seed), lines.len() as u32);
-    let numbers = [tag.first(count), tag.second(count)];
-    let taken = |number: &u32| {
-        lines
-            .get(*number as usize)
-            .map(|line| line.flows(seed).count())
-    };
-    let number = numbers.into_iter().min_by_key(|number| taken(number));
-    let line = number.and_then(|number| lines.get_mut(number as usize));
-    line.is_some_and(|line| line.put(tag, FlowCell::new(key, value), true))
 }

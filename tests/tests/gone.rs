@@ -51,11 +51,22 @@ fn all_lost(report: &Report, connections: u64) -> Result<()> {
     Ok(())
 }
 
-/// Publishes that a pod is gone; nanoseconds of the moment before.
+/// Publishes that a pod is gone; nanoseconds of the moment before. Slices that have lost their last endpoint stay, as the
+/// control plane leaves them.
 fn remove(scene: &mut Scene, pod: &str) -> Result<u64> {
+    let mut emptied = scene.web.objects();
     scene.web.set(pod, Condition::Gone)?;
+    let mut objects = scene.web.objects();
+    emptied.retain(|old| {
+        let same = |new: &Value| new["metadata"]["name"] == old["metadata"]["name"];
+        old["kind"] == "EndpointSlice" && !objects.iter().any(same)
+    });
+    for mut slice in emptied {
+        slice["endpoints"] = json!([]);
+        objects.push(slice);
+    }
     let before = monotonic()?;
-    scene.web.publish(&scene.source)?;
+    scene.source.write("web.json", &objects)?;
     Ok(u64::try_from(before.as_nanos())?)
 }
 
@@ -126,6 +137,55 @@ fn nobody_slips_through() -> Result<()> {
             scene.web.set("web-0", Condition::Ready)?;
             scene.publish()?;
         }
+        Ok(())
+    })
+}
+
+/// A Service with one endpoint, which is nobody.
+fn nobody(host: u32) -> [Value; 2] {
+    [
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "nobody", "namespace": "shop"},
+               "spec": {"clusterIP": "10.96.0.77", "ports": [{"port": 80}]}}),
+        json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+               "metadata": {"name": "nobody-1", "namespace": "shop",
+                            "labels": {"kubernetes.io/service-name": "nobody"}},
+               "ports": [{"port": 8080}], "endpoints": [{"addresses": [format!("10.9.9.{host}")]}]}),
+    ]
+}
+
+/// The cost of a change is a count: where nobody is connected to who is gone, no socket is looked for.
+#[test]
+fn only_namespaces_that_lost_a_backend_are_searched() -> Result<()> {
+    test("gone-search", Needs::Files, |lab| {
+        let mut scene = Scene::with(lab, Families::V4, 1, &AgentOptions::default())?;
+        scene.settle(scene.any()?)?;
+        let call = Call::lose(scene.web.v4("http")?, 10);
+        let load = scene.client.place().load(&call)?.holding()?;
+        let metric = |scene: &Scene, name| anyhow::Ok(scene.agent.metrics()?.sum(name, &[]));
+        let written = "mesh_agent_programming_duration_seconds_count";
+        for host in 1..=20 {
+            let before = metric(&scene, written)?;
+            scene.source.write("nobody.json", &nobody(host))?;
+            eventually("the change is written", || {
+                ensure!(metric(&scene, written)? > before, "it is not");
+                Ok(())
+            })?;
+        }
+        // Long enough for a second look.
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        let searched = "mesh_agent_namespaces_searched_total";
+        ensure!(scene.agent.metrics()?.has(searched, &[]), "no {searched}");
+        ensure!(
+            metric(&scene, searched)? == 0.0,
+            "nobody was connected to them"
+        );
+        remove(&mut scene, "web-0")?;
+        all_destroyed(&scene, "tcp", 10)?;
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        all_lost(&load.stop()?, 10)?;
+        // The client's, at the first look and at the second one at most.
+        let count = metric(&scene, searched)?;
+        ensure!((1.0..=2.0).contains(&count), "{count}");
         Ok(())
     })
 }

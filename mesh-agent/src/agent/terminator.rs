@@ -16,15 +16,13 @@ use mesh_common::Address;
 
 use super::shared::Shared;
 use crate::{
-    datapath::DatapathError,
-    gone::{Destroyer, Doomed, Look, Outcome},
+    datapath::{Connections, DatapathError},
+    gone::{Destroyer, Doomed, Look, Outcome, Pace},
     telemetry::metrics::Metrics,
 };
 
 /// When it looks again: an id is given out anew after it has rested for a second.
 const AGAIN: Duration = Duration::from_secs(1);
-/// From one look to the next at least: where much is changed, one look is for many backends.
-const PACE: Duration = Duration::from_millis(20);
 /// How long it waits when nothing is due.
 const IDLE: Duration = Duration::from_secs(3600);
 
@@ -43,7 +41,8 @@ impl Terminator {
             shared,
             metrics,
             destroyer,
-            last: Instant::now(),
+            pace: Pace::default(),
+            connections: None,
             later: VecDeque::new(),
             said: BTreeSet::new(),
         };
@@ -64,8 +63,9 @@ struct Work {
     shared: Arc<Shared>,
     metrics: Metrics,
     destroyer: Destroyer,
-    /// When it looked last.
-    last: Instant,
+    pace: Pace,
+    /// Kept from a look until nothing is to be looked for again.
+    connections: Option<Connections>,
     /// What is looked for again, and when.
     later: VecDeque<(Instant, Look)>,
     /// What failed is said once.
@@ -82,18 +82,22 @@ impl Work {
                 Err(RecvTimeoutError::Timeout) => Look::default(),
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            std::thread::sleep((self.last + PACE).saturating_duration_since(Instant::now()));
-            self.last = Instant::now();
+            std::thread::sleep(self.pace.pause(Instant::now()));
             for more in looks.try_iter() {
                 new.extend(more);
             }
             let mut look = self.due();
             look.extend(new.clone());
             if !look.is_empty() {
+                let began = Instant::now();
                 self.look(&look);
+                self.pace.looked(began, began.elapsed());
             }
             if !new.is_empty() {
                 self.later.push_back((Instant::now() + AGAIN, new.again()));
+            }
+            if self.later.is_empty() {
+                self.connections = None;
             }
         }
     }
@@ -119,8 +123,16 @@ impl Work {
         }
     }
 
-    fn doomed(&self, look: &Look) -> Result<Doomed, DatapathError> {
-        let sockets = self.shared.reader().connected()?;
+    fn doomed(&mut self, look: &Look) -> Result<Doomed, DatapathError> {
+        let reader = self.shared.reader();
+        let connections = match self.connections.take() {
+            Some(connections) => connections,
+            None => reader.connections()?,
+        };
+        let connections = self.connections.insert(connections);
+        let peers = connections.peers().filter(|peer| look.concerns(peer));
+        let sockets = peers.map(|peer| Ok((peer, reader.backend(peer.id())?)));
+        let sockets: Vec<_> = sockets.collect::<Result<_, DatapathError>>()?;
         let questions = look.questions(&sockets);
         let alive = self.alive(questions);
         Ok(look.doomed(&sockets, &alive))
@@ -138,10 +150,12 @@ impl Work {
         for (protocol, count) in &outcome.destroyed {
             self.metrics.sockets_destroyed(protocol, *count);
         }
+        self.metrics.namespaces_searched(outcome.searched);
         self.shared.add_destroyed(outcome.destroyed.values().sum());
         tracing::debug!(
             destroyed = ?outcome.destroyed,
             missing = outcome.missing,
+            namespaces = outcome.searched,
             "looked for sockets of gone backends"
         );
         if outcome.is_denied {

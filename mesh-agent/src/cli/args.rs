@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum, builder::TypedValueParser};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, builder::TypedValueParser};
 use mesh_common::Protocol;
 use mesh_ebpf::PacketHook;
 
@@ -346,6 +346,7 @@ pub enum MapName {
 
 /// Flags of `trace`.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("origin").args(["packet", "unconnected"]).multiple(true)))]
 pub struct TraceArgs {
     /// Cookie of the client's network namespace, which session affinity goes by; 0 is a process of the host
     #[arg(long, value_name = "COOKIE", default_value_t = 0)]
@@ -362,8 +363,8 @@ pub struct TraceArgs {
     /// A packet at this hook, instead of a call at a socket
     #[arg(long, value_name = "HOOK", value_parser = hook, requires = "from")]
     pub packet: Option<PacketHook>,
-    /// Where the packet comes from
-    #[arg(long, value_name = "IP:PORT", value_parser = destination, requires = "packet")]
+    /// Where the packet comes from, or the datagram of an unconnected UDP socket
+    #[arg(long, value_name = "IP:PORT", value_parser = destination, requires = "origin")]
     pub from: Option<SocketAddr>,
     /// The packet's TCP flags: syn, ack, fin, rst, joined by commas
     #[arg(long, value_name = "FLAGS", value_parser = tcp_flags, default_value = "syn", requires = "packet")]

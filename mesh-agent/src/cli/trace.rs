@@ -51,6 +51,7 @@ pub(super) fn trace(
     let call = Call {
         hook,
         to: args.to,
+        own_port: args.from.map_or(0, |from| from.port()),
         protocol,
         netns_cookie: args.from_netns,
         is_in_host: args.from_netns == 0

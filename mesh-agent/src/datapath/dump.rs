@@ -124,7 +124,7 @@ impl Reader {
 
     /// The words of an array and how many make a value. The map's memory is read in place: a million slots are not
     /// copied to find the few in use.
-    fn words(&self, name: &'static str) -> Result<(Words, usize), DatapathError> {
+    pub(super) fn words(&self, name: &'static str) -> Result<(Words, usize), DatapathError> {
         let map = self.map(name)?;
         let words = Words::map(map.fd()).map_err(DatapathError::map("read", name))?;
         Ok((words, map.info().value_size as usize / 8))
@@ -205,38 +205,12 @@ impl Reader {
         self.entries("sockets")
     }
 
-    /// The connected sockets of `peers`: places whose entry is that of the cookie that holds them.
+    /// The connected sockets of `peers`.
     ///
     /// # Errors
     /// As above.
     pub fn peers(&self) -> Result<Vec<Peer>, DatapathError> {
-        let (cookies, _) = self.words("peer_cookies")?;
-        let (words, size) = self.words("peers")?;
-        let held = (0..cookies.count()).filter(|place| cookies.load(*place) != 0);
-        let read = |place| {
-            let peer: Peer = value(&words, size, place)?;
-            Some((peer.cookie() == cookies.load(place)).then_some(peer))
-        };
-        let peers: Option<Vec<Option<Peer>>> = held.map(read).collect();
-        let peers = peers.ok_or_else(other_size);
-        let peers = peers.map_err(DatapathError::map("read", "peers"))?;
-        Ok(peers.into_iter().flatten().collect())
-    }
-
-    /// The connected sockets of `peers`, each with the backend that has the id now that the socket chose. For maps of a
-    /// running agent.
-    ///
-    /// # Errors
-    /// As above.
-    pub fn connected(&self) -> Result<Vec<(Peer, Option<Backend>)>, DatapathError> {
-        let peers = self.peers()?;
-        let (words, size) = self.words("backends")?;
-        let backend = |id: u32| {
-            let index = id as usize;
-            (index < words.count() / size).then(|| value(&words, size, index))?
-        };
-        let pairs = peers.into_iter().map(|peer| (peer, backend(peer.id())));
-        Ok(pairs.collect())
+        Ok(self.connections()?.peers().collect())
     }
 
     /// The counters, summed over the CPUs.
@@ -348,6 +322,6 @@ fn value<V: Plain>(words: &Words, size: usize, index: usize) -> Option<V> {
     from_bytes(&words.flat_map(u64::to_ne_bytes).collect::<Vec<u8>>())
 }
 
-fn other_size() -> io::Error {
+pub(super) fn other_size() -> io::Error {
     io::Error::other("its values are of another size")
 }

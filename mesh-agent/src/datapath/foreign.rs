@@ -1,8 +1,17 @@
 //! The map `foreign` of each load: flows that are kube-proxy's, and when each was last seen.
 
-use mesh_common::{FlowKey, bytes_of};
+use std::{collections::BTreeMap, os::fd::AsFd, path::Path};
 
-use super::{maps::Maps, probe};
+use mesh_common::{FlowKey, bytes_of, from_bytes};
+
+use super::{
+    hooks::LAST_SENDER,
+    links,
+    maps::Maps,
+    pins::Pins,
+    probe,
+    sys::{self, RawMap},
+};
 use crate::{apply::WriteError, netlink};
 
 /// Its name.
@@ -20,6 +29,32 @@ pub(super) fn room() -> u32 {
         return ROOM;
     }
     1
+}
+
+/// What the programs in force leave to kube-proxy, and when each was seen last, in seconds of the clock. It has no pin: only
+/// CAP_SYS_ADMIN finds it, by the program that uses it; without that it is empty, as where nothing is left.
+#[must_use]
+pub fn left(bpffs: &Path) -> BTreeMap<FlowKey, u32> {
+    let program = links::program_in_force(&Pins::at(bpffs), &LAST_SENDER);
+    let maps = program.map_or_else(Vec::new, |program| program.maps);
+    let mut left = BTreeMap::new();
+    for map in maps.into_iter().filter_map(open) {
+        let read = map.for_each(&mut |key, value| {
+            if let (Some(key), Some(seen)) = (from_bytes(key), from_bytes(value)) {
+                left.insert(key, seen);
+            }
+        });
+        if read.is_err() {
+            left.clear();
+        }
+    }
+    left
+}
+
+fn open(id: u32) -> Option<RawMap> {
+    let map = sys::map_by_id(id).ok()?;
+    let is_ours = sys::map_name(map.as_fd()).is_ok_and(|name| name == FOREIGN);
+    is_ours.then(|| RawMap::open(map).ok())?
 }
 
 impl Maps {

@@ -37,6 +37,9 @@ pub(super) const READERS: usize = 6;
 /// The hook whose program is replaced last: the maps that it uses are those in force.
 pub(super) const LAST: Hook = HOOKS[HOOKS.len() - 1];
 
+/// The last of the hooks that leave datagrams to another load balancer.
+pub(super) const LAST_SENDER: Hook = HOOKS[READERS + 1];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,5 +59,6 @@ mod tests {
             }
         }
         assert_eq!(LAST.name, "connect4");
+        assert_eq!(LAST_SENDER.name, "sendmsg6");
     }
 }

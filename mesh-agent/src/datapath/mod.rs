@@ -6,6 +6,7 @@
 mod cleanup;
 pub mod codes;
 mod commit;
+mod connections;
 mod dump;
 mod error;
 mod flow_lines;
@@ -39,9 +40,11 @@ use mesh_common::MAPS;
 use mesh_ebpf::SnatPorts;
 
 pub use cleanup::cleanup;
+pub use connections::Connections;
 pub use dump::Reader;
 pub use error::DatapathError;
 pub use flows::Collected;
+pub use foreign::left as left_to_others;
 pub use hooks::{HOOKS, Hook};
 pub(crate) use load::host_number;
 pub use maps::{Maps, Operation, Operations};

@@ -19,7 +19,7 @@ mod programs;
 mod tcx;
 mod words;
 
-pub(super) use elements::RawMap;
+pub(super) use elements::{RawMap, map_by_id};
 pub(crate) use netlink::set_socket_option;
 pub(crate) use netns::{own_netns_cookie, socket_cookie};
 pub(super) use programs::{
@@ -42,6 +42,7 @@ mod command {
     pub(super) const OBJ_GET: i64 = 7;
     pub(super) const OBJ_GET_INFO_BY_FD: i64 = 15;
     pub(super) const PROG_QUERY: i64 = 16;
+    pub(super) const MAP_GET_FD_BY_ID: i64 = 14;
     pub(super) const PROG_GET_FD_BY_ID: i64 = 13;
     pub(super) const LINK_CREATE: i64 = 28;
     pub(super) const LINK_UPDATE: i64 = 29;
@@ -217,6 +218,20 @@ pub(super) fn map_create(shape: &MapInfo) -> io::Result<OwnedFd> {
 /// What the kernel says of a map.
 pub(super) fn map_info(fd: BorrowedFd<'_>) -> io::Result<MapInfo> {
     info(fd)
+}
+
+/// The name that a map was made with, which the kernel cuts off after 15 bytes.
+pub(super) fn map_name(fd: BorrowedFd<'_>) -> io::Result<String> {
+    #[repr(C)]
+    #[derive(Default)]
+    struct Named {
+        head: MapInfo,
+        name: [u8; 16],
+    }
+    let named: Named = info(fd)?;
+    let end = named.name.iter().position(|byte| *byte == 0);
+    let name = &named.name[..end.unwrap_or(named.name.len())];
+    Ok(String::from_utf8_lossy(name).into_owned())
 }
 
 /// Bytes of kernel memory that a map takes.

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     datapath::socket_cookie,
-    netlink::{SockDiag, Transport},
+    netlink::{Family, SockDiag, Transport},
 };
 
 /// The protocols whose sockets the kernel does not destroy, and why.
@@ -26,7 +26,7 @@ fn destroy_own(transport: Transport) -> io::Result<()> {
     let own = Own::connected(transport)?;
     let cookie = socket_cookie(own.socket.as_fd())?;
     let mut diag = SockDiag::open()?;
-    let found = diag.connected_to(transport, &BTreeSet::from([own.to.ip().into()]))?;
+    let found = diag.connected_to(transport, Family::V4, &BTreeSet::from([own.to.ip().into()]))?;
     let found = found.iter().find(|socket| socket.cookie == cookie);
     let found = found.ok_or_else(|| io::Error::other("a socket of our own is not listed"))?;
     diag.destroy(found).map(drop)

@@ -13,7 +13,7 @@ const PORT: Port = Port::new(8080);
 /// A socket, and the backend that has the id now: its address, state and generation. The socket chose generation 1.
 fn socket(cookie: u64, host: u8, now: (u8, BackendState, u32)) -> (Peer, Option<Backend>) {
     let frontend = (Ipv4Addr::new(10, 96, 0, 1).into(), Port::new(80));
-    let peer = Peer::new(cookie, frontend, (at(host), PORT), 5, 1);
+    let peer = Peer::new(cookie, frontend, (at(host), PORT), 5, 1).within(70);
     let backend = Backend::new(at(now.0), BackendWord::new(PORT, now.1, now.2));
     (peer, Some(backend))
 }
@@ -37,7 +37,18 @@ fn the_sockets_of_an_address_that_departed_are_doomed_and_no_others() {
     ];
     assert_eq!(cookies(&look, &sockets, &[]), [1]);
     let doomed = look.doomed(&sockets, &BTreeSet::new());
-    assert_eq!(doomed[&1], (at(2), 8080));
+    assert_eq!(doomed[&1].peer, (at(2), 8080));
+    assert_eq!(doomed[&1].netns, 70);
+}
+
+#[test]
+fn only_sockets_of_who_departed_or_was_replaced_are_looked_at() {
+    let mut look = Look::default();
+    look.departed(at(2));
+    look.replaced(BTreeSet::from([(at(3), 8080), (at(4), 1)]));
+    let concerned = |host| look.concerns(&socket(1, host, (host, BackendState::Ready, 1)).0);
+    assert_eq!([2, 3, 4, 5].map(concerned), [true, true, false, false]);
+    assert!(Look::everything().concerns(&socket(1, 5, (5, BackendState::Ready, 1)).0));
 }
 
 #[test]

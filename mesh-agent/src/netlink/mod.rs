@@ -13,7 +13,7 @@ mod socket;
 pub(crate) use conntrack::{Translated, count_translated, translated};
 pub(crate) use conntrack_timeouts::{TcpState, set_tcp_timeout};
 pub(crate) use message::{Request, attributes, read_u16, read_u32};
-pub(crate) use sock_diag::{SockDiag, Transport};
+pub(crate) use sock_diag::{Family, SockDiag, Transport};
 pub(crate) use socket::{Hint, Socket, Subscription};
 
 /// Kinds of messages, from uapi/linux/rtnetlink.h.

@@ -71,6 +71,27 @@ impl Transport {
     }
 }
 
+/// The family of a socket. Those of the second speak IPv4 too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// AF_INET.
+    V4,
+    /// AF_INET6.
+    V6,
+}
+
+impl Family {
+    /// Both.
+    pub(crate) const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    const fn number(self) -> u8 {
+        match self {
+            Self::V4 => AF_INET,
+            Self::V6 => AF_INET6,
+        }
+    }
+}
+
 /// A socket that is connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Connected {
@@ -92,32 +113,29 @@ impl SockDiag {
         Socket::sock_diag().map(Self)
     }
 
-    /// The sockets that are connected to any of these addresses; maybe others too. IPv4 by sockets of both families.
+    /// The sockets of a family that are connected to any of these addresses; maybe others too.
     pub(crate) fn connected_to(
         &mut self,
         transport: Transport,
+        family: Family,
         peers: &BTreeSet<Address>,
     ) -> io::Result<Vec<Connected>> {
-        let mut found = Vec::new();
+        let has_v4 = peers.iter().any(|address| address.is_v4());
         let v4_only = peers.iter().all(|address| address.is_v4());
-        let v6_only = !peers.iter().any(|address| address.is_v4());
-        for family in [AF_INET, AF_INET6] {
-            if peers.is_empty() || (family == AF_INET && v6_only) {
-                continue;
-            }
-            let mut request = dump(transport, family);
-            if peers.len() <= MOST_FILTERED {
-                request = request.with(BYTECODE, &filter(peers));
-            }
-            let bodies = self.0.dump(&request, SOCK_DIAG_BY_FAMILY);
-            let bodies = match bodies {
-                // A kernel without IPv6 has no such sockets.
-                Err(error) if is_unknown(&error) && family == AF_INET6 && v4_only => Vec::new(),
-                result => result?,
-            };
-            found.extend(bodies.iter().filter_map(|body| connected(transport, body)));
+        if peers.is_empty() || (family == Family::V4 && !has_v4) {
+            return Ok(Vec::new());
         }
-        Ok(found)
+        let mut request = dump(transport, family);
+        if peers.len() <= MOST_FILTERED {
+            request = request.with(BYTECODE, &filter(peers));
+        }
+        let bodies = match self.0.dump(&request, SOCK_DIAG_BY_FAMILY) {
+            // A kernel without IPv6 has no such sockets.
+            Err(error) if is_unknown(&error) && family == Family::V6 && v4_only => Vec::new(),
+            result => result?,
+        };
+        let found = bodies.iter().filter_map(|body| connected(transport, body));
+        Ok(found.collect())
     }
 
     /// Destroys it: its program is given ECONNABORTED. False if it is not there any more.
@@ -148,9 +166,9 @@ fn is_unknown(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ENOENT)
 }
 
-fn dump(transport: Transport, family: u8) -> Request {
+fn dump(transport: Transport, family: Family) -> Request {
     let mut body = [0; REQUEST];
-    body[0] = family;
+    body[0] = family.number();
     body[1] = transport.number();
     body[4..8].copy_from_slice(&CONNECTED.to_ne_bytes());
     Request::new(SOCK_DIAG_BY_FAMILY, flag::DUMP, &body)

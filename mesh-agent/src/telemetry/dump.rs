@@ -35,6 +35,8 @@ pub struct Live {
     pub learned_clients: BTreeMap<u64, LearnedClient>,
     /// `interfaces`
     pub interfaces: BTreeMap<u32, Interface>,
+    /// `foreign` of the programs in force: flows that are left to kube-proxy, and the second in which each was seen last.
+    pub foreign: BTreeMap<FlowKey, u32>,
     /// `counters`, summed over the CPUs.
     pub counters: Vec<(Counter, u64)>,
     /// Nanoseconds of the monotonic clock at that moment.

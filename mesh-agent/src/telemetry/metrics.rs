@@ -100,6 +100,7 @@ pub struct Metrics {
     write_failures: Family<[(&'static str, String); 1], Counter>,
     repairs: Family<[(&'static str, String); 1], Counter>,
     sockets_destroyed: Family<[(&'static str, &'static str); 1], Counter>,
+    namespaces_searched: Counter,
     startup: Family<[(&'static str, &'static str); 1], Gauge<f64, AtomicU64>>,
 }
 
@@ -125,6 +126,7 @@ impl Metrics {
             write_failures: Family::default(),
             repairs: Family::default(),
             sockets_destroyed: Family::default(),
+            namespaces_searched: Counter::default(),
             startup: Family::default(),
         };
         // A series that comes and goes cannot be counted by.
@@ -189,6 +191,11 @@ impl Metrics {
             self.sockets_destroyed.clone(),
         );
         registry.register(
+            "mesh_agent_namespaces_searched",
+            "Network namespaces that were searched for sockets connected to a Service whose backend was gone",
+            self.namespaces_searched.clone(),
+        );
+        registry.register(
             "mesh_agent_startup_duration_seconds",
             "What each stage of the start took, 0 until it is done",
             self.startup.clone(),
@@ -249,6 +256,11 @@ impl Metrics {
             .sockets_destroyed
             .get_or_create(&[("protocol", protocol)]);
         counter.inc_by(count);
+    }
+
+    /// So many namespaces more were searched for sockets that lost their backend.
+    pub fn namespaces_searched(&self, count: u64) {
+        self.namespaces_searched.inc_by(count);
     }
 
     /// A stage of the start is done.

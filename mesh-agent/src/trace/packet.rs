@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use mesh_common::{Address, Counter, FlowKey, Port, Protocol, Reason};
+use mesh_common::{Address, Counter, Direction, FlowKey, FrontendKey, Port, Protocol, Reason};
 use mesh_ebpf::{
     PacketHook, PacketStage, PacketState, PacketStep, PacketVerdict,
     sim::{
@@ -11,7 +11,7 @@ use mesh_ebpf::{
     },
 };
 
-use super::{Answer, StepText, refusal};
+use super::{Answer, StepText, left, refusal};
 
 /// The packet to trace: it has no data.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +45,10 @@ pub fn run(sim: &Sim, packet: &Packet) -> Answer {
         Protocol::Tcp => Datagram::tcp(from, to, packet.flags),
         Protocol::Udp => Datagram::udp(from, to),
     };
+    let flow = FlowKey::new(Direction::Ingress, packet.protocol, from, to);
+    let frontend = FrontendKey::new(to.0, to.1, flow.protocol());
+    let is_service = sim.frontends.contains_key(&frontend);
+    let left = is_service.then(|| left(sim, &flow));
     let mut frame = SimPacket::new(wire::frame(datagram.packet()), packet.interface);
     let walked = trace_packet(packet.hook, sim, &mut frame);
     let (verdict, state) = match walked.last() {
@@ -63,7 +67,10 @@ pub fn run(sim: &Sim, packet: &Packet) -> Answer {
     };
     let opened = sim.counted(Counter::FlowOpened) != 0;
     Answer {
-        steps: walked.iter().map(|step| describe(step, opened)).collect(),
+        steps: walked
+            .iter()
+            .map(|step| describe(step, opened, left.as_deref()))
+            .collect(),
         verdict: word,
         reason,
         target: match word {
@@ -77,7 +84,7 @@ fn address((address, port): (Address, Port)) -> SocketAddr {
     (address.to_ip(), port.get()).into()
 }
 
-fn describe(traced: &TracedPacket, opened: bool) -> StepText {
+fn describe(traced: &TracedPacket, opened: bool, left: Option<&str>) -> StepText {
     let state = &traced.state;
     let text = match (traced.stage, traced.step) {
         (_, PacketStep::Done(PacketVerdict::Drop(reason) | PacketVerdict::Reflect(reason))) => {
@@ -105,7 +112,8 @@ fn describe(traced: &TracedPacket, opened: bool) -> StepText {
             format!("a flow begins: {}", written(state))
         }
         (PacketStage::Open, PacketStep::Next(_)) => written(state),
-        (PacketStage::Open, _) => "the destination is no Service's".to_owned(),
+        (PacketStage::Open, _) => left.unwrap_or("the destination is no Service's").to_owned(),
+        (PacketStage::Enter, _) => format!("a flow begins: {}", written(state)),
         (PacketStage::Confirm, _) => "both sides have spoken: the flow is confirmed".to_owned(),
         (PacketStage::Source, _) => format!("{} stands for the client", address(state.target)),
         (PacketStage::Rewrite, _) => written(state),
@@ -187,6 +195,31 @@ mod tests {
             (answer.verdict, answer.reason),
             ("refuse", Some(Reason::NoSuchPort))
         );
+    }
+
+    #[test]
+    fn a_datagram_of_a_flow_that_kube_proxy_began_is_left_to_it() {
+        let mut sim = sim();
+        let key = FrontendKey::new(
+            std::net::Ipv4Addr::new(10, 96, 0, 1).into(),
+            Port::new(80),
+            17,
+        );
+        sim.frontends.insert(key, FrontendValue::new(1, 1, 0));
+        let mut datagram = packet("10.96.0.1:80");
+        datagram.protocol = Protocol::Udp;
+        datagram.now = 1000 * 1_000_000_000;
+        let end = |at: SocketAddr| (Address::from(at.ip()), Port::new(at.port()));
+        let (from, to) = (end(datagram.from), end(datagram.to));
+        let flow = FlowKey::new(Direction::Ingress, Protocol::Udp, from, to);
+        sim.foreign.borrow_mut().insert(flow, 975);
+        let answer = run(&sim, &datagram);
+        assert_eq!((answer.verdict, answer.reason), ("pass", None));
+        let last = answer.steps.last().unwrap();
+        assert_eq!(last.stage, "open");
+        assert!(last.text.contains("25 s, so for 5 s more"), "{last:?}");
+        datagram.from.set_port(1);
+        assert_eq!(run(&sim, &datagram).verdict, "forward");
     }
 
     #[test]

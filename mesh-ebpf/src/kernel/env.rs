@@ -5,12 +5,12 @@ use core::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 use aya_ebpf::maps::Array;
 use mesh_common::{
-    Address, AffinityKey, AffinityValue, Backend, BackendId, ClientAddresses, Counter, FlowKey,
-    FlowValue, FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface, LearnedClient,
-    Peer, ServiceId, ServiceWord, SetId, SetWord, SocketKey, SocketValue,
+    Address, AffinityKey, AffinityValue, Backend, BackendId, ClientAddresses, Counter, FlowCell,
+    FlowKey, FlowValue, FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface,
+    LearnedClient, Peer, Port, ServiceId, ServiceWord, SetId, SetWord, SocketKey, SocketValue,
 };
 use mesh_ebpf::{
-    Clock, Full, IcmpLimit, NotAdded, NotConfirmed, Place, Random, Sink, SnatPorts, Tables,
+    Claim, Clock, Full, IcmpLimit, NotAdded, NotConfirmed, Place, Random, Sink, SnatPorts, Tables,
 };
 
 use super::{
@@ -253,8 +253,33 @@ impl Tables for KernelEnv {
     }
 
     #[inline(always)]
-    fn add_flow(&self, place: Place, key: &FlowKey, value: &FlowValue) -> Result<(), NotAdded> {
-        flow::add(place, key, value)
+    fn fetch_flow(&self, key: &FlowKey) {
+        flow::fetch(key);
+    }
+
+    #[inline(always)]
+    fn claim_flow(&self, place: Place, key: &FlowKey) -> Result<Claim, NotAdded> {
+        flow::claim(place, key)
+    }
+
+    #[inline(always)]
+    fn claim_flows(
+        &self,
+        request: &FlowKey,
+        backend: (Address, Port),
+        has_leaving: bool,
+    ) -> Option<[Claim; 3]> {
+        flow::claim_together(request, backend, has_leaving)
+    }
+
+    #[inline(always)]
+    fn fill_flow(&self, claim: Claim, key: &FlowKey, value: &FlowValue) {
+        flow::fill(claim, &FlowCell::new(key, value));
+    }
+
+    #[inline(always)]
+    fn unclaim_flow(&self, claim: Claim, _: &FlowKey) {
+        flow::unclaim(claim);
     }
 
     #[inline(always)]

@@ -7,7 +7,7 @@ use mesh_common::{
     Address, FlowCell, FlowHead, FlowKey, FlowLine, FlowState, FlowTag, FlowValue, Port, Seen,
     claimed_tag, flow_block, is_short,
 };
-use mesh_ebpf::{FlowEntry, NotAdded, NotConfirmed, Place};
+use mesh_ebpf::{Claim, FlowEntry, NotAdded, NotConfirmed, Place};
 
 use super::{
     env::{flow_lines, seed, spill_lines},
@@ -118,10 +118,25 @@ fn in_order(line: *mut FlowLine) {
 /// but by a host that takes a processor away from its guest. A flow that finds no place for it is dropped, and sent again.
 const TRIES: u32 = 8;
 
-/// A line of the table.
+/// A line of the table, and its number.
 #[derive(Clone, Copy)]
 struct Line {
     line: *mut FlowLine,
+    number: u32,
+}
+
+/// A claim's number: that of the line and the block above the tag. No pointer: the verifier of Linux 6.1 loses track of one
+/// that may not be there.
+#[inline(always)]
+const fn claim_of(number: u32, block: u32, tag: u32) -> Claim {
+    Claim((number as u64) << 36 | (block as u64) << 32 | tag as u64)
+}
+
+/// The line, the block and the tag of a claim.
+#[inline(always)]
+fn claimed(Claim(number): Claim) -> Option<(Line, u32, u32)> {
+    let line = Line::of((number >> 36) as u32)?;
+    Some((line, (number >> 32) as u32 & 15, number as u32))
 }
 
 /// Who has it has the line's lock.
@@ -132,7 +147,7 @@ impl Line {
     #[inline(always)]
     fn of(number: u32) -> Option<Self> {
         let line = FLOWS.get_ptr_mut(number)?;
-        Some(Self { line })
+        Some(Self { line, number })
     }
 
     #[inline(always)]
@@ -174,10 +189,14 @@ impl Line {
         FlowHead::read(tag_at(self.line), tag)
     }
 
-    /// How many blocks are not a confirmed flow's.
+    /// How many blocks an entry of this kind may have: a confirmed flow's all that are not such a one's, a half-open one's
+    /// those that are free.
     #[inline(always)]
-    fn room(self) -> u32 {
+    fn room(self, place: Place) -> u32 {
         let state = state_of(self.line);
+        if place == Place::Opening {
+            return state.room_to_open(self.head(0).taken);
+        }
         let least = state.room(u32::MAX);
         if is_short(least) {
             return state.room(self.head(0).taken);
@@ -185,27 +204,16 @@ impl Line {
         least
     }
 
-    /// Fills a free cell; where there is none that of the half-open flow whose turn it is to go, if `pushes`.
+    /// Claims a free cell; where there is none that of the half-open flow whose turn it is to go, if `pushes`. It is filled
+    /// without the lock: readers believe a cell by its tag.
     #[inline(always)]
-    fn add(
-        self,
-        tag: u32,
-        cell: &FlowCell,
-        is_confirmed: bool,
-        pushes: bool,
-    ) -> Result<(), NotAdded> {
+    fn add(self, tag: u32, is_confirmed: bool, pushes: bool) -> Result<Claim, NotAdded> {
         let Some(held) = self.lock(TRIES) else {
             return Err(NotAdded::Full);
         };
         let claimed = self.claim(&held, tag, is_confirmed, pushes);
         self.unlock(held);
-        let block = claimed?;
-        // Not under the lock, whose giving back waits for every store before it, and the cell is in nobody's cache. Readers
-        // believe a cell by its tag.
-        // SAFETY: a pointer into the value, which nobody else writes between claim and tag.
-        unsafe { *cell_of(self.line, block) = *cell };
-        self.set_tag(block, tag);
-        Ok(())
+        Ok(claim_of(self.number, claimed?, tag))
     }
 
     #[inline(always)]
@@ -235,6 +243,45 @@ impl Line {
         self.set_high(held, state.with(block, is_confirmed));
         self.set_tag(block, claimed_tag(tag));
         Ok(block)
+    }
+
+    /// The same for a half-open flow's in its first line, if that is short of nothing and the tag cannot lie elsewhere; 0 if
+    /// it is not so, or the tag is there.
+    #[inline(always)]
+    fn add_quickly(self, tag: u32) -> Claim {
+        let Some(held) = self.lock(TRIES) else {
+            return Claim(0);
+        };
+        let (head, state) = (self.head(tag), state_of(self.line));
+        let room = state.room_to_open(head.taken);
+        let mut claim = Claim(0);
+        if head.block == 0 && !state.has_more() && !is_short(room) {
+            let block = head.free();
+            self.set_high(&held, state.with(block, false));
+            self.set_tag(block, claimed_tag(tag));
+            claim = claim_of(self.number, block, tag);
+        }
+        self.unlock(held);
+        claim
+    }
+
+    /// Claims free cells for the tags of a new flow, two or three. Blocks of four bits each; 0 if the line is short of them,
+    /// or if the first tag is there or may lie elsewhere.
+    #[inline(always)]
+    fn claim_together(self, held: &Held, tags: [FlowTag; 3], has_third: bool) -> u32 {
+        let (mut head, state) = (self.head(tags[0].tag), state_of(self.line));
+        if head.block != 0 || state.has_more() || is_short(state.room_to_open(head.taken)) {
+            return 0;
+        }
+        let blocks = [head.take_free(), head.take_free(), head.take_free()];
+        let state = state.with(blocks[0], false).with(blocks[1], false);
+        self.set_high(held, state.with(blocks[2], false));
+        self.set_tag(blocks[0], claimed_tag(tags[0].tag));
+        self.set_tag(blocks[1], claimed_tag(tags[1].tag));
+        if has_third {
+            self.set_tag(blocks[2], claimed_tag(tags[2].tag));
+        }
+        blocks[0] | blocks[1] << 4 | blocks[2] << 8
     }
 
     /// Makes a tag's cell a confirmed flow's, or a half-open one's again. Nothing if it has none.
@@ -344,32 +391,85 @@ pub(super) fn find(key: &FlowKey) -> Option<KernelFlow> {
     look(Which::Spill.line(tag)?.line, tag.tag, key)
 }
 
+/// Reads a word that nobody waits for.
 #[inline(always)]
-pub(super) fn add(place: Place, key: &FlowKey, value: &FlowValue) -> Result<(), NotAdded> {
-    let (tag, cell) = (FlowTag::of(key, seed()), FlowCell::new(key, value));
+pub(super) fn fetch(key: &FlowKey) {
+    if let Some(first) = Which::First.line(FlowTag::of(key, seed())) {
+        state_of(first.line);
+    }
+}
+
+#[inline(always)]
+pub(super) fn claim(place: Place, key: &FlowKey) -> Result<Claim, NotAdded> {
+    let tag = FlowTag::of(key, seed());
     let Some(first) = Which::First.line(tag) else {
         return Err(NotAdded::Full);
     };
+    if place == Place::Opening {
+        let claim = first.add_quickly(tag.tag);
+        if claim.0 != 0 {
+            return Ok(claim);
+        }
+    }
     // The lock is that of the line which is chosen: what lies in another one has to be looked for.
     if flow_block(tag_at(first.line), tag.tag) != 0
         || (state_of(first.line).has_more() && elsewhere(tag).is_some())
     {
         return Err(NotAdded::Exists);
     }
-    let line = main_line(first, tag);
-    match line.add(tag.tag, &cell, place == Place::Confirmed, false) {
-        Err(NotAdded::Full) if place == Place::Opening => add_spilled(first, tag, &cell),
-        added => added,
+    let line = main_line(first, tag, place);
+    if place == Place::Opening && line.room(place) == 0 {
+        return add_spilled(first, tag);
+    }
+    line.add(tag.tag, place == Place::Confirmed, false)
+}
+
+/// For a flow whose entries all have the same first line, which is not short of cells.
+#[inline(always)]
+pub(super) fn claim_together(
+    request: &FlowKey,
+    backend: (Address, Port),
+    has_leaving: bool,
+) -> Option<[Claim; 3]> {
+    let leaving = request.leaving(backend);
+    let tags = [*request, leaving.reversed(), leaving].map(|key| FlowTag::of(&key, seed()));
+    if !tags[0].lies_with(tags[1]) || !tags[0].lies_with(tags[2]) {
+        return None;
+    }
+    let line = Which::First.line(tags[0])?;
+    let held = line.lock(TRIES)?;
+    let blocks = line.claim_together(&held, tags, has_leaving);
+    line.unlock(held);
+    if blocks == 0 {
+        return None;
+    }
+    let claim = |at: usize| claim_of(line.number, blocks >> (4 * at) & 15, tags[at].tag);
+    Some([claim(0), claim(1), claim(2)])
+}
+
+#[inline(always)]
+pub(super) fn fill(claim: Claim, cell: &FlowCell) {
+    if let Some((line, block, tag)) = claimed(claim) {
+        // SAFETY: a pointer into the value, which nobody else writes between claim and tag.
+        unsafe { *cell_of(line.line, block) = *cell };
+        line.set_tag(block, tag);
+    }
+}
+
+#[inline(always)]
+pub(super) fn unclaim(claim: Claim) {
+    if let Some((line, block, _)) = claimed(claim) {
+        line.set_tag(block, 0);
     }
 }
 
 /// The first or the second line of a tag: that with more room.
 #[inline(always)]
-fn main_line(first: Line, tag: FlowTag) -> Line {
-    let room = first.room();
+fn main_line(first: Line, tag: FlowTag, place: Place) -> Line {
+    let room = first.room(place);
     if is_short(room)
         && let Some(second) = Which::Second.line(tag)
-        && second.room() > room
+        && second.room(place) > room
         && first.use_more()
     {
         return second;
@@ -378,9 +478,9 @@ fn main_line(first: Line, tag: FlowTag) -> Line {
 }
 
 #[inline(always)]
-fn add_spilled(first: Line, tag: FlowTag, cell: &FlowCell) -> Result<(), NotAdded> {
+fn add_spilled(first: Line, tag: FlowTag) -> Result<Claim, NotAdded> {
     match Which::Spill.line(tag) {
-        Some(spill) if first.use_more() => spill.add(tag.tag, cell, false, true),
+        Some(spill) if first.use_more() => spill.add(tag.tag, false, true),
         Some(_) | None => Err(NotAdded::Full),
     }
 }
@@ -415,14 +515,15 @@ pub(super) fn confirm(key: &FlowKey) -> Result<(), NotConfirmed> {
     if !is_spilled {
         return line.set_confirmed(tag.tag, true);
     }
-    let (Some(found), Some(first)) = (look(line.line, tag.tag, key), Which::First.line(tag)) else {
+    let Some(first) = Which::First.line(tag) else {
         return Ok(());
     };
-    let main = main_line(first, tag);
+    let main = main_line(first, tag, Place::Confirmed);
     spare(main);
-    match main.add(tag.tag, &FlowCell::new(key, &found.value), true, true) {
-        Ok(()) | Err(NotAdded::Exists) => {}
-        Err(NotAdded::Full) if main.room() == 0 => return Err(NotConfirmed::Full),
+    match main.add(tag.tag, true, true) {
+        Ok(claim) => copy(line, tag.tag, claim),
+        Err(NotAdded::Exists) => {}
+        Err(NotAdded::Full) if main.room(Place::Confirmed) == 0 => return Err(NotConfirmed::Full),
         Err(NotAdded::Full) => return Err(NotConfirmed::Busy),
     }
     line.remove(tag.tag);
@@ -438,15 +539,38 @@ fn spare(line: Line) {
     }
     let tag = tag_at(line.line)(block);
     // SAFETY: a pointer into the value. If it is given away at this moment its tag is no longer that of what was read.
-    let cell = unsafe { *cell_of(line.line, block) };
-    if tag == claimed_tag(tag) || tag_at(line.line)(block) != tag || !line.use_more() {
+    let key = unsafe { (*cell_of(line.line, block)).key() };
+    if tag == claimed_tag(tag) || !line.use_more() {
         return;
     }
-    let of = FlowTag::of(&cell.key(), seed());
-    if let Some(spill) = Which::Spill.line(of) {
+    if let Some(spill) = Which::Spill.line(FlowTag::of(&key, seed())) {
         // Who comes too late with it is a newcomer that was not quick enough.
-        spill.add(tag, &cell, false, true).ok();
+        if let Ok(claim) = spill.add(tag, false, true) {
+            copy(line, tag, claim);
+        }
     }
+}
+
+/// Puts a tag's cell of a line into a claimed one; gives that back if it is no longer there. Word by word: a cell is more than
+/// what is left of the stack.
+#[inline(always)]
+fn copy(line: Line, tag: u32, claim: Claim) {
+    let block = flow_block(tag_at(line.line), tag);
+    let Some((to, place, _)) = claimed(claim) else {
+        return;
+    };
+    let (from, cell) = (cell_of(line.line, block), cell_of(to.line, place));
+    let (from, cell) = (from.cast::<u64>(), cell.cast::<u64>());
+    for word in 0..size_of::<FlowCell>() / 8 {
+        // SAFETY: both have eight words.
+        unsafe {
+            cell.add(word)
+                .write_volatile(from.add(word).read_volatile())
+        };
+    }
+    compiler_fence(Ordering::SeqCst);
+    let still = block != 0 && tag_at(line.line)(block) == tag;
+    to.set_tag(place, if still { tag } else { 0 });
 }
 
 #[inline(always)]

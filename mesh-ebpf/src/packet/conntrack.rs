@@ -26,7 +26,10 @@ pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
             note(&found, &value, seen(state, &value), seconds(env));
             state.rewrite_to(value.target())
         }
-        Some(Entry::Leaving) => leaving(state, &value),
+        Some(Entry::Leaving) => {
+            state.is_opening = found.is_opening();
+            leaving(state, &value)
+        }
         None => drop(Reason::Inconsistent),
     }
 }

@@ -1,17 +1,15 @@
 //! Stage Open: a flow begins. In: the tuple of its first packet. Out: a backend, and the flow's entries, half-open.
 
 use mesh_common::{
-    Backend, BackendId, BackendState, Choice, Client, Counter, Direction, Entry, FlowKey,
-    FlowValue, FrontendKey, FrontendValue, Protocol, Reason, Seen, is_closed, spread,
+    Backend, BackendId, BackendState, Choice, Client, Direction, Entry, FlowKey, FlowValue,
+    FrontendKey, FrontendValue, Protocol, Reason, Seen, is_closed, spread,
 };
 
 use super::{
-    conntrack::seconds,
+    enter::enter_together,
     state::{PASS, PacketHook, PacketState, PacketStep, drop},
 };
-use crate::{
-    Env, FlowEntry, NotAdded, Place, affinity::Affinity, backend::nobody, foreign::is_left,
-};
+use crate::{Env, FlowEntry, affinity::Affinity, backend::nobody, foreign::is_left};
 
 /// How many backends are tried: one may have gone between two loads, or talk to this client and port already.
 const TRIES: u32 = 3;
@@ -46,7 +44,8 @@ pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
     let affinity = Affinity::of(env, frontend.service(), choice.is_local, || {
         Client::from_address(client)
     });
-    let (id, backend) = match choose(env, &state.key, &frontend, choice, affinity.as_ref()) {
+    let (id, backend, is_new) = match choose(env, &state.key, &frontend, choice, affinity.as_ref())
+    {
         Ok(chosen) => chosen,
         Err(reason) => return state.refuse(reason),
     };
@@ -55,10 +54,8 @@ pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
         affinity.remember(env, id, word.generation());
     }
     state.target = (backend.address(), word.port());
-    match add(env, state, (id, word.generation())) {
-        Ok(()) => state.rewrite_to(state.target),
-        Err(reason) => drop(reason),
-    }
+    state.backend = (id, word.generation());
+    enter_together(env, state, is_new)
 }
 
 /// What the packet shows to be over. Of a Service: what is known under its own tuple, as stage Conntrack has found. Past
@@ -108,7 +105,8 @@ pub(super) fn forget<E: Env>(env: &E, request: &FlowKey, value: &FlowValue) {
     env.remove_flow(request);
 }
 
-/// The client's last backend, else one by the flow's own number: the same again for the same flow.
+/// The client's last backend, else one by the flow's own number: the same again for the same flow. With whether its replies
+/// are new.
 #[inline(always)]
 fn choose<E: Env>(
     env: &E,
@@ -116,7 +114,7 @@ fn choose<E: Env>(
     frontend: &FrontendValue,
     choice: Choice,
     affinity: Option<&Affinity>,
-) -> Result<(BackendId, Backend), Reason> {
+) -> Result<(BackendId, Backend, bool), Reason> {
     // A number and no Option: those that come of look-ups the verifier of Linux 6.1 does not understand.
     let last = match affinity.and_then(|affinity| affinity.last(env)) {
         Some((id, _)) => id,
@@ -147,88 +145,48 @@ fn choose<E: Env>(
         if backend.address().is_v4() != request.destination().0.is_v4() {
             return Err(Reason::Inconsistent);
         }
-        if is_free(env, request, &backend) {
-            return Ok((id, backend));
+        match replies(env, request, &backend) {
+            Replies::Taken => reason = Reason::TupleInUse,
+            Replies::New => return Ok((id, backend, true)),
+            Replies::Free => return Ok((id, backend, false)),
         }
-        reason = Reason::TupleInUse;
     }
     Err(reason)
 }
 
-/// Whether the replies of the backend to this client and port would be this flow's. They may be those of a flow by
-/// another frontend.
+/// What the tuple of the replies says about a flow that would have them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+enum Replies {
+    /// They are nobody's.
+    New,
+    /// They may be this flow's: they are, or were those of one that is over.
+    Free,
+    /// They are those of a flow by another frontend.
+    Taken,
+}
+
+/// Whether the replies of the backend to this client and port would be this flow's.
 #[inline(always)]
-fn is_free<E: Env>(env: &E, request: &FlowKey, backend: &Backend) -> bool {
+fn replies<E: Env>(env: &E, request: &FlowKey, backend: &Backend) -> Replies {
     let target = (backend.address(), backend.word().port());
     let reply = request.reply(target);
     let Some(found) = env.flow(&reply) else {
-        return true;
+        return Replies::New;
     };
     let value = found.value();
     if value.target() == request.destination() {
-        return true;
+        return Replies::Free;
     }
     let other = request.to(Direction::Ingress, value.target());
     let Some(holder) = env.flow(&other) else {
-        return true;
+        return Replies::Free;
     };
     let holder = holder.value();
-    if holder.entry() != Some(Entry::Request) {
-        return true;
+    let is_over =
+        request.protocol() == Protocol::Tcp.number() && is_closed(holder.seen(), value.seen());
+    if holder.entry() != Some(Entry::Request) || is_over {
+        return Replies::Free;
     }
-    request.protocol() == Protocol::Tcp.number() && is_closed(holder.seen(), value.seen())
-}
-
-/// The flow's entries, all or none. Who comes second uses what the first has written.
-#[inline(always)]
-fn add<E: Env>(env: &E, state: &mut PacketState, id: (BackendId, u32)) -> Result<(), Reason> {
-    let now = seconds(env);
-    let request = state.key;
-    let value = FlowValue::request(state.target, id, now);
-    match env.add_flow(Place::Opening, &request, &value) {
-        Ok(()) if add_rest(env, state, now) => {
-            env.count(Counter::FlowOpened);
-            Ok(())
-        }
-        // Without the rest its replies, or its requests, would not be translated.
-        Ok(()) => {
-            env.remove_flow(&request.reply(state.target));
-            env.remove_flow(&request);
-            Err(Reason::FlowsFull)
-        }
-        Err(NotAdded::Exists) => {
-            if let Some(winner) = env.flow(&request) {
-                state.target = winner.value().target();
-            }
-            Ok(())
-        }
-        Err(NotAdded::Full) => Err(Reason::FlowsFull),
-    }
-}
-
-/// The entries beside the request; false if there is no room.
-#[inline(always)]
-fn add_rest<E: Env>(env: &E, state: &PacketState, now: u32) -> bool {
-    let request = state.key;
-    let leaving = request.leaving(state.target);
-    let reply = leaving.reversed();
-    let value = FlowValue::reply(request.destination(), now);
-    if !put(env, &reply, &value) {
-        return false;
-    }
-    let is_hairpin = state.target.0 == request.source().0;
-    if !is_hairpin && state.hook != PacketHook::FromDevice {
-        return true;
-    }
-    let value = FlowValue::leaving(is_hairpin, now);
-    put(env, &leaving, &value)
-}
-
-/// In the place of what an earlier flow has left there, if anything.
-#[inline(always)]
-fn put<E: Env>(env: &E, key: &FlowKey, value: &FlowValue) -> bool {
-    if env.flow(key).is_some() {
-        env.remove_flow(key);
-    }
-    env.add_flow(Place::Opening, key, value) != Err(NotAdded::Full)
+    Replies::Taken
 }

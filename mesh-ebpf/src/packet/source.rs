@@ -114,9 +114,10 @@ pub(super) fn stage<E: Env, P: Packet>(env: &E, packet: &P, state: &mut PacketSt
     };
     let leaving = state.key;
     let (client, client_port) = leaving.source();
-    let place = match env.flow(&leaving) {
-        Some(found) if !found.is_opening() => Place::Confirmed,
-        _ => Place::Opening,
+    let place = if state.is_opening {
+        Place::Opening
+    } else {
+        Place::Confirmed
     };
     let is_own_quiet = env.quiet_snat_ports().has(client_port.get());
     for attempt in 0..TRIES {
@@ -137,12 +138,13 @@ pub(super) fn stage<E: Env, P: Packet>(env: &E, packet: &P, state: &mut PacketSt
         };
         let source = (address, Port::new(port));
         let returning = leaving.returning(source);
+        env.fetch_flow(&returning);
         if is_taken(env, &returning) || packet.has_socket(&returning) {
             continue;
         }
         let value = FlowValue::returning((client, client_port), seconds(env));
-        match env.add_flow(place, &returning, &value) {
-            Ok(()) => {}
+        match env.claim_flow(place, &returning) {
+            Ok(claim) => env.fill_flow(claim, &returning, &value),
             Err(NotAdded::Exists) => continue,
             Err(NotAdded::Full) => return drop(Reason::FlowsFull),
         }

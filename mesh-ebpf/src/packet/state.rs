@@ -1,6 +1,6 @@
 //! What the stages of a packet know and say.
 
-use mesh_common::{Address, Direction, FlowKey, Port, Protocol, Reason};
+use mesh_common::{Address, BackendId, Direction, FlowKey, Port, Protocol, Reason};
 
 /// Where a packet is seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,11 +84,13 @@ pub enum PacketStage {
     Icmp = 6,
     /// Tell the sender that there is nobody.
     Refuse = 7,
+    /// Where do the flow's entries go, if not together?
+    Enter = 8,
 }
 
 impl PacketStage {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Parse,
         Self::Conntrack,
         Self::Open,
@@ -97,6 +99,7 @@ impl PacketStage {
         Self::Rewrite,
         Self::Icmp,
         Self::Refuse,
+        Self::Enter,
     ];
 
     /// The word for it.
@@ -111,6 +114,7 @@ impl PacketStage {
             Self::Rewrite => "rewrite",
             Self::Icmp => "icmp",
             Self::Refuse => "refuse",
+            Self::Enter => "enter",
         }
     }
 }
@@ -147,6 +151,8 @@ pub struct PacketState {
     pub key: FlowKey,
     /// What is to be written into the packet.
     pub target: (Address, Port),
+    /// Of a new flow: its backend, and the generation of that.
+    pub backend: (BackendId, u32),
     /// Identification of a fragmented packet, as it has it.
     pub fragment_id: u32,
     /// Third word of an IPv4 header, as it lies in memory: TTL, protocol, checksum.
@@ -161,6 +167,8 @@ pub struct PacketState {
     pub fragment: Fragment,
     /// Whether the tuple has an entry, of a flow that is over.
     pub is_known: bool,
+    /// Whether the flow that needs a source is half-open.
+    pub is_opening: bool,
     /// TCP's flags, as in the header; 0 for other protocols and later fragments.
     pub tcp_flags: u8,
     /// Why it is refused, for stage Refuse.
@@ -178,6 +186,7 @@ impl PacketState {
         Self {
             key: FlowKey::new(hook.direction(), Protocol::Tcp, nowhere, nowhere),
             target: nowhere,
+            backend: (0, 0),
             fragment_id: 0,
             third: 0,
             transport: 0,
@@ -185,6 +194,7 @@ impl PacketState {
             family: Family::V4,
             fragment: Fragment::Whole,
             is_known: false,
+            is_opening: false,
             tcp_flags: 0,
             reason: Reason::Inconsistent,
         }

@@ -23,9 +23,10 @@ const HOOKS: [(&str, Direction); 4] = [
 ];
 
 /// Programs of single stages and their places in `stages`, as the agent fills it.
-const STAGES: [(&str, u32); 8] = [
+const STAGES: [(&str, u32); 9] = [
     ("ingress_parse", 0),
     ("ingress_open", 2),
+    ("ingress_enter", 8),
     ("ingress_confirm", 3),
     ("ingress_icmp", 6),
     ("ingress_refuse", 7),

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, lpm_trie::Key};
 use mesh_common::{
-    AffinityKey, AffinityValue, Backend, Counter, FlowCell, FlowKey, FlowLine, FlowTag, FlowValue,
-    FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface, Plain, bytes_of, from_bytes,
+    AffinityKey, AffinityValue, Backend, Counter, FlowKey, FlowLine, FlowValue, FragmentKey,
+    FragmentPorts, FrontendKey, FrontendValue, Interface, Plain, bytes_of, from_bytes, put_flow,
 };
 use mesh_ebpf::sim::Sim;
 
@@ -141,10 +141,8 @@ impl PacketPrograms {
         let mut wanted = vec![FlowLine::EMPTY; (count + SPILL) as usize];
         for (flows, is_confirmed) in [(opening, false), (confirmed, true)] {
             for (key, value) in flows {
-                let tag = FlowTag::of(key, self.seed);
-                let line = wanted.get_mut(tag.first(count) as usize);
-                let cell = FlowCell::new(key, value);
-                let is_put = line.is_some_and(|line| line.put(tag, cell, is_confirmed));
+                let main = wanted.get_mut(..count as usize).unwrap_or_default();
+                let is_put = put_flow(main, self.seed, (key, value), is_confirmed);
                 ensure!(is_put, "no room in a line of flows");
             }
         }

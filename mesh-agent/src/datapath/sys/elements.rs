@@ -5,7 +5,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-use super::{MapInfo, bpf, command, map_info, number};
+use super::{MapInfo, bpf, command, map_info, number, owned};
 
 /// Maps whose look-up gives one value for each possible CPU.
 const PER_CPU_KINDS: [u32; 2] = [5, 6];
@@ -35,6 +35,12 @@ struct BatchAttributes {
     map: u32,
     element_flags: u64,
     flags: u64,
+}
+
+/// Opens a map by its id; needs CAP_SYS_ADMIN.
+pub(in crate::datapath) fn map_by_id(id: u32) -> io::Result<OwnedFd> {
+    let mut attributes = [id, 0, 0];
+    bpf(command::MAP_GET_FD_BY_ID, &mut attributes).and_then(owned)
 }
 
 /// Key and value of an entry.

@@ -76,14 +76,15 @@ fn the_kernel_takes_filters_of_any_length() {
         peers.insert(address("fd00::9"));
         peers.insert(to.ip().into());
         let found = SockDiag::open().unwrap();
-        let found = { found }.connected_to(Transport::Tcp, &peers).unwrap();
+        let found = { found }.connected_to(Transport::Tcp, Family::V4, &peers);
+        let found = found.unwrap();
         let ours = found.iter().find(|it| it.cookie == cookie).unwrap();
         assert_eq!(ours.peer, (to.ip().into(), to.port()));
     }
     let strangers = BTreeSet::from([address("10.9.0.1")]);
     let found = SockDiag::open()
         .unwrap()
-        .connected_to(Transport::Tcp, &strangers);
+        .connected_to(Transport::Tcp, Family::V4, &strangers);
     assert_eq!(found.unwrap(), []);
 }
 
@@ -95,11 +96,11 @@ fn connected_udp_sockets_of_both_families_are_found() {
     v4.connect(to).unwrap();
     v6.connect("[::ffff:127.0.0.1]:9").unwrap();
     let peers = BTreeSet::from([to.ip().into()]);
-    let found = SockDiag::open()
-        .unwrap()
-        .connected_to(Transport::Udp, &peers)
-        .unwrap();
-    for socket in [&v4, &v6] {
+    for (family, socket) in Family::ALL.into_iter().zip([&v4, &v6]) {
+        let found = SockDiag::open()
+            .unwrap()
+            .connected_to(Transport::Udp, family, &peers)
+            .unwrap();
         let cookie = crate::datapath::socket_cookie(socket.as_fd()).unwrap();
         let ours = found.iter().find(|it| it.cookie == cookie).unwrap();
         assert_eq!(ours.peer, (to.ip().into(), 9));

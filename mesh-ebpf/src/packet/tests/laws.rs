@@ -22,11 +22,11 @@ proptest! {
     /// with its backend while backends come and the first is taken out of the set.
     #[test]
     fn forward_and_back(
-        route in any_route(), protocol in any_protocol(), v6: bool, backends in 1_u32..20, host: u32,
+        route in any_route(), protocol in any_protocol(), v6: bool, backends in 1_u32..20, host: u32, quick: bool,
         looks in any_looks(), pauses in proptest::collection::vec(0_u64..170, 0..6), more in 0_u32..20,
     ) {
         let mut world = World::new(route, protocol, v6, backends);
-        world.sim.host = host;
+        (world.sim.host, world.sim.has_quick_lines) = (host, quick);
         let ends = world.request(tcp::SYN, &looks);
         prop_assert!((1..=backends).any(|id| world.backend(id) == ends.1));
         world.reply(ends, tcp::SYN | tcp::ACK, &looks);

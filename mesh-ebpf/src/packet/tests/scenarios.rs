@@ -262,14 +262,17 @@ fn flows_are_full() {
 /// No room for a new flow: all of it is refused, none of it is left.
 #[test]
 fn opening_is_full() {
-    for route in Route::ALL {
+    for (route, quick) in Route::ALL
+        .into_iter()
+        .flat_map(|it| [(it, true), (it, false)])
+    {
         let needed = match route {
             Route::PodToLocal | Route::PodToRemote => 2,
             Route::DeviceToLocal | Route::DeviceToRemote | Route::Hairpin => 3,
         };
         for room in 0..needed {
             let mut world = World::new(route, Protocol::Udp, false, 1);
-            world.sim.opening_capacity = room;
+            (world.sim.opening_capacity, world.sim.has_quick_lines) = (room, quick);
             let frame = Datagram::udp(world.client(), world.frontend()).frame();
             let (verdict, _) = world.hook(route.there()[0], &frame);
             assert_eq!(verdict, PacketVerdict::Drop(Reason::FlowsFull));
