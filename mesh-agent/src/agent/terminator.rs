@@ -1,5 +1,5 @@
 //! The thread that destroys connected sockets whose backend is gone. It is told what to look for once the tables are
-//! without those backends, so that whoever connects anew is given another; it looks at once, and again when the ids of
+//! without those backends, so that whoever connects anew is given another; it looks soon, and again when the ids of
 //! what was taken back have rested, for sockets that had chosen by then and were not yet connected.
 
 use std::{
