@@ -223,6 +223,13 @@ pub const fn claimed_tag(tag: u32) -> u32 {
     tag & !1
 }
 
+/// Whether a cell with this tag is being filled.
+#[must_use]
+#[inline(always)]
+pub const fn is_claimed(tag: u32) -> bool {
+    tag & 1 == 0 && tag != 0
+}
+
 /// Lines of `flows`, without the spill, for so many flows: each has two tuples, and a table with 86 of 100 cells taken still
 /// refuses less than one in a thousand.
 #[must_use]

@@ -5,7 +5,7 @@ use core::sync::atomic::{Ordering, compiler_fence};
 
 use mesh_common::{
     Address, FlowCell, FlowHead, FlowKey, FlowLine, FlowState, FlowTag, FlowValue, Port, Seen,
-    claimed_tag, flow_block, is_short,
+    claimed_tag, flow_block, is_claimed, is_short,
 };
 use mesh_ebpf::{Claim, FlowEntry, NotAdded, NotConfirmed, Place};
 
@@ -235,7 +235,10 @@ impl Line {
         if block == 0 && pushes {
             let (pushed, turn) = state.push_out();
             add_to_state(self.line, turn);
-            block = pushed;
+            // Who fills it would write into another's cell. The next one's turn comes with the next attempt.
+            if !is_claimed(tag_at(self.line)(pushed)) {
+                block = pushed;
+            }
         }
         if block == 0 {
             return Err(NotAdded::Full);
@@ -540,7 +543,7 @@ fn spare(line: Line) {
     let tag = tag_at(line.line)(block);
     // SAFETY: a pointer into the value. If it is given away at this moment its tag is no longer that of what was read.
     let key = unsafe { (*cell_of(line.line, block)).key() };
-    if tag == claimed_tag(tag) || !line.use_more() {
+    if is_claimed(tag) || tag_at(line.line)(block) != tag || !line.use_more() {
         return;
     }
     if let Some(spill) = Which::Spill.line(FlowTag::of(&key, seed())) {
