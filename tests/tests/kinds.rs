@@ -256,16 +256,22 @@ fn host_ports_lead_to_their_pods() -> Result<()> {
     })
 }
 
-/// A Pod's manifest whose ports are this host port at these addresses.
+/// A Pod's manifest with this host port at these addresses. A container has a port once, so each address is another's.
 fn at_host_port(pod: &Pod, addresses: impl IntoIterator<Item = IpAddr>) -> Value {
     let port = |address: IpAddr, protocol: &str| {
         let (port, host) = (8080, 8088);
         json!({"containerPort": port, "protocol": protocol, "hostPort": host, "hostIP": address})
     };
-    let both = |address| ["TCP", "UDP"].map(|protocol| port(address, protocol));
-    let ports: Vec<Value> = addresses.into_iter().flat_map(both).collect();
     let mut manifest = PodManifest::new(pod, pod.name(), &[]).json();
-    manifest["spec"]["containers"][0]["ports"] = json!(ports);
+    let first = manifest["spec"]["containers"][0].clone();
+    let container = |(number, address): (usize, IpAddr)| {
+        let mut container = first.clone();
+        container["name"] = json!(format!("server-{number}"));
+        container["ports"] = json!(["TCP", "UDP"].map(|protocol| port(address, protocol)));
+        container
+    };
+    let containers = addresses.into_iter().enumerate().map(container);
+    manifest["spec"]["containers"] = json!(containers.collect::<Vec<_>>());
     manifest
 }
 
