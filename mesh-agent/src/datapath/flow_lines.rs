@@ -73,6 +73,7 @@ impl FlowLines {
         let numbers = [
             tag.first(main),
             tag.second(main),
+            tag.third(main),
             tag.spill(main, SPILL_LINES),
         ];
         numbers.into_iter().find_map(|number| {
@@ -172,7 +173,7 @@ mod tests {
         for key in tuples() {
             let tag = FlowTag::of(&key, 7);
             tags.insert(tag.tag);
-            for line in BTreeSet::from([tag.first(lines), tag.second(lines)]) {
+            for line in BTreeSet::from([tag.first(lines), tag.second(lines), tag.third(lines)]) {
                 assert!(places.insert((line, tag.tag)), "{key:?}");
             }
         }

@@ -354,11 +354,12 @@ fn look(line: *mut FlowLine, tag: u32, key: &FlowKey) -> Option<KernelFlow> {
     })
 }
 
-/// The lines of a tag: its first, its second, and that of the spill.
+/// The lines of a tag: its three, and that of the spill.
 #[derive(Clone, Copy)]
 enum Which {
     First,
     Second,
+    Third,
     Spill,
 }
 
@@ -368,6 +369,7 @@ impl Which {
         match self {
             Self::First => tag.first(flow_lines()),
             Self::Second => tag.second(flow_lines()),
+            Self::Third => tag.third(flow_lines()),
             Self::Spill => tag.spill(flow_lines(), spill_lines()),
         }
     }
@@ -389,6 +391,9 @@ pub(super) fn find(key: &FlowKey) -> Option<KernelFlow> {
         return None;
     }
     if let Some(found) = look(Which::Second.line(tag)?.line, tag.tag, key) {
+        return Some(found);
+    }
+    if let Some(found) = look(Which::Third.line(tag)?.line, tag.tag, key) {
         return Some(found);
     }
     look(Which::Spill.line(tag)?.line, tag.tag, key)
@@ -466,16 +471,27 @@ pub(super) fn unclaim(claim: Claim) {
     }
 }
 
-/// The first or the second line of a tag: that with more room.
+/// The first line of a tag that is not short of room, else that with more.
 #[inline(always)]
 fn main_line(first: Line, tag: FlowTag, place: Place) -> Line {
     let room = first.room(place);
-    if is_short(room)
-        && let Some(second) = Which::Second.line(tag)
-        && second.room(place) > room
-        && first.use_more()
-    {
-        return second;
+    if !is_short(room) {
+        return first;
+    }
+    let Some(second) = Which::Second.line(tag) else {
+        return first;
+    };
+    let Some(third) = Which::Third.line(tag) else {
+        return first;
+    };
+    let (room_of_second, room_of_third) = (second.room(place), third.room(place));
+    let (other, room_of_other) = if is_short(room_of_second) && room_of_third > room_of_second {
+        (third, room_of_third)
+    } else {
+        (second, room_of_second)
+    };
+    if room_of_other > room && first.use_more() {
+        return other;
     }
     first
 }
@@ -494,6 +510,10 @@ fn elsewhere(tag: FlowTag) -> Option<(Line, bool)> {
     let second = Which::Second.line(tag)?;
     if flow_block(tag_at(second.line), tag.tag) != 0 {
         return Some((second, false));
+    }
+    let third = Which::Third.line(tag)?;
+    if flow_block(tag_at(third.line), tag.tag) != 0 {
+        return Some((third, false));
     }
     let spill = Which::Spill.line(tag)?;
     (flow_block(tag_at(spill.line), tag.tag) != 0).then_some((spill, true))
