@@ -5,7 +5,7 @@ use std::{cell::RefCell, collections::BTreeMap};
 
 use mesh_common::{BackendState, Client, FlowKey, FlowValue, Port, Protocol, Reason};
 use mesh_ebpf::{
-    FOREIGN_SILENCE, Hook, Stage, State, Step, Verdict, foreign_socket,
+    FOREIGN_SILENCE, Hook, Stage, State, Step, Verdict, foreign_socket, seconds,
     sim::{Sim, SimSocket, Traced, trace},
 };
 
@@ -137,7 +137,7 @@ pub fn run(sim: &Sim, call: &Call) -> Answer {
     Answer {
         steps: walked
             .iter()
-            .map(|traced| describe(sim, traced, &left))
+            .map(|traced| describe(sim, traced, left.as_deref()))
             .collect(),
         verdict: word,
         reason,
@@ -145,19 +145,18 @@ pub fn run(sim: &Sim, call: &Call) -> Answer {
     }
 }
 
-/// What is said of a flow that is left to kube-proxy, if it were to pass now.
-fn left(sim: &Sim, key: &FlowKey) -> String {
-    let last = sim.foreign.borrow().get(key).copied().unwrap_or(0);
-    let now = u32::try_from(sim.clock.get() / 1_000_000_000).unwrap_or(u32::MAX);
-    let silent = now.saturating_sub(last);
-    format!(
+/// What is said of a flow that kube-proxy began, if it is to pass now.
+fn left(sim: &Sim, key: &FlowKey) -> Option<String> {
+    let last = sim.foreign.borrow().get(key).copied()?;
+    let silent = seconds(sim).saturating_sub(last);
+    Some(format!(
         "kube-proxy began this flow: it is left to kube-proxy until it has been silent for {FOREIGN_SILENCE} s; it was \
          for {silent} s, so for {} s more unless this is sent",
         FOREIGN_SILENCE.saturating_sub(silent)
-    )
+    ))
 }
 
-fn describe(sim: &Sim, traced: &Traced, left: &str) -> StepText {
+fn describe(sim: &Sim, traced: &Traced, left: Option<&str>) -> StepText {
     let state = &traced.state;
     let text = match (traced.stage, traced.step) {
         (_, Step::Done(Verdict::Refuse(reason))) => refusal(reason).to_owned(),
@@ -177,7 +176,7 @@ fn describe(sim: &Sim, traced: &Traced, left: &str) -> StepText {
         (Stage::Reuse, Step::Next(Stage::Rewrite)) => {
             format!("the socket keeps backend {}", state.backend)
         }
-        (Stage::Reuse, Step::Done(_)) => left.to_owned(),
+        (Stage::Reuse, Step::Done(_)) => left.unwrap_or_default().to_owned(),
         (Stage::Reuse, _) => "the socket has not sent to this Service before".to_owned(),
         (Stage::Backend, _) => chosen(sim, state),
         (Stage::RecordPeer, _) => "getpeername will show the Service".to_owned(),

@@ -22,7 +22,7 @@ mod state;
 mod tests;
 
 pub use checksum::Difference;
-pub(crate) use conntrack::seconds;
+pub use conntrack::seconds;
 pub use limit::IcmpLimit;
 pub use source::SnatPorts;
 pub use state::{

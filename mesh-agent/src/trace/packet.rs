@@ -48,7 +48,7 @@ pub fn run(sim: &Sim, packet: &Packet) -> Answer {
     let flow = FlowKey::new(Direction::Ingress, packet.protocol, from, to);
     let frontend = FrontendKey::new(to.0, to.1, flow.protocol());
     let is_service = sim.frontends.contains_key(&frontend);
-    let left = is_service.then(|| left(sim, &flow));
+    let left = is_service.then(|| left(sim, &flow)).flatten();
     let mut frame = SimPacket::new(wire::frame(datagram.packet()), packet.interface);
     let walked = trace_packet(packet.hook, sim, &mut frame);
     let (verdict, state) = match walked.last() {
@@ -220,6 +220,18 @@ mod tests {
         assert!(last.text.contains("25 s, so for 5 s more"), "{last:?}");
         datagram.from.set_port(1);
         assert_eq!(run(&sim, &datagram).verdict, "forward");
+    }
+
+    #[test]
+    fn a_host_port_at_loopback_is_nothing_that_kube_proxy_began() {
+        let mut sim = sim();
+        let key = FrontendKey::new(Address::LOOPBACK[0], Port::new(80), 6);
+        let value = FrontendValue::new(1, 1, 0).external().for_host();
+        sim.frontends.insert(key, value);
+        let answer = run(&sim, &packet("127.0.0.1:80"));
+        assert_eq!(answer.verdict, "pass");
+        let last = answer.steps.last().unwrap();
+        assert_eq!(last.text, "the destination is no Service's");
     }
 
     #[test]

@@ -121,9 +121,10 @@ fn leaving(state: &mut PacketState, value: &FlowValue) -> PacketStep {
     PASS
 }
 
-/// Seconds of the monotonic clock.
+/// Seconds of the monotonic clock, as flows are stamped.
+#[must_use]
 #[inline(always)]
-pub(crate) fn seconds<E: Env>(env: &E) -> u32 {
+pub fn seconds<E: Env>(env: &E) -> u32 {
     (env.now() / 1_000_000_000) as u32
 }
 
