@@ -5,10 +5,12 @@
 //! A tuple has three lines and goes into the first that is not short of room, else into the one with more; as long as its
 //! first has enough nothing else is looked at, neither then nor later. The first one comes of the end with the higher port,
 //! which is the client's as a rule: so the tuples of a flow lie together, and a new flow costs one visit to a place that no
-//! cache has. Where it is a server's, its line is full at once; the second and the third come of the whole tuple. Half-open and confirmed flows lie side by side. A half-open one that finds no free cell there,
-//! or a third of the line with others of its kind, goes into a line of the spill, where it pushes out another one; one that is confirmed there may send a half-open one
-//! of its line into the spill. So newcomers push out newcomers alone, and where all is full of confirmed flows there still is
-//! room for some thousands of others.
+//! cache has. Where it is a server's, its line is full at once; the second and the third come of the whole tuple.
+//!
+//! Half-open and confirmed flows lie side by side. A half-open one that finds no free cell there, or a third of the line with
+//! others of its kind, goes into a line of the spill, where it pushes out another one; one that is confirmed there may send a
+//! half-open one of its line into the spill. So newcomers push out newcomers alone, and where all is full of confirmed flows
+//! there still is room for some thousands of others.
 //!
 //! The programs claim and free cells under the lock of the line, and write a tag after its cell. The agent
 //! frees a cell by replacing its tag, if it is still there.
@@ -154,9 +156,9 @@ plain! {
 
 const _: () = assert!(size_of::<FlowCell>() == 64 && size_of::<FlowLine>() == 1024);
 
-/// By what a tuple is found: a tag and its lines. Tag and second line come of one digest of 64 bits and have all but two of
-/// them, tag and first line of as many: that two tuples of a table have the same tag in the same line is not to be expected.
-/// They would be taken for one another.
+/// By what a tuple is found: a tag and its lines. Tag and each line come of digests of 64 bits and have all but two of
+/// them: that two tuples of a table have the same tag in the same line is not to be expected. They would be taken for one
+/// another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowTag {
     /// What its cell is known by in its line's head. As long as it is being filled its lowest bit is 0; never is all of it.

@@ -287,12 +287,11 @@ impl Tables for Sim {
         if !self.has_quick_lines || !has_room || !keys.iter().all(is_new) {
             return None;
         }
-        for key in keys.iter().take(count) {
-            let Claim(0) = self.claim_flow(Place::Opening, key).ok()? else {
-                return None;
-            };
+        let mut claims = [Claim(0); 3];
+        for (claim, key) in claims.iter_mut().zip(&keys).take(count) {
+            *claim = self.claim_flow(Place::Opening, key).ok()?;
         }
-        Some([Claim(0); 3])
+        Some(claims)
     }
 
     fn fill_flow(&self, _: Claim, key: &FlowKey, value: &FlowValue) {

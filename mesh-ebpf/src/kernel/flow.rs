@@ -1,5 +1,5 @@
-//! The flow table, `flows`: lines of cells, as `mesh_common::FlowLine` describes them. Cells are filled and freed under the
-//! lock of their line; they are read without.
+//! The flow table, `flows`: lines of cells, as `mesh_common::FlowLine` describes them. Cells are claimed and freed under the
+//! lock of their line; they are filled and read without.
 
 use core::{
     hint::black_box,
