@@ -8,8 +8,9 @@ mod running;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    path::Path,
 };
+
+use nix::net::if_::if_nametoindex;
 
 use crate::{
     netlink::{
@@ -23,7 +24,7 @@ use names::{KEEPER, TABLE, is_chain};
 pub use running::running;
 
 /// The interface of its ipvs mode.
-const IPVS_DEVICE: &str = "/sys/class/net/kube-ipvs0";
+const IPVS_DEVICE: &str = "kube-ipvs0";
 
 /// Why leftovers stay.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +58,7 @@ struct Leftovers {
     chains: Vec<(Table, String)>,
     jumps: Vec<Jump>,
     legacy: Vec<Legacy>,
+    has_nftables: bool,
     has_ipvs: bool,
     /// Tables that an earlier run put in the place of kube-proxy's.
     keepers: Vec<Table>,
@@ -86,8 +88,11 @@ fn find() -> Result<Leftovers, LeftoversError> {
     let nftables = LeftoversError::io("nftables cannot be read");
     let asked = || -> io::Result<Leftovers> {
         let tables = nftables::tables()?;
+        let has_nftables = tables.is_some();
+        let tables = tables.unwrap_or_default();
         let named = |name: &str| tables.iter().filter(|it| it.1 == name).cloned().collect();
         Ok(Leftovers {
+            has_nftables,
             tables: named(TABLE),
             keepers: named(KEEPER),
             chains: nftables::chains(is_chain)?,
@@ -97,7 +102,7 @@ fn find() -> Result<Leftovers, LeftoversError> {
     };
     let mut found = asked().map_err(nftables)?;
     found.legacy = legacy::find().map_err(LeftoversError::io("legacy iptables cannot be read"))?;
-    found.has_ipvs = Path::new(IPVS_DEVICE).exists();
+    found.has_ipvs = if_nametoindex(IPVS_DEVICE).is_ok();
     let counted = netlink::count_translated();
     found.connections =
         counted.map_err(LeftoversError::io("connection tracking cannot be read"))?;
@@ -144,11 +149,14 @@ fn new_keepers(found: &Leftovers) -> impl Iterator<Item = Table> {
         .tables
         .iter()
         .chain(found.chains.iter().map(|(table, _)| table));
-    let families: BTreeSet<u8> = tables.map(|(family, _)| *family).collect();
+    let families = tables.map(|(family, _)| *family);
+    let legacy = found.legacy.iter().filter(|it| it.removal().is_some());
+    let families: BTreeSet<u8> = families.chain(legacy.map(Legacy::family)).collect();
     let keepers = families
         .into_iter()
         .map(|family| (family, KEEPER.to_owned()));
-    keepers.filter(|it| found.connections > 0 && !found.keepers.contains(it))
+    let is_needed = found.has_nftables && found.connections > 0;
+    keepers.filter(move |it| is_needed && !found.keepers.contains(it))
 }
 
 /// The tables that were put in the place of kube-proxy's: what is ours goes with everything of ours.
@@ -160,7 +168,7 @@ pub fn clean_keepers(dry_run: bool) -> Result<Vec<RemovedView>, LeftoversError> 
     let mut tables = match nftables::tables() {
         // Who may not look has made none.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(Vec::new()),
-        result => result.map_err(failed())?,
+        result => result.map_err(failed())?.unwrap_or_default(),
     };
     tables.retain(|(_, name)| name == KEEPER);
     if !dry_run {
@@ -226,6 +234,16 @@ fn lines(found: &Leftovers) -> Vec<RemovedView> {
             ),
         ));
     }
+    if !found.has_nftables && !found.legacy.is_empty() && found.connections > 0 {
+        let count = found.connections;
+        lines.push(line(
+            "not kept",
+            format!(
+                "{count} established connections: this kernel has no nftables for a table in the place of these rules, so they \
+                 end unless other rules make it track connections"
+            ),
+        ));
+    }
     lines
 }
 
@@ -265,6 +283,7 @@ mod tests {
             chains: ["KUBE-SERVICES", "KUBE-NODEPORTS"]
                 .map(|name| (nat.clone(), name.to_owned()))
                 .into(),
+            has_nftables: true,
             has_ipvs: true,
             connections: 3,
             ..Leftovers::default()

@@ -3,7 +3,8 @@
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
-    control_plane::control_plane_binary, harness::eventually, lab::Node, process::Process,
+    control_plane::control_plane_binary, harness::eventually, lab::Node,
+    legacy_iptables::legacy_iptables, process::Process,
 };
 
 /// How it programs the kernel.
@@ -13,6 +14,8 @@ pub enum ProxyMode {
     Nftables,
     /// iptables
     Iptables,
+    /// iptables, by the programs whose rules nftables does not show.
+    LegacyIptables,
 }
 
 impl ProxyMode {
@@ -21,7 +24,7 @@ impl ProxyMode {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Nftables => "nftables",
-            Self::Iptables => "iptables",
+            Self::Iptables | Self::LegacyIptables => "iptables",
         }
     }
 }
@@ -61,7 +64,14 @@ impl KubeProxy {
         let binary = control_plane_binary()?;
         let kubeconfig = node.kubeconfig().context("there is no API server")?;
         let kubeconfig = kubeconfig.display().to_string();
+        let path = match mode {
+            ProxyMode::LegacyIptables => legacy_iptables(&node.host().file("legacy-iptables"))?,
+            ProxyMode::Nftables | ProxyMode::Iptables => "--".to_owned(),
+        };
+        let binary = binary.display().to_string();
         let arguments = [
+            &path,
+            &binary,
             "kube-proxy",
             "--kubeconfig",
             &kubeconfig,
@@ -85,7 +95,7 @@ impl KubeProxy {
         ];
         let title = format!("kube-proxy-{}", node.name());
         let mut proxy = Self {
-            process: node.host().spawn(&title, &binary, arguments)?,
+            process: node.host().spawn(&title, "env".as_ref(), arguments)?,
             node: node.clone(),
             metrics: metrics.parse::<std::net::SocketAddr>()?.port(),
         };

@@ -59,6 +59,11 @@ impl Place {
         &self.cgroup
     }
 
+    /// A path of the lab's own.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.run.file(name)
+    }
+
     /// A command that will run here.
     pub fn command<S: AsRef<OsStr>>(
         &self,

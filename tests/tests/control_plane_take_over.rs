@@ -289,7 +289,7 @@ fn leftovers(title: &str, mode: ProxyMode, lines: &[&str]) -> Result<()> {
             let words: Vec<&str> = words.into_iter().chain(flags.iter().copied()).collect();
             Ok::<_, anyhow::Error>(agent.cli(&words)?.ok()?.stdout)
         };
-        let shown = clean(&["--dry-run"])?;
+        let shown = single_spaces(&clean(&["--dry-run"])?);
         for line in lines {
             ensure!(shown.contains(line), "{line}: {shown}");
         }
@@ -298,7 +298,7 @@ fn leftovers(title: &str, mode: ProxyMode, lines: &[&str]) -> Result<()> {
         ensure!(removed.starts_with("REMOVED"), "{removed}");
         let left = rules(&world.one)?;
         ensure!(
-            !left.contains("KUBE-SVC") && !left.contains("table ip kube-proxy"),
+            !left.contains("KUBE-S") && !left.contains("table ip kube-proxy"),
             "{left}"
         );
         let kept = clean(&[])?;
@@ -322,8 +322,15 @@ fn replace_but_keep(world: &World, proxy: KubeProxy) -> Result<Agent> {
     Ok(agent)
 }
 
+fn single_spaces(table: &str) -> String {
+    let words: Vec<&str> = table.split_whitespace().collect();
+    words.join(" ")
+}
+
+/// Those of nftables, and those that only legacy iptables shows.
 fn rules(node: &Node) -> Result<String> {
-    let output = node.host().run("nft".as_ref(), ["list", "ruleset"])?;
+    const ALL: &str = "nft list ruleset; iptables-legacy-save; ip6tables-legacy-save";
+    let output = node.host().run("sh".as_ref(), ["-ec", ALL])?;
     ensure!(output.status.success(), "{output:?}");
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -338,6 +345,33 @@ fn leftovers_of_nftables_mode() -> Result<()> {
 fn leftovers_of_iptables_mode() -> Result<()> {
     let lines = ["ip nat: ", "ip6 nat: ", "ip filter: "];
     leftovers("leftovers-iptables", ProxyMode::Iptables, &lines)
+}
+
+/// Rules that have no netlink, and what else would translate goes with them.
+#[test]
+fn leftovers_of_legacy_iptables() -> Result<()> {
+    let lines = [
+        "iptables-legacy ip nat: ",
+        "iptables-legacy ip6 nat: ",
+        "mesh-agent-established",
+    ];
+    leftovers("leftovers-legacy", ProxyMode::LegacyIptables, &lines)
+}
+
+/// Nobody here has ipvs. Its interface tells that it was here, and what is to be done is said; nothing else is.
+#[test]
+fn leftovers_of_ipvs_mode_are_named() -> Result<()> {
+    test("leftovers-ipvs", Needs::Files, |lab| {
+        let node = lab.node("one", Families::V4)?;
+        node.host().ip("link add kube-ipvs0 type bridge")?;
+        for _ in 0..2 {
+            let shown = node.cli(&["cleanup", "--kube-proxy-rules"])?.ok()?.stdout;
+            let shown = single_spaces(&shown);
+            ensure!(shown.contains("not removed kube-ipvs0"), "{shown}");
+            ensure!(shown.contains("ipvsadm --clear"), "{shown}");
+        }
+        Ok(())
+    })
 }
 
 /// Who is silent for 30 s is the agent's after that, without kube-proxy and without its rules. Connected sockets of the

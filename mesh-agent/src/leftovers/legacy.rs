@@ -9,10 +9,10 @@ use std::{
 
 use super::names::is_chain;
 
-/// The name of its programs, and where the kernel lists its tables.
-const FAMILIES: [(&str, &str, &str); 2] = [
-    ("ip", "iptables-legacy", "/proc/net/ip_tables_names"),
-    ("ip6", "ip6tables-legacy", "/proc/net/ip6_tables_names"),
+/// The family's number and its name in nftables, the name of its programs, and where the kernel lists its tables.
+const FAMILIES: [(u8, &str, &str, &str); 2] = [
+    (2, "ip", "iptables-legacy", "/proc/net/ip_tables_names"),
+    (10, "ip6", "ip6tables-legacy", "/proc/net/ip6_tables_names"),
 ];
 
 /// A table with rules of kube-proxy, or of which it is not known.
@@ -20,6 +20,7 @@ const FAMILIES: [(&str, &str, &str); 2] = [
 pub(super) struct Legacy {
     /// Family and table: `ip nat`.
     pub(super) name: String,
+    family: u8,
     program: &'static str,
     /// What `restore` is given; None where there is no program to ask.
     removal: Option<Removal>,
@@ -36,6 +37,11 @@ pub(super) struct Removal {
 impl Legacy {
     pub(super) const fn removal(&self) -> Option<&Removal> {
         self.removal.as_ref()
+    }
+
+    /// The family, by nftables' number.
+    pub(super) const fn family(&self) -> u8 {
+        self.family
     }
 
     pub(super) const fn program(&self) -> &'static str {
@@ -65,7 +71,7 @@ impl Legacy {
 /// The tables that there are. Where the programs are missing each is listed: it may have rules of kube-proxy.
 pub(super) fn find() -> io::Result<Vec<Legacy>> {
     let mut found = Vec::new();
-    for (family, program, list) in FAMILIES {
+    for (family, title, program, list) in FAMILIES {
         let tables = fs::read_to_string(list).unwrap_or_default();
         for table in tables.lines() {
             let removal = match save(program, table) {
@@ -80,7 +86,8 @@ pub(super) fn find() -> io::Result<Vec<Legacy>> {
                 Err(error) => return Err(error),
             };
             found.push(Legacy {
-                name: format!("{family} {table}"),
+                name: format!("{title} {table}"),
+                family,
                 program,
                 removal,
             });

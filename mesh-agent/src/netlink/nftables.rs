@@ -104,8 +104,8 @@ pub(crate) enum Change {
     RemoveChain(Table, String),
 }
 
-/// Every table.
-pub(crate) fn tables() -> io::Result<Vec<Table>> {
+/// Every table. None if the kernel has no nftables.
+pub(crate) fn tables() -> io::Result<Option<Vec<Table>>> {
     list(GET_TABLE, NEW_TABLE, |family, table| {
         Some((family, table.text(TABLE_NAME)?))
     })
@@ -113,15 +113,16 @@ pub(crate) fn tables() -> io::Result<Vec<Table>> {
 
 /// The chains with names that are of interest.
 pub(crate) fn chains(is_wanted: fn(&str) -> bool) -> io::Result<Vec<(Table, String)>> {
-    list(GET_CHAIN, NEW_CHAIN, |family, chain| {
+    let found = list(GET_CHAIN, NEW_CHAIN, |family, chain| {
         let name = chain.text(CHAIN_NAME).filter(|name| is_wanted(name))?;
         Some(((family, chain.text(TABLE)?), name))
-    })
+    });
+    Ok(found?.unwrap_or_default())
 }
 
 /// The rules that lead to chains with such names from others.
 pub(crate) fn jumps(is_wanted: fn(&str) -> bool) -> io::Result<Vec<Jump>> {
-    list(GET_RULE, NEW_RULE, |family, rule| {
+    let found = list(GET_RULE, NEW_RULE, |family, rule| {
         let chain = rule.text(RULE_CHAIN).filter(|name| !is_wanted(name))?;
         let expressions = rule.nested(RULE_EXPRESSIONS);
         let to = expressions.filter_map(|(_, expression)| target(expression));
@@ -131,7 +132,8 @@ pub(crate) fn jumps(is_wanted: fn(&str) -> bool) -> io::Result<Vec<Jump>> {
             chain,
             handle: rule.get(RULE_HANDLE)?.to_vec(),
         })
-    })
+    });
+    Ok(found?.unwrap_or_default())
 }
 
 /// The chain that an expression jumps to.
@@ -142,12 +144,12 @@ fn target(expression: &[u8]) -> Option<String> {
         .text(VERDICT_CHAIN)
 }
 
-/// What a kernel without nftables has is nothing.
+/// None if the kernel has no nftables.
 fn list<T>(
     request: u16,
     wanted: u16,
     read: impl Fn(u8, Attributes<'_>) -> Option<T>,
-) -> io::Result<Vec<T>> {
+) -> io::Result<Option<Vec<T>>> {
     for _ in 0..ATTEMPTS {
         let mut found = Vec::new();
         let request = Request::new(request, flag::DUMP, &[0; BODY]);
@@ -159,8 +161,8 @@ fn list<T>(
         });
         match asked {
             Ok(interrupted) if interrupted => {}
-            Ok(_) => return Ok(found),
-            Err(error) if is_without(&error) => return Ok(Vec::new()),
+            Ok(_) => return Ok(Some(found)),
+            Err(error) if is_without(&error) => return Ok(None),
             Err(error) => return Err(error),
         }
     }

@@ -56,6 +56,10 @@ impl Run {
         self.files.join(format!("logs/{number:03}-{title}.log"))
     }
 
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.files.join(name)
+    }
+
     fn netns(&self, name: &str) -> String {
         format!("{}.{name}", self.name)
     }

@@ -233,7 +233,8 @@ impl Bench<'_> {
         let kubernetes = run::capture(
             Command::new(&self.programs.control_plane).args(["kube-proxy", "--version"]),
         )?;
-        let iptables = run::capture(Command::new(self.programs.legacy.join("iptables")).arg("-V"))?;
+        let words = [self.programs.path.as_str(), "iptables", "-V"];
+        let iptables = run::capture(Command::new("env").args(words))?;
         let nft = run::capture(Command::new("nft").arg("-v"))?;
         let agent = run::capture(Command::new(&self.programs.agent).arg("version"))?;
         let agent = agent.lines().next().unwrap_or_default().to_owned();

@@ -3,13 +3,12 @@
 use std::{
     fs,
     net::SocketAddr,
-    os::unix::fs::symlink,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use mesh_lab::{Agent, AgentOptions, Call, Metrics, Node, Process};
+use mesh_lab::{Agent, AgentOptions, Call, Metrics, Node, Process, legacy_iptables};
 
 use super::{
     objects,
@@ -52,8 +51,8 @@ impl Contender {
 pub(in crate::bench) struct Programs {
     pub(in crate::bench) agent: PathBuf,
     pub(super) control_plane: PathBuf,
-    /// Where `iptables` is the legacy one, whatever the system prefers.
-    pub(super) legacy: PathBuf,
+    /// A PATH, as `env` takes it, where `iptables` is the legacy one.
+    pub(super) path: String,
 }
 
 impl Programs {
@@ -62,28 +61,12 @@ impl Programs {
         control_plane: PathBuf,
         files: &Path,
     ) -> Result<Self> {
-        let legacy = files.join("legacy");
-        fs::create_dir_all(&legacy)?;
-        for family in ["iptables", "ip6tables"] {
-            for verb in ["", "-save", "-restore"] {
-                let target =
-                    crate::run::find(&format!("{family}-legacy{verb}")).with_context(|| {
-                        format!("{family}-legacy{verb} is not here: install iptables")
-                    })?;
-                symlink(target, legacy.join(format!("{family}{verb}")))?;
-            }
-        }
+        let path = legacy_iptables(&files.join("legacy"))?;
         Ok(Self {
             agent,
             control_plane,
-            legacy,
+            path,
         })
-    }
-
-    /// A PATH, as `env` takes it.
-    pub(super) fn path(&self) -> String {
-        let path = std::env::var("PATH").unwrap_or_default();
-        format!("PATH={}:{path}:/usr/sbin:/sbin", self.legacy.display())
     }
 }
 
@@ -216,9 +199,8 @@ pub(in crate::bench) fn kube_proxy(
     fs::write(&config, text)?;
     let control_plane = programs.control_plane.display().to_string();
     let config = config.display().to_string();
-    let path = programs.path();
     let arguments = [
-        path.as_str(),
+        programs.path.as_str(),
         &control_plane,
         "kube-proxy",
         "--config",
@@ -234,8 +216,7 @@ pub(in crate::bench) fn kube_proxy(
 /// Everything in the namespace that packets can meet: it is the contender's alone.
 fn flush(seat: &Seat, programs: &Programs) -> Result<()> {
     let script = "iptables-restore <<END\n*filter\nCOMMIT\n*nat\nCOMMIT\n*mangle\nCOMMIT\nEND\nnft flush ruleset";
-    let path = programs.path();
-    let arguments = [path.as_str(), "sh", "-ec", script];
+    let arguments = [programs.path.as_str(), "sh", "-ec", script];
     let output = seat.node.host().run(Path::new("/usr/bin/env"), arguments)?;
     ensure!(
         output.status.success(),

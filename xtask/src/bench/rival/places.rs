@@ -49,8 +49,7 @@ pub(super) fn ends(
 
 /// The rules of KUBE-SERVICES.
 fn chain(seat: &Seat, programs: &Programs) -> Result<Vec<String>> {
-    let path = programs.path();
-    let arguments = [path.as_str(), "iptables-save", "-t", "nat"];
+    let arguments = [programs.path.as_str(), "iptables-save", "-t", "nat"];
     let output = seat.node.host().run(Path::new("/usr/bin/env"), arguments)?;
     ensure!(output.status.success(), "iptables-save failed: {output:?}");
     let text = String::from_utf8_lossy(&output.stdout);
