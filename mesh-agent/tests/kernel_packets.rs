@@ -5,13 +5,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    net::{TcpListener, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket},
 };
 
 use anyhow::{Context, Result};
-use mesh_common::{BackendState, Port, Protocol};
+use mesh_common::{Address, BackendState, Port, Protocol};
 use mesh_ebpf::{
-    PacketHook, PacketVerdict,
+    LinkHeader, PacketHook, PacketVerdict,
     sim::wire::{self, Datagram, tcp},
 };
 use mesh_lab::packet::{Corpus, Mutations, PacketPrograms, PacketWorld, Recorded, Twin, corpus};
@@ -117,6 +117,85 @@ fn packets_changed_by_chance() -> Result<()> {
             "{hook:?} has seen one side alone"
         );
     }
+    Ok(())
+}
+
+/// Tunnels' packets. The kernel tells what they are by what their sources have where frames have their type.
+#[test]
+fn packets_without_link_header() -> Result<()> {
+    let world = PacketWorld::new(5);
+    let Some((mut twin, _)) = primed(&world)? else {
+        return Ok(());
+    };
+    let client = |v6| {
+        let address: IpAddr = if v6 {
+            Ipv6Addr::new(0x2001, 0xdb8, 0x86dd, 0, 0, 0, 0, 7).into()
+        } else {
+            Ipv4Addr::new(8, 0, 1, 7).into()
+        };
+        (Address::from(address), Port::new(40_000))
+    };
+    let (mut originals, mut datagrams) = (Vec::new(), Vec::new());
+    for v6 in [false, true] {
+        let nobody = PacketWorld::cluster(v6, PacketWorld::EMPTY);
+        let closed = (PacketWorld::cluster(v6, 0).0, Port::new(9));
+        let elsewhere = (PacketWorld::pod(v6, false), Port::new(9));
+        for to in [PacketWorld::node_port(v6), nobody, closed, elsewhere] {
+            for flags in [tcp::SYN, tcp::ACK] {
+                originals.push(Datagram::tcp(client(v6), to, flags).frame());
+            }
+        }
+        // To somebody: room for an ICMP error would be made behind what the kernel takes for a link header here.
+        datagrams.push(Datagram::udp(client(v6), PacketWorld::node_port(v6)).frame());
+        datagrams.push(Datagram::udp(client(v6), elsewhere).frame());
+    }
+    let recorded = |frame: Vec<u8>| Recorded {
+        hook: PacketHook::FromDevice,
+        what: String::new(),
+        frame,
+    };
+    let originals: Vec<Recorded> = originals.into_iter().map(recorded).collect();
+    let flows = twin.sim.clone();
+    let mut verdicts = Verdicts::default();
+    // As they are; cut off; and changed by chance.
+    let whole = originals.iter().map(|it| it.frame.clone());
+    let cut = originals.iter().flat_map(|it| {
+        let ends = wire::ETHERNET..it.frame.len();
+        ends.map(|end| it.frame[..end].to_vec())
+    });
+    let all: Vec<&Recorded> = originals.iter().collect();
+    let mut mutations = Mutations::new(number("MESH_SEED").unwrap_or(1) as u64);
+    let changed = (0..packets()).map(|_| mutations.next(&all));
+    let frames = whole.chain(cut).chain(changed);
+    let frames = frames.filter(|frame| {
+        let byte = |at: usize| frame.get(wire::ETHERNET + at).copied();
+        let is_v4 = byte(0).is_some_and(|byte| byte >> 4 == 4);
+        byte(if is_v4 { 9 } else { 6 }) == Some(6)
+    });
+    let frames: Vec<Vec<u8>> = datagrams.into_iter().chain(frames).collect();
+    for frames in frames.chunks(CHUNK) {
+        twin.reset(&flows)?;
+        for frame in frames {
+            let packet = frame.get(wire::ETHERNET..).unwrap_or_default();
+            let version = packet.first().map(|byte| byte >> 4);
+            match (version, packet.get(12..14)) {
+                (Some(4), Some([0x08, 0x00])) | (Some(6), Some([0x86, 0xdd])) => {}
+                _ => continue,
+            }
+            for hook in [PacketHook::FromDevice, PacketHook::ToDevice] {
+                verdicts.count(twin.run_at(hook, LinkHeader::None, packet)?);
+            }
+        }
+        twin.compare()?;
+    }
+    verdicts.report("without link header");
+    anyhow::ensure!(
+        verdicts.forwarded > 0
+            && verdicts.passed > 0
+            && verdicts.dropped > 0
+            && verdicts.reflected > 0,
+        "{verdicts:?}"
+    );
     Ok(())
 }
 

@@ -64,13 +64,13 @@ impl Covers {
     }
 }
 
-/// The packet a tc hook was called for. Offsets are from its first byte, which is the link header's.
+/// The packet a tc hook was called for. Offsets are from its first byte, which is the link header's where there is one.
 pub trait Packet {
-    /// The IP version, by the link header; None for what is not IP.
+    /// The IP version, by the link header or as the interface says; None for what is not IP.
     fn family(&self) -> Option<Family>;
     /// Offset of the IP header.
     fn network(&self) -> u32;
-    /// Bytes, from the link header on.
+    /// Bytes, the link header's too.
     fn length(&self) -> u32;
     /// The kernel's number of the interface whose hook it is.
     fn interface(&self) -> u32;

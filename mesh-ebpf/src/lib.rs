@@ -33,7 +33,7 @@ pub use env::{
 pub use foreign::{FOREIGN_SILENCE, foreign_socket};
 pub use hooks::{connect, established, getpeername, recvmsg, release, sendmsg};
 pub use packet::{
-    Difference, Family, Fragment, IcmpLimit, PacketHook, PacketStage, PacketState, PacketStep,
-    PacketVerdict, SnatPorts, cold, count_packet, hot, run_packet, seconds,
+    Difference, Family, Fragment, IcmpLimit, LinkHeader, PacketHook, PacketStage, PacketState,
+    PacketStep, PacketVerdict, SnatPorts, cold, count_packet, hot, run_packet, seconds,
 };
 pub use stage::{Hook, Stage, State, Step, Verdict, run};

@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use kernel::{KernelEnv, SockAddr, SockOps, begin, go_on, protocol, verdict_code};
 use mesh_common::Direction;
-use mesh_ebpf::{PacketHook, PacketStage};
+use mesh_ebpf::{LinkHeader, PacketHook, PacketStage};
 
 /// Lets the call go on, as every program on the way there that does not refuse.
 const ALLOW: i32 = 1;
@@ -75,18 +75,20 @@ fn established(context: SockOpsContext) -> u32 {
 }
 
 macro_rules! packet_hook {
-    ($name:ident, $hook:ident) => {
+    ($name:ident, $hook:ident, $link:ident) => {
         #[classifier]
         fn $name(context: TcContext) -> i32 {
-            begin(&context, PacketHook::$hook)
+            begin(&context, PacketHook::$hook, LinkHeader::$link)
         }
     };
 }
 
-packet_hook!(from_pod, FromPod);
-packet_hook!(to_pod, ToPod);
-packet_hook!(from_device, FromDevice);
-packet_hook!(to_device, ToDevice);
+packet_hook!(from_pod, FromPod, Ethernet);
+packet_hook!(to_pod, ToPod, Ethernet);
+packet_hook!(from_device, FromDevice, Ethernet);
+packet_hook!(to_device, ToDevice, Ethernet);
+packet_hook!(from_l3_device, FromDevice, None);
+packet_hook!(to_l3_device, ToDevice, None);
 
 macro_rules! packet_stage {
     ($name:ident, $direction:ident, $stage:ident) => {

@@ -26,7 +26,7 @@ pub use conntrack::seconds;
 pub use limit::IcmpLimit;
 pub use source::SnatPorts;
 pub use state::{
-    Family, Fragment, PacketHook, PacketStage, PacketState, PacketStep, PacketVerdict,
+    Family, Fragment, LinkHeader, PacketHook, PacketStage, PacketState, PacketStep, PacketVerdict,
 };
 
 use crate::{Env, Packet};

@@ -45,6 +45,15 @@ impl Attached {
         }
     }
 
+    /// What the agent attaches to a device whose packets have no link header.
+    #[must_use]
+    pub fn l3_device() -> Self {
+        Self {
+            ingress: vec!["from_l3_device".to_owned()],
+            egress: vec!["to_l3_device".to_owned()],
+        }
+    }
+
     /// At every interface of a place that has any, by name.
     pub fn all(place: &Place) -> Result<BTreeMap<String, Self>> {
         netns::within(place.netns(), || {

@@ -2,7 +2,7 @@
 //!
 //! A test names a small topology, puts manifests into a directory, and lets traffic prove what came of it. Everything
 //! the lab makes carries one name and is removed with it, also after a panic.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod agent;
 mod attached;
@@ -41,7 +41,7 @@ pub use fault_proxy::{Fault, FaultProxy};
 pub use harness::{Needs, PATIENCE, eventually, test};
 pub use history::{Change, History, Step};
 pub use kube_proxy::{KubeProxy, ProxyMode};
-pub use lab::{Address, Families, Lab, Node, Pod, remove_run, sweep};
+pub use lab::{Address, Families, Lab, Node, Pod, Tunnel, remove_run, sweep};
 pub use legacy_iptables::legacy_iptables;
 pub use manifest::{Endpoint, PodManifest, Port, Protocol, Service, Slice, Source, node};
 pub use many::{Format, Many};

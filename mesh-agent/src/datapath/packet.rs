@@ -2,19 +2,19 @@
 //! through the program array `stages`. The array is filled before anything is attached.
 
 use std::{
-    collections::BTreeMap,
     io,
     os::fd::{AsFd, AsRawFd, OwnedFd},
 };
 
 use aya::{Ebpf, maps::Map};
-use mesh_ebpf::{PacketHook, PacketStage};
+use mesh_ebpf::PacketStage;
 
 use super::{
     DatapathError,
     load::absent,
     pins::{self, Pins},
     sys::{self, RawMap},
+    tc::{HOOKS, Programs},
     verify::Verified,
 };
 
@@ -40,7 +40,7 @@ const ARRAY: &str = "stages";
 /// Loaded, and attached nowhere yet.
 #[derive(Debug)]
 pub(super) struct PacketPrograms {
-    hooks: BTreeMap<PacketHook, OwnedFd>,
+    hooks: Programs,
     stages: Stages,
 }
 
@@ -68,8 +68,8 @@ pub(super) fn load(
             .update(&place.to_ne_bytes(), &number, 0)
             .map_err(DatapathError::map("fill", ARRAY))?;
     }
-    let mut hooks = BTreeMap::new();
-    for hook in PacketHook::ALL {
+    let mut hooks = Programs::new();
+    for hook in HOOKS {
         hooks.insert(hook, verified.take(hook.name())?);
     }
     Ok(PacketPrograms {
@@ -80,7 +80,7 @@ pub(super) fn load(
 
 impl PacketPrograms {
     /// The programs and their array, to be attached by who owns them then.
-    pub(super) fn duplicate(&self) -> io::Result<(BTreeMap<PacketHook, OwnedFd>, Stages)> {
+    pub(super) fn duplicate(&self) -> io::Result<(Programs, Stages)> {
         let programs = self.hooks.iter();
         let programs = programs.map(|(hook, program)| Ok((*hook, program.try_clone()?)));
         Ok((

@@ -11,51 +11,84 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-use mesh_ebpf::PacketHook;
+use mesh_common::Direction;
+use mesh_ebpf::{LinkHeader, PacketHook};
 
 use super::{DatapathError, packet::Stages, pins::Pins, sys};
 use crate::interfaces::{Interfaces, Place};
 
+/// What programs know of the interface that they are at.
+pub type Kind = (Place, LinkHeader);
+
+/// A program, by where it is: of which hook, at which kind of interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct TcHook {
+    hook: PacketHook,
+    link: LinkHeader,
+}
+
 /// Every hook. Egress comes first: it gives replies the source that was asked for, so it has to be there when ingress
 /// translates the first destination.
-const HOOKS: [PacketHook; 4] = [
-    PacketHook::ToPod,
-    PacketHook::ToDevice,
-    PacketHook::FromPod,
-    PacketHook::FromDevice,
+pub(super) const HOOKS: [TcHook; 6] = [
+    TcHook::new(PacketHook::ToPod, LinkHeader::Ethernet),
+    TcHook::new(PacketHook::ToDevice, LinkHeader::Ethernet),
+    TcHook::new(PacketHook::ToDevice, LinkHeader::None),
+    TcHook::new(PacketHook::FromPod, LinkHeader::Ethernet),
+    TcHook::new(PacketHook::FromDevice, LinkHeader::Ethernet),
+    TcHook::new(PacketHook::FromDevice, LinkHeader::None),
 ];
 
-/// At which interfaces a hook is.
-const fn place(hook: PacketHook) -> Place {
-    match hook {
-        PacketHook::FromPod | PacketHook::ToPod => Place::Pod,
-        PacketHook::FromDevice | PacketHook::ToDevice => Place::Device,
+impl TcHook {
+    const fn new(hook: PacketHook, link: LinkHeader) -> Self {
+        Self { hook, link }
+    }
+
+    /// At which interfaces it is.
+    const fn kind(self) -> Kind {
+        let place = match self.hook {
+            PacketHook::FromPod | PacketHook::ToPod => Place::Pod,
+            PacketHook::FromDevice | PacketHook::ToDevice => Place::Device,
+        };
+        (place, self.link)
+    }
+
+    /// The program's name.
+    pub(super) const fn name(self) -> &'static str {
+        self.hook.program(self.link)
+    }
+
+    const fn direction(self) -> Direction {
+        self.hook.direction()
     }
 }
 
 /// The hook of this name.
-fn named(name: &str) -> Option<PacketHook> {
+fn named(name: &str) -> Option<TcHook> {
     HOOKS.into_iter().find(|hook| hook.name() == name)
 }
 
 /// The loaded programs.
-type Programs = BTreeMap<PacketHook, OwnedFd>;
+pub(super) type Programs = BTreeMap<TcHook, OwnedFd>;
 
-fn program(programs: &Programs, hook: PacketHook) -> io::Result<BorrowedFd<'_>> {
+fn program(programs: &Programs, hook: TcHook) -> io::Result<BorrowedFd<'_>> {
     let program = programs.get(&hook).map(AsFd::as_fd);
     program.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the program is not loaded"))
 }
 
 /// Interfaces that are to have programs, by index.
-pub type Wanted = BTreeMap<u32, (String, Place)>;
+pub type Wanted = BTreeMap<u32, (String, Kind)>;
 
 /// The interfaces that are to have programs.
 #[must_use]
 pub fn wanted(interfaces: &Interfaces) -> Wanted {
     let pods = interfaces.pods.iter();
-    let pods = pods.map(|(index, pod)| (*index, (pod.name.clone(), Place::Pod)));
+    let kind = (Place::Pod, LinkHeader::Ethernet);
+    let pods = pods.map(|(index, pod)| (*index, (pod.name.clone(), kind)));
     let devices = interfaces.devices.iter();
-    let devices = devices.map(|(index, device)| (*index, (device.name.clone(), Place::Device)));
+    let devices = devices.map(|(index, device)| {
+        let kind = (Place::Device, device.header);
+        (*index, (device.name.clone(), kind))
+    });
     pods.chain(devices).collect()
 }
 
@@ -178,7 +211,7 @@ pub fn remove_filters(dry_run: bool) -> io::Result<Vec<String>> {
 struct Target<'a> {
     index: u32,
     name: &'a str,
-    hook: PacketHook,
+    hook: TcHook,
 }
 
 impl Target<'_> {
@@ -209,7 +242,7 @@ fn is_gone(error: &io::Error) -> bool {
 /// Every hook of every interface that is wanted, hook by hook.
 fn targets(wanted: &Wanted) -> impl Iterator<Item = Target<'_>> {
     HOOKS.into_iter().flat_map(move |hook| {
-        let here = wanted.iter().filter(move |(_, (_, it))| *it == place(hook));
+        let here = wanted.iter().filter(move |(_, (_, it))| *it == hook.kind());
         here.map(move |(&index, (name, _))| Target { index, name, hook })
     })
 }

@@ -6,7 +6,9 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use super::snapshot::{ETHERNET, LOOPBACK, Link, Snapshot, global};
+use mesh_ebpf::LinkHeader;
+
+use super::snapshot::{ETHERNET, LOOPBACK, Link, Snapshot, WITHOUT_HEADER, global};
 
 /// What people ask for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub struct PodLink {
 pub struct Device {
     /// The interface's name.
     pub name: String,
+    /// What its packets begin with.
+    pub header: LinkHeader,
     /// Its global addresses.
     pub addresses: BTreeSet<IpAddr>,
     /// The primary one of IPv4, which translated sources get.
@@ -62,9 +66,11 @@ pub enum Unserved {
         "pods behind a {0} have no interface of their own on the host; sockets in them are served, packets are not"
     )]
     PodKind(&'static str),
-    /// A tunnel of packets without Ethernet header.
-    #[error("its packets have no Ethernet header; what comes in by it is not served as a NodePort")]
-    NoEthernet,
+    /// InfiniBand and the like.
+    #[error(
+        "its packets have a link header that is not Ethernet's; what comes in by it is not served as a NodePort"
+    )]
+    OtherHeader,
     /// A bridge of pods: its ports are served.
     #[error(
         "it is a bridge that local pods are ports of; they are served, and the node is not reached by it"
@@ -103,7 +109,10 @@ pub fn classify(snapshot: &Snapshot, options: &Options) -> Interfaces {
             None => found_by_itself(snapshot, index, link, bridges.contains(&index)),
         };
         match part {
-            Part::Device => drop(found.devices.insert(index, device(snapshot, index, link))),
+            Part::Device(header) => {
+                let device = device(snapshot, index, link, header);
+                found.devices.insert(index, device);
+            }
             Part::Other(why) => drop(found.others.insert(link.name.clone(), why)),
             Part::None => {}
         }
@@ -113,7 +122,7 @@ pub fn classify(snapshot: &Snapshot, options: &Options) -> Interfaces {
 }
 
 enum Part {
-    Device,
+    Device(LinkHeader),
     Other(Unserved),
     None,
 }
@@ -159,8 +168,9 @@ fn other_pods(link: &Link) -> Option<Unserved> {
 
 fn named(link: &Link) -> Part {
     match link.hardware {
-        ETHERNET => Part::Device,
-        _ => Part::Other(Unserved::NoEthernet),
+        ETHERNET => Part::Device(LinkHeader::Ethernet),
+        hardware if WITHOUT_HEADER.contains(&hardware) => Part::Device(LinkHeader::None),
+        _ => Part::Other(Unserved::OtherHeader),
     }
 }
 
@@ -173,14 +183,14 @@ fn found_by_itself(snapshot: &Snapshot, index: u32, link: &Link, has_pods: bool)
         _ if !link.up || !carries => Part::None,
         LOOPBACK => Part::None,
         _ if has_pods => Part::Other(Unserved::PodBridge),
-        ETHERNET => Part::Device,
-        _ => Part::Other(Unserved::NoEthernet),
+        _ => named(link),
     }
 }
 
-fn device(snapshot: &Snapshot, index: u32, link: &Link) -> Device {
+fn device(snapshot: &Snapshot, index: u32, link: &Link, header: LinkHeader) -> Device {
     let mut device = Device {
         name: link.name.clone(),
+        header,
         ..Default::default()
     };
     for address in global(&snapshot.addresses, index) {

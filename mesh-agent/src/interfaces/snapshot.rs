@@ -5,6 +5,9 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 /// ARPHRD_ETHER: packets begin with an Ethernet header.
 pub(super) const ETHERNET: u16 = 1;
+/// ARPHRD_TUNNEL, TUNNEL6, SIT, IPGRE, IP6GRE, PPP, RAWIP and NONE: packets begin with the IP header, as the kernel's
+/// dev_is_mac_header_xmit has it.
+pub(super) const WITHOUT_HEADER: [u16; 8] = [768, 769, 776, 778, 823, 512, 519, 65534];
 /// ARPHRD_LOOPBACK.
 pub(super) const LOOPBACK: u16 = 772;
 

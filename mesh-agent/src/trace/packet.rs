@@ -55,7 +55,7 @@ pub fn run(sim: &Sim, packet: &Packet) -> Answer {
         Some(last) => (last.step, last.state),
         None => (
             PacketStep::Done(PacketVerdict::Drop(Reason::Inconsistent)),
-            PacketState::new(packet.hook),
+            PacketState::new(packet.hook, frame.link.length()),
         ),
     };
     let (word, reason) = match verdict {

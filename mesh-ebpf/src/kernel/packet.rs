@@ -13,9 +13,6 @@ use aya_ebpf::{
 use mesh_common::{FlowKey, Protocol};
 use mesh_ebpf::{Broken, Covers, Difference, Family, Packet, PacketVerdict};
 
-/// Bytes of an Ethernet header.
-const ETHERNET: u32 = 14;
-
 const ETH_P_IP: u32 = 0x0800_u16.to_be() as u32;
 const ETH_P_IPV6: u32 = 0x86dd_u16.to_be() as u32;
 
@@ -34,13 +31,16 @@ const ROOM_MAC: u32 = 1;
 /// The packet.
 pub(crate) struct Skb {
     skb: *mut __sk_buff,
+    network: u16,
 }
 
 impl Skb {
+    /// `network` is where its IP header begins.
     #[inline(always)]
-    pub(crate) fn new(context: &TcContext) -> Self {
+    pub(crate) fn new(context: &TcContext, network: u16) -> Self {
         Self {
             skb: context.skb.skb,
+            network,
         }
     }
 }
@@ -63,7 +63,7 @@ impl Packet for Skb {
 
     #[inline(always)]
     fn network(&self) -> u32 {
-        ETHERNET
+        u32::from(self.network)
     }
 
     #[inline(always)]
@@ -82,7 +82,7 @@ impl Packet for Skb {
     fn words<const N: usize>(&self) -> Option<[u32; N]> {
         // SAFETY: as in `family`.
         let (start, end) = unsafe { ((*self.skb).data as usize, (*self.skb).data_end as usize) };
-        let first = start + ETHERNET as usize;
+        let first = start + usize::from(self.network);
         if first + 4 * N > end {
             return None;
         }

@@ -4,7 +4,8 @@
 use aya_ebpf::{maps::PerCpuArray, programs::TcContext};
 use mesh_common::{Direction, Reason};
 use mesh_ebpf::{
-    PacketHook, PacketStage, PacketState, PacketStep, PacketVerdict, cold, count_packet, hot,
+    LinkHeader, PacketHook, PacketStage, PacketState, PacketStep, PacketVerdict, cold,
+    count_packet, hot,
 };
 
 use super::{
@@ -25,9 +26,9 @@ fn scratch(direction: Direction) -> Option<*mut PacketState> {
 
 /// The program of a hook.
 #[inline(always)]
-pub(crate) fn begin(context: &TcContext, hook: PacketHook) -> i32 {
-    let mut packet = Skb::new(context);
-    let mut state = PacketState::new(hook);
+pub(crate) fn begin(context: &TcContext, hook: PacketHook, link: LinkHeader) -> i32 {
+    let mut packet = Skb::new(context, link.length());
+    let mut state = PacketState::new(hook, link.length());
     let step = hot(&KernelEnv, &mut packet, &mut state);
     if let PacketStep::Done(verdict) = step {
         return end(&packet, verdict);
@@ -43,12 +44,13 @@ pub(crate) fn begin(context: &TcContext, hook: PacketHook) -> i32 {
 /// The program of a stage.
 #[inline(always)]
 pub(crate) fn go_on(context: &TcContext, direction: Direction, stage: PacketStage) -> i32 {
-    let mut packet = Skb::new(context);
     let Some(state) = scratch(direction) else {
+        let packet = Skb::new(context, 0);
         return end(&packet, PacketVerdict::Drop(Reason::Inconsistent));
     };
     // SAFETY: as in `begin`; the program that called this one has written it.
     let state = unsafe { &mut *state };
+    let mut packet = Skb::new(context, state.network);
     let step = cold(stage, &KernelEnv, &mut packet, state);
     next(context, &packet, direction, step)
 }

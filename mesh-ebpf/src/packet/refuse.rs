@@ -95,7 +95,7 @@ fn reset<P: Packet>(packet: &mut P, state: &PacketState) -> Result<(), Broken> {
     let network = packet.network();
     let transport = network + header_length(state.family);
     packet.truncate(transport + TCP_HEADER)?;
-    packet.swap_link_addresses()?;
+    turn(packet)?;
     write_ip(packet, state, &ends, 6, TCP_HEADER as u16)?;
     let sum = Sum::EMPTY
         .address(is_v4, ends.source.0)
@@ -163,11 +163,20 @@ fn unreachable<P: Packet>(packet: &mut P, state: &PacketState) -> Result<(), Bro
     }
     packet.truncate(network + shown)?;
     packet.insert(header_length(state.family) + ICMP_HEADER)?;
-    packet.swap_link_addresses()?;
+    turn(packet)?;
     write_ip(packet, state, &ends, protocol, length as u16)?;
     let checksum = sum.finish().to_ne_bytes();
     let header = [kind[0], kind[1], checksum[0], checksum[1], 0, 0, 0, 0];
     packet.store(network + header_length(state.family), &header)
+}
+
+/// The frame goes back to who sent it, where packets are in frames.
+#[inline(always)]
+fn turn<P: Packet>(packet: &mut P) -> Result<(), Broken> {
+    if packet.network() == 0 {
+        return Ok(());
+    }
+    packet.swap_link_addresses()
 }
 
 #[inline(always)]

@@ -20,7 +20,7 @@ impl PacketHook {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::FromPod, Self::ToPod, Self::FromDevice, Self::ToDevice];
 
-    /// The name of its program.
+    /// The word for it, which is the name of its program where packets begin with an Ethernet header.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -31,6 +31,16 @@ impl PacketHook {
         }
     }
 
+    /// The name of its program at interfaces whose packets begin with this. Of pods' there is one each.
+    #[must_use]
+    pub const fn program(self, link: LinkHeader) -> &'static str {
+        match (self, link) {
+            (Self::FromDevice, LinkHeader::None) => "from_l3_device",
+            (Self::ToDevice, LinkHeader::None) => "to_l3_device",
+            _ => self.name(),
+        }
+    }
+
     /// Before or after routing.
     #[must_use]
     #[inline(always)]
@@ -38,6 +48,28 @@ impl PacketHook {
         match self {
             Self::FromPod | Self::FromDevice => Direction::Ingress,
             Self::ToPod | Self::ToDevice => Direction::Egress,
+        }
+    }
+}
+
+/// What is before the IP header of a device's packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LinkHeader {
+    /// An Ethernet header.
+    #[default]
+    Ethernet,
+    /// Nothing: tunnels (ipip, WireGuard, tun) and modems.
+    None,
+}
+
+impl LinkHeader {
+    /// Its bytes.
+    #[must_use]
+    #[inline(always)]
+    pub const fn length(self) -> u16 {
+        match self {
+            Self::Ethernet => 14,
+            Self::None => 0,
         }
     }
 }
@@ -159,6 +191,8 @@ pub struct PacketState {
     pub third: u32,
     /// Offset of the transport header from the start of the packet.
     pub transport: u16,
+    /// Offset of the IP header.
+    pub network: u16,
     /// Where it is seen.
     pub hook: PacketHook,
     /// IPv4 or IPv6.
@@ -178,10 +212,10 @@ pub struct PacketState {
 const _: () = assert!(size_of::<PacketState>() <= 256);
 
 impl PacketState {
-    /// At the start of a hook.
+    /// At the start of a hook, of a packet whose IP header begins at `network`.
     #[must_use]
     #[inline(always)]
-    pub const fn new(hook: PacketHook) -> Self {
+    pub const fn new(hook: PacketHook, network: u16) -> Self {
         let nowhere = (Address::UNSPECIFIED, Port::from_be(0));
         Self {
             key: FlowKey::new(hook.direction(), Protocol::Tcp, nowhere, nowhere),
@@ -190,6 +224,7 @@ impl PacketState {
             fragment_id: 0,
             third: 0,
             transport: 0,
+            network,
             hook,
             family: Family::V4,
             fragment: Fragment::Whole,

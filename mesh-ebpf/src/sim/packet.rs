@@ -6,18 +6,17 @@ use mesh_common::FlowKey;
 
 use super::Sim;
 use crate::{
-    Broken, Covers, Difference, Family, Packet, PacketHook, PacketStage, PacketState, PacketStep,
-    PacketVerdict, count_packet, run_packet,
+    Broken, Covers, Difference, Family, LinkHeader, Packet, PacketHook, PacketStage, PacketState,
+    PacketStep, PacketVerdict, count_packet, run_packet,
 };
 
-/// Bytes of an Ethernet header.
-const ETHERNET: usize = 14;
-
-/// A packet in memory, as a tc hook of an Ethernet interface sees it. Every checksum is a whole one.
+/// A packet in memory, as a tc hook sees it. Every checksum is a whole one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SimPacket {
-    /// From the Ethernet header on.
+    /// All of it.
     pub bytes: Vec<u8>,
+    /// What it begins with.
+    pub link: LinkHeader,
     /// The kernel's number of the interface.
     pub interface: u32,
     /// Tuples that sockets of the host would get.
@@ -25,14 +24,20 @@ pub struct SimPacket {
 }
 
 impl SimPacket {
-    /// A packet at an interface of a host without sockets.
+    /// A frame at an Ethernet interface of a host without sockets.
     #[must_use]
     pub const fn new(bytes: Vec<u8>, interface: u32) -> Self {
         Self {
             bytes,
+            link: LinkHeader::Ethernet,
             interface,
             sockets: BTreeSet::new(),
         }
+    }
+
+    /// Where the IP header begins.
+    fn start(&self) -> usize {
+        usize::from(self.link.length())
     }
 
     fn range(&mut self, offset: u32, length: usize) -> Result<&mut [u8], Broken> {
@@ -43,15 +48,19 @@ impl SimPacket {
 
 impl Packet for SimPacket {
     fn family(&self) -> Option<Family> {
-        match self.bytes.get(12..ETHERNET)? {
-            [0x08, 0x00] => Some(Family::V4),
-            [0x86, 0xdd] => Some(Family::V6),
+        match (self.link, self.bytes.get(12..14), self.bytes.first()? >> 4) {
+            (LinkHeader::Ethernet, Some([0x08, 0x00]), _) | (LinkHeader::None, _, 4) => {
+                Some(Family::V4)
+            }
+            (LinkHeader::Ethernet, Some([0x86, 0xdd]), _) | (LinkHeader::None, _, 6) => {
+                Some(Family::V6)
+            }
             _ => None,
         }
     }
 
     fn network(&self) -> u32 {
-        ETHERNET as u32
+        u32::from(self.link.length())
     }
 
     fn length(&self) -> u32 {
@@ -64,7 +73,7 @@ impl Packet for SimPacket {
 
     fn words<const N: usize>(&self) -> Option<[u32; N]> {
         let mut words = [0; N];
-        let bytes = self.bytes.get(ETHERNET..ETHERNET + 4 * N)?;
+        let bytes = self.bytes.get(self.start()..self.start() + 4 * N)?;
         for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(4)) {
             *word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         }
@@ -118,7 +127,8 @@ impl Packet for SimPacket {
 
     fn insert(&mut self, bytes: u32) -> Result<(), Broken> {
         let room = std::iter::repeat_n(0, bytes as usize);
-        self.bytes.splice(ETHERNET..ETHERNET, room);
+        let start = self.start();
+        self.bytes.splice(start..start, room);
         Ok(())
     }
 
@@ -143,7 +153,7 @@ pub struct TracedPacket {
 /// Walks a packet's stages one by one and keeps what each said. It ends with the verdict, which is counted.
 #[must_use]
 pub fn trace_packet(hook: PacketHook, sim: &Sim, packet: &mut SimPacket) -> Vec<TracedPacket> {
-    let mut state = PacketState::new(hook);
+    let mut state = PacketState::new(hook, packet.link.length());
     let mut stage = PacketStage::Parse;
     let mut walked = Vec::new();
     loop {

@@ -15,11 +15,13 @@ use crate::{
 };
 
 /// Hooks, each with its direction.
-const HOOKS: [(&str, Direction); 4] = [
+const HOOKS: [(&str, Direction); 6] = [
     ("from_pod", Direction::Ingress),
     ("to_pod", Direction::Egress),
     ("from_device", Direction::Ingress),
     ("to_device", Direction::Egress),
+    ("from_l3_device", Direction::Ingress),
+    ("to_l3_device", Direction::Egress),
 ];
 
 /// Programs of single stages and their places in `stages`, as the agent fills it.

@@ -11,6 +11,7 @@ pub(crate) mod netns;
 mod node;
 mod pod;
 mod sweep;
+mod tunnel;
 
 use std::{
     fs, io,
@@ -27,6 +28,7 @@ pub use address::{Address, Families};
 pub use node::Node;
 pub use pod::Pod;
 pub use sweep::{remove_run, sweep};
+pub use tunnel::Tunnel;
 
 use crate::{
     control_plane::{ControlPlane, ControlPlaneOptions},

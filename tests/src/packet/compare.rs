@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use mesh_common::{FlowKey, FlowValue};
 use mesh_ebpf::{
-    PacketHook, PacketVerdict,
+    LinkHeader, PacketHook, PacketVerdict,
     sim::{Sim, SimPacket},
 };
 use nix::time::{ClockId, clock_gettime};
@@ -69,8 +69,21 @@ impl Twin {
     /// # Errors
     /// If verdict or bytes differ.
     pub fn run(&self, hook: PacketHook, frame: &[u8]) -> Result<Option<PacketVerdict>> {
+        self.run_at(hook, LinkHeader::Ethernet, frame)
+    }
+
+    /// The same where packets begin with this, as `PacketPrograms::run_at`.
+    ///
+    /// # Errors
+    /// If verdict or bytes differ.
+    pub fn run_at(
+        &self,
+        hook: PacketHook,
+        link: LinkHeader,
+        frame: &[u8],
+    ) -> Result<Option<PacketVerdict>> {
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
-        let Some(ran) = self.kernel.run(hook, frame)? else {
+        let Some(ran) = self.kernel.run_at(hook, link, frame)? else {
             ensure!(
                 frame.len() < SHORT,
                 "refused by the kernel:\n{}",
@@ -81,6 +94,7 @@ impl Twin {
         let nanoseconds = now.tv_sec() * 1_000_000_000 + now.tv_nsec();
         self.sim.clock.set(nanoseconds.cast_unsigned());
         let mut packet = SimPacket::new(frame.to_vec(), 1);
+        packet.link = link;
         let verdict = packet.pass(hook, &self.sim);
         let code = match verdict {
             PacketVerdict::Pass | PacketVerdict::Forward => NEXT,

@@ -10,7 +10,7 @@ use aya::{
     programs::{Program, ProgramError, SchedClassifier},
 };
 use mesh_common::MAPS;
-use mesh_ebpf::{PacketHook, PacketStage};
+use mesh_ebpf::{LinkHeader, PacketHook, PacketStage};
 
 /// Where in `stages` the programs of egress hooks begin, as the object has it.
 const EGRESS: u32 = 16;
@@ -83,7 +83,9 @@ impl PacketPrograms {
             }
         }
         for hook in PacketHook::ALL {
-            load(&mut object, hook.name())?;
+            for link in [LinkHeader::Ethernet, LinkHeader::None] {
+                load_once(&mut object, hook.program(link))?;
+            }
         }
         Ok(Self {
             object,
@@ -99,11 +101,21 @@ impl PacketPrograms {
     /// # Errors
     /// If the kernel refuses for another reason.
     pub fn run(&self, hook: PacketHook, frame: &[u8]) -> Result<Option<Ran>> {
-        let program = self.object.program(hook.name());
+        self.run_at(hook, LinkHeader::Ethernet, frame)
+    }
+
+    /// The same where packets begin with this. Without a link header the kernel must find in bytes 12 and 13 what the
+    /// packet is all the same, since it takes it for a frame.
+    ///
+    /// # Errors
+    /// If the kernel refuses for another reason.
+    pub fn run_at(&self, hook: PacketHook, link: LinkHeader, packet: &[u8]) -> Result<Option<Ran>> {
+        let name = hook.program(link);
+        let program = self.object.program(name);
         let program: &SchedClassifier = program
-            .with_context(|| format!("no program {}", hook.name()))?
+            .with_context(|| format!("no program {name}"))?
             .try_into()?;
-        run(program, frame)
+        run(program, packet)
     }
 }
 
@@ -130,6 +142,18 @@ pub(super) fn run(program: &SchedClassifier, frame: &[u8]) -> Result<Option<Ran>
         bytes,
         duration: ran.duration,
     }))
+}
+
+/// Pods' programs are for frames alone.
+fn load_once(object: &mut Ebpf, name: &str) -> Result<()> {
+    let program = object
+        .program(name)
+        .with_context(|| format!("no program {name}"))?;
+    let program: &SchedClassifier = program.try_into()?;
+    if program.fd().is_err() {
+        load(object, name)?;
+    }
+    Ok(())
 }
 
 /// Loads a program of an object.

@@ -78,7 +78,7 @@ mod tests {
         let mut found = Interfaces::default();
         found.others.insert("cni0".to_owned(), Unserved::PodBridge);
         assert_eq!(pods(&found).level, Level::Ok);
-        found.others.insert("wg0".to_owned(), Unserved::NoEthernet);
+        found.others.insert("wg0".to_owned(), Unserved::OtherHeader);
         let result = pods(&found);
         assert_eq!(result.level, Level::Warning);
         assert!(result.what.starts_with("wg0: "), "{}", result.what);

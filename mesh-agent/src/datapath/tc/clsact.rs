@@ -6,9 +6,8 @@ use std::{collections::BTreeMap, ffi::OsString, io, os::fd::AsRawFd};
 use nix::{errno::Errno, net::if_::if_nameindex};
 
 use mesh_common::Direction;
-use mesh_ebpf::PacketHook;
 
-use super::{Done, Outcome, Programs, Target, TcError, Wanted, named, place, program, targets};
+use super::{Done, Outcome, Programs, Target, TcError, TcHook, Wanted, named, program, targets};
 use crate::netlink::{Request, Socket, attributes, flag, kind, read_u32};
 
 /// Early, so that others' filters run after ours, which let every packet they accept go on.
@@ -52,8 +51,8 @@ pub(super) fn reconcile(wanted: &Wanted, programs: &Programs) -> Vec<Outcome> {
         .filter_map(|target| target.outcome(attach(&mut socket, &target, programs)))
         .collect();
     let is_wanted = |found: &Found| {
-        let wanted = wanted.get(&found.index).map(|(_, place)| *place);
-        wanted == Some(place(found.hook))
+        let wanted = wanted.get(&found.index).map(|(_, kind)| *kind);
+        wanted == Some(found.hook.kind())
     };
     for found in ours(&mut socket).unwrap_or_default() {
         if !is_wanted(&found) {
@@ -143,7 +142,7 @@ fn tolerate(error: io::Error, fine: &[Errno]) -> io::Result<()> {
 struct Found {
     index: u32,
     interface: String,
-    hook: PacketHook,
+    hook: TcHook,
 }
 
 impl Found {
@@ -193,7 +192,7 @@ fn ours(socket: &mut Socket) -> io::Result<Vec<Found>> {
     Ok(found)
 }
 
-fn hook_of(filter: &str) -> Option<PacketHook> {
+fn hook_of(filter: &str) -> Option<TcHook> {
     named(filter.strip_prefix(NAME)?)
 }
 

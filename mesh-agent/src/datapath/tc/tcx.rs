@@ -8,9 +8,8 @@ use std::{
 };
 
 use mesh_common::Direction;
-use mesh_ebpf::PacketHook;
 
-use super::{Done, Outcome, Programs, Target, TcError, Wanted, named, place, program, targets};
+use super::{Done, Outcome, Programs, Target, TcError, TcHook, Wanted, named, program, targets};
 use crate::datapath::{
     DatapathError,
     pins::{self, Pins},
@@ -21,7 +20,7 @@ use crate::datapath::{
 const BPF_LINK_TYPE_TCX: u32 = 11;
 
 /// bpf_attach_type.
-fn attach_type(hook: PacketHook) -> u32 {
+fn attach_type(hook: TcHook) -> u32 {
     match hook.direction() {
         Direction::Ingress => 46,
         Direction::Egress => 47,
@@ -32,9 +31,9 @@ pub(super) fn reconcile(pins: &Pins, wanted: &Wanted, programs: &Programs) -> Ve
     let mut outcomes: Vec<Outcome> = targets(wanted)
         .filter_map(|target| target.outcome(attach(pins, &target, programs)))
         .collect();
-    let is_wanted = |hook: PacketHook, index: u32| {
+    let is_wanted = |hook: TcHook, index: u32| {
         let wanted = wanted.get(&index);
-        wanted.is_some_and(|(_, it)| *it == place(hook))
+        wanted.is_some_and(|(_, it)| *it == hook.kind())
     };
     match pinned(pins) {
         Ok(all) => outcomes.extend(
@@ -84,7 +83,7 @@ fn live(pin: &Path, target: &Target<'_>) -> Option<OwnedFd> {
 }
 
 /// Pins of links at interfaces.
-fn pinned(pins: &Pins) -> Result<Vec<(PacketHook, u32, PathBuf)>, DatapathError> {
+fn pinned(pins: &Pins) -> Result<Vec<(TcHook, u32, PathBuf)>, DatapathError> {
     let directory = pins.links();
     let names = pins::list(&directory)?;
     let parse = |name: &String| {
@@ -95,11 +94,11 @@ fn pinned(pins: &Pins) -> Result<Vec<(PacketHook, u32, PathBuf)>, DatapathError>
     Ok(names.iter().filter_map(parse).collect())
 }
 
-fn pin_name(hook: PacketHook, index: u32) -> String {
+fn pin_name(hook: TcHook, index: u32) -> String {
     format!("{}-{index}", hook.name())
 }
 
-fn remove(hook: PacketHook, index: u32, pin: &Path) -> Outcome {
+fn remove(hook: TcHook, index: u32, pin: &Path) -> Outcome {
     if let Err(error) = sys::object_get(pin).and_then(|link| sys::link_detach(link.as_fd())) {
         tracing::debug!(%error, pin = ?pin, "detached when it is unpinned");
     }

@@ -7,6 +7,10 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::*;
 
+const POD: Kind = (Place::Pod, LinkHeader::Ethernet);
+const DEVICE: Kind = (Place::Device, LinkHeader::Ethernet);
+const TUNNEL: Kind = (Place::Device, LinkHeader::None);
+
 /// A namespace and a directory of pins; the thread of the test stays in it.
 struct Here {
     bpffs: PathBuf,
@@ -24,7 +28,7 @@ impl Here {
     }
 
     fn attacher(&self, way: Way) -> Attacher {
-        let load = |hook: PacketHook| (hook, sys::accepting_classifier(hook.name()).unwrap());
+        let load = |hook: TcHook| (hook, sys::accepting_classifier(hook.name()).unwrap());
         let programs = HOOKS.map(load).into();
         let mut attacher = Attacher::new(Pins::prepare(&self.bpffs).unwrap(), programs, None);
         attacher.way = way;
@@ -63,10 +67,10 @@ fn pair(index: u32) {
     ));
 }
 
-fn want(all: &[(u32, Place)]) -> Wanted {
+fn want(all: &[(u32, Kind)]) -> Wanted {
     let named = all
         .iter()
-        .map(|(index, place)| (*index, (format!("v{index}"), *place)));
+        .map(|(index, kind)| (*index, (format!("v{index}"), *kind)));
     named.collect()
 }
 
@@ -107,7 +111,7 @@ fn links_are_attached_replaced_and_taken_away() {
     };
     pair(10);
     let attacher = here.attacher(Way::Tcx);
-    let both = want(&[(10, Place::Pod), (11, Place::Device)]);
+    let both = want(&[(10, POD), (11, DEVICE)]);
     let first = attacher.reconcile(&both);
     assert!(done(&first).iter().all(|it| it.2 == Done::Attached));
     assert_eq!(attached(10), ["from_pod", "to_pod"]);
@@ -119,7 +123,7 @@ fn links_are_attached_replaced_and_taken_away() {
     let second = attacher.reconcile(&both);
     assert!(done(&second).iter().all(|it| it.2 == Done::Replaced));
     assert_eq!(link_id(10, 46), before);
-    let third = attacher.reconcile(&want(&[(10, Place::Pod)]));
+    let third = attacher.reconcile(&want(&[(10, POD)]));
     let removed = [
         (11, "from_device", Done::Removed),
         (11, "to_device", Done::Removed),
@@ -136,7 +140,7 @@ fn an_index_used_again_gets_new_links() {
     };
     pair(10);
     let attacher = here.attacher(Way::Tcx);
-    let wanted = want(&[(10, Place::Pod)]);
+    let wanted = want(&[(10, POD)]);
     done(&attacher.reconcile(&wanted));
     ip("link del v10");
     pair(10);
@@ -154,7 +158,7 @@ fn an_interface_that_moved_away_leaves_its_index_to_another() {
     ip(&format!("netns add {other}"));
     pair(10);
     let attacher = here.attacher(Way::Tcx);
-    let wanted = want(&[(10, Place::Pod)]);
+    let wanted = want(&[(10, POD)]);
     done(&attacher.reconcile(&wanted));
     ip(&format!("link set v10 netns {other}"));
     ip("link del v11");
@@ -172,7 +176,7 @@ fn an_interface_that_is_gone_is_no_failure() {
         return;
     };
     for way in [Way::Tcx, Way::Clsact] {
-        let outcomes = here.attacher(way).reconcile(&want(&[(99, Place::Pod)]));
+        let outcomes = here.attacher(way).reconcile(&want(&[(99, POD)]));
         assert!(outcomes.unwrap().is_empty());
     }
 }
@@ -185,9 +189,11 @@ fn a_pod_that_becomes_a_device_has_the_programs_of_devices() {
     for way in [Way::Tcx, Way::Clsact] {
         pair(10);
         let attacher = here.attacher(way);
-        done(&attacher.reconcile(&want(&[(10, Place::Pod)])));
-        done(&attacher.reconcile(&want(&[(10, Place::Device)])));
+        done(&attacher.reconcile(&want(&[(10, POD)])));
+        done(&attacher.reconcile(&want(&[(10, DEVICE)])));
         assert_eq!(attached(10), ["from_device", "to_device"], "{way:?}");
+        done(&attacher.reconcile(&want(&[(10, TUNNEL)])));
+        assert_eq!(attached(10), ["from_l3_device", "to_l3_device"], "{way:?}");
         ip("link del v10");
     }
 }
@@ -205,7 +211,7 @@ fn filters_live_beside_those_of_others() {
         "filter add dev v10 ingress prio 1 protocol ip u32 match u32 0 0 flowid 1:1",
     );
     let attacher = here.attacher(Way::Clsact);
-    let both = want(&[(10, Place::Pod), (20, Place::Device)]);
+    let both = want(&[(10, POD), (20, DEVICE)]);
     let first = attacher.reconcile(&both);
     assert!(done(&first).iter().all(|it| it.2 == Done::Attached));
     drop(attacher);

@@ -151,7 +151,7 @@ fn a_container_node_reaches_the_world_by_a_veth() {
 }
 
 #[test]
-fn taps_are_pods_and_tunnels_without_ethernet_are_not_served() {
+fn taps_are_pods_and_tunnels_are_devices() {
     let mut node = node();
     node.links.insert(6, link("tap0", "tun"));
     let mut tunnel = link("wg0", "wireguard");
@@ -161,10 +161,15 @@ fn taps_are_pods_and_tunnels_without_ethernet_are_not_served() {
     let found = classify(&node, &Options::default());
     assert_eq!(found.pods[&6].nsid, None);
     assert!(found.pods[&6].addresses.is_empty());
-    assert_eq!(found.others["wg0"], Unserved::NoEthernet);
-    let found = classify(&node, &devices(&["wg0"]));
-    assert_eq!(found.others["wg0"], Unserved::NoEthernet);
-    assert!(found.devices.is_empty() && found.unknown_devices.is_empty());
+    assert_eq!(found.devices[&7].header, LinkHeader::None);
+    assert_eq!(found.devices[&2].header, LinkHeader::Ethernet);
+    // InfiniBand.
+    node.links.get_mut(&7).unwrap().hardware = 32;
+    for options in [Options::default(), devices(&["wg0"])] {
+        let found = classify(&node, &options);
+        assert_eq!(found.others["wg0"], Unserved::OtherHeader);
+        assert!(!found.devices.contains_key(&7) && found.unknown_devices.is_empty());
+    }
 }
 
 #[test]

@@ -133,7 +133,7 @@ fn what_is_not_served_is_said_once() {
     let mut follower = Follower::default();
     let mut now = Interfaces::default();
     now.unknown_devices.push("eth7".to_owned());
-    now.others.insert("wg0".to_owned(), Unserved::NoEthernet);
+    now.others.insert("wg0".to_owned(), Unserved::OtherHeader);
     let (_, differences) = follower.follow(now.clone(), &BTreeSet::new());
     assert_eq!(differences.len(), 2);
     assert!(differences[1].is_alarm() && !differences[0].is_alarm());
