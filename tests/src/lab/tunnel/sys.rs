@@ -12,7 +12,7 @@ use nix::libc;
 const IFF_TUN: i16 = 1;
 const IFF_NO_PI: i16 = 0x1000;
 /// _IOW('T', 202, int)
-const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
+const TUNSETIFF: libc::Ioctl = 0x4004_54ca;
 
 /// struct ifreq: a name and a union, of which the flags are used.
 #[repr(C)]
