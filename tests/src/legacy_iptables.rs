@@ -16,7 +16,7 @@ pub fn legacy_iptables(directory: &Path) -> Result<String> {
     for family in ["iptables", "ip6tables"] {
         for verb in ["", "-save", "-restore"] {
             let name = format!("{family}-legacy{verb}");
-            let program = find(&path, &name)
+            let program = find_program(&name)
                 .with_context(|| format!("{name} is not here: install iptables"))?;
             let link = directory.join(format!("{family}{verb}"));
             if !link.exists() {
@@ -27,8 +27,12 @@ pub fn legacy_iptables(directory: &Path) -> Result<String> {
     Ok(format!("PATH={}:{path}", directory.display()))
 }
 
-fn find(path: &str, program: &str) -> Option<PathBuf> {
-    std::env::split_paths(path)
+/// A program on the PATH, sbin included: users who are not root often lack it there.
+#[must_use]
+pub fn find_program(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
         .map(|directory| directory.join(program))
         .find(|candidate| candidate.is_file())
 }

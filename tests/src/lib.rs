@@ -42,7 +42,7 @@ pub use harness::{Needs, PATIENCE, eventually, test};
 pub use history::{Change, History, Step};
 pub use kube_proxy::{KubeProxy, ProxyMode};
 pub use lab::{Address, Families, Lab, Node, Pod, Tunnel, remove_run, sweep};
-pub use legacy_iptables::legacy_iptables;
+pub use legacy_iptables::{find_program, legacy_iptables};
 pub use manifest::{Endpoint, PodManifest, Port, Protocol, Service, Slice, Source, node};
 pub use many::{Format, Many};
 pub use model::{Behind, Tables};
@@ -50,6 +50,8 @@ pub use outside::{Outside, node_port};
 pub use pinned::{PinnedMaps, frontend_key};
 pub use place::{Place, choose_traffic_binary, traffic_binary};
 pub use process::Process;
-pub use scene::{Scene, affinity_in_force, ensure_clean, only, settle, values, web_ports};
+pub use scene::{
+    Scene, affinity_in_force, ensure_clean, only, serves_everything, settle, values, web_ports,
+};
 pub use service_world::{Asked, Seen, ServiceWorld};
 pub use statistics::assert_uniform;

@@ -156,6 +156,21 @@ fn sorted(names: &[String]) -> Vec<String> {
     names
 }
 
+/// These, and they alone, answer new TCP connections; then connections, requests, bulk and datagrams all go well, and each
+/// answers datagrams too.
+pub fn serves_everything(from: &Place, to: SocketAddr, names: &[String]) -> Result<()> {
+    settle(from, to, names)?;
+    ensure_clean(&from.call(&Call::connect(to).count(200))?)?;
+    ensure_clean(&from.call(&Call::rr(to).count(200))?)?;
+    let stream = Call::stream(to).option("--size", 65536);
+    ensure_clean(&from.call(&stream.option("--duration", 0.5))?)?;
+    let datagrams = from.call(&Call::connect(to).udp().count(200))?;
+    ensure_clean(&datagrams)?;
+    let answered = datagrams.backends.keys();
+    ensure!(answered.eq(sorted(names).iter()), "{datagrams:?}");
+    Ok(())
+}
+
 /// Fails with the whole report unless everything went well.
 pub fn ensure_clean(report: &Report) -> Result<()> {
     ensure!(report.is_clean(), "{report:?}");

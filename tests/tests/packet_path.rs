@@ -6,7 +6,7 @@ use std::{fs, net::SocketAddr};
 use anyhow::{Context, Result, ensure};
 use mesh_lab::{
     Call, Endpoint, Families, Needs, Place, Port, Scene, Service, Slice, assert_uniform,
-    ensure_clean, settle, test, traffic::Failure,
+    ensure_clean, serves_everything, settle, test, traffic::Failure,
 };
 use serde_json::json;
 
@@ -111,14 +111,7 @@ fn a_node_port_is_served_to_a_client_outside() -> Result<()> {
         for node in [&scene.one, &scene.two] {
             for address in node.address().all() {
                 let to = SocketAddr::new(address, 30_080);
-                settle(&client, to, &scene.web.ready())?;
-                ensure_clean(&client.call(&Call::connect(to).count(200))?)?;
-                ensure_clean(&client.call(&Call::rr(to).count(200))?)?;
-                let stream = Call::stream(to).option("--size", 65536);
-                ensure_clean(&client.call(&stream.option("--duration", 0.5))?)?;
-                let datagrams = client.call(&Call::connect(to).udp().count(200))?;
-                ensure_clean(&datagrams)?;
-                ensure!(datagrams.backends.len() == 4, "{datagrams:?}");
+                serves_everything(&client, to, &scene.web.ready())?;
             }
         }
         Ok(())

@@ -1,27 +1,12 @@
 //! Tunnels whose packets have no link header, as those of ipip and WireGuard: clients that come by one, and pods that are
-//! reached by one.
-
-use std::net::SocketAddr;
+//! reached by one. Bulk does not fit into it as it is sent.
 
 use anyhow::{Result, ensure};
 use mesh_lab::{
-    Attached, Call, Condition, Needs, Outside, Place, Tunnel, ensure_clean, eventually, node_port,
-    settle, test, traffic::Failure,
+    Attached, Call, Condition, Needs, Outside, Place, Tunnel, eventually, node_port,
+    serves_everything, settle, test, traffic::Failure,
 };
 use serde_json::Value;
-
-/// Connections, datagrams, and bulk that does not fit into the tunnel.
-fn everything(client: &Place, to: SocketAddr, names: &[String]) -> Result<()> {
-    settle(client, to, names)?;
-    ensure_clean(&client.call(&Call::connect(to).count(200))?)?;
-    ensure_clean(&client.call(&Call::rr(to).count(200))?)?;
-    let stream = Call::stream(to).option("--size", 65536);
-    ensure_clean(&client.call(&stream.option("--duration", 0.5))?)?;
-    let datagrams = client.call(&Call::connect(to).udp().count(200))?;
-    ensure_clean(&datagrams)?;
-    ensure!(datagrams.backends.keys().eq(names.iter()), "{datagrams:?}");
-    Ok(())
-}
 
 fn attached(node: &Place) -> Result<()> {
     eventually("the tunnel has the programs of its kind", || {
@@ -44,7 +29,7 @@ fn node_ports_of_a_tunnel() -> Result<()> {
         let names = outside.scene.web.ready();
         let addresses = || Tunnel::address(1).all();
         for ip in addresses() {
-            everything(&outside.client(), node_port(ip, 80), &names)?;
+            serves_everything(&outside.client(), node_port(ip, 80), &names)?;
         }
         for name in names {
             outside.scene.web.set(&name, Condition::Gone)?;
@@ -74,10 +59,10 @@ fn pods_behind_a_tunnel() -> Result<()> {
         }
         let names = outside.scene.web.ready();
         for to in outside.scene.all("http") {
-            everything(&outside.inside()?, to, &names)?;
+            serves_everything(&outside.inside()?, to, &names)?;
         }
         for to in outside.node_ports(80) {
-            everything(&outside.client(), to, &names)?;
+            serves_everything(&outside.client(), to, &names)?;
         }
         let shown = one.host().ip("-j -s link show dev tun0")?;
         let shown: Value = serde_json::from_str(&shown)?;

@@ -3,11 +3,11 @@
 use std::{
     ffi::OsStr,
     io::{BufRead, BufReader},
-    path::PathBuf,
     process::{Command, ExitStatus, Stdio},
 };
 
 use anyhow::{Context, Result, bail};
+pub(crate) use mesh_lab::find_program as find;
 
 use crate::place;
 
@@ -41,15 +41,6 @@ pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(place::root());
     command
-}
-
-/// A program on the PATH, sbin included: users who are not root often lack it there.
-pub(crate) fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
-        .map(|directory| directory.join(program))
-        .find(|candidate| candidate.is_file())
 }
 
 /// Runs to the end; what it prints goes to stderr, since a verb's stdout is its result.

@@ -7,12 +7,12 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::names::is_chain;
+use super::{family, names::is_chain};
 
-/// The family's number and its name in nftables, the name of its programs, and where the kernel lists its tables.
-const FAMILIES: [(u8, &str, &str, &str); 2] = [
-    (2, "ip", "iptables-legacy", "/proc/net/ip_tables_names"),
-    (10, "ip6", "ip6tables-legacy", "/proc/net/ip6_tables_names"),
+/// The family's number in nftables, the name of its programs, and where the kernel lists its tables.
+const FAMILIES: [(u8, &str, &str); 2] = [
+    (2, "iptables-legacy", "/proc/net/ip_tables_names"),
+    (10, "ip6tables-legacy", "/proc/net/ip6_tables_names"),
 ];
 
 /// A table with rules of kube-proxy, or of which it is not known.
@@ -71,7 +71,7 @@ impl Legacy {
 /// The tables that there are. Where the programs are missing each is listed: it may have rules of kube-proxy.
 pub(super) fn find() -> io::Result<Vec<Legacy>> {
     let mut found = Vec::new();
-    for (family, title, program, list) in FAMILIES {
+    for (number, program, list) in FAMILIES {
         let tables = fs::read_to_string(list).unwrap_or_default();
         for table in tables.lines() {
             let removal = match save(program, table) {
@@ -86,8 +86,8 @@ pub(super) fn find() -> io::Result<Vec<Legacy>> {
                 Err(error) => return Err(error),
             };
             found.push(Legacy {
-                name: format!("{title} {table}"),
-                family,
+                name: format!("{} {table}", family(number)),
+                family: number,
                 program,
                 removal,
             });

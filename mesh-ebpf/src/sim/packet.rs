@@ -48,15 +48,19 @@ impl SimPacket {
 
 impl Packet for SimPacket {
     fn family(&self) -> Option<Family> {
-        match (self.link, self.bytes.get(12..14), self.bytes.first()? >> 4) {
-            (LinkHeader::Ethernet, Some([0x08, 0x00]), _) | (LinkHeader::None, _, 4) => {
-                Some(Family::V4)
-            }
-            (LinkHeader::Ethernet, Some([0x86, 0xdd]), _) | (LinkHeader::None, _, 6) => {
-                Some(Family::V6)
-            }
-            _ => None,
-        }
+        let is_v4 = match self.link {
+            LinkHeader::Ethernet => match self.bytes.get(12..14)? {
+                [0x08, 0x00] => true,
+                [0x86, 0xdd] => false,
+                _ => return None,
+            },
+            LinkHeader::None => match self.bytes.first()? >> 4 {
+                4 => true,
+                6 => false,
+                _ => return None,
+            },
+        };
+        Some(if is_v4 { Family::V4 } else { Family::V6 })
     }
 
     fn network(&self) -> u32 {

@@ -1,7 +1,7 @@
 //! The object in the kernel: programs loaded, stages filled, maps open, nothing attached. A packet goes through a
 //! program by BPF_PROG_TEST_RUN.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use aya::{
@@ -82,10 +82,11 @@ impl PacketPrograms {
                 }
             }
         }
-        for hook in PacketHook::ALL {
-            for link in [LinkHeader::Ethernet, LinkHeader::None] {
-                load_once(&mut object, hook.program(link))?;
-            }
+        // Pods' programs are for frames alone.
+        let links = [LinkHeader::Ethernet, LinkHeader::None].into_iter();
+        let names = links.flat_map(|link| PacketHook::ALL.map(|hook| hook.program(link)));
+        for name in names.collect::<BTreeSet<_>>() {
+            load(&mut object, name)?;
         }
         Ok(Self {
             object,
@@ -142,18 +143,6 @@ pub(super) fn run(program: &SchedClassifier, frame: &[u8]) -> Result<Option<Ran>
         bytes,
         duration: ran.duration,
     }))
-}
-
-/// Pods' programs are for frames alone.
-fn load_once(object: &mut Ebpf, name: &str) -> Result<()> {
-    let program = object
-        .program(name)
-        .with_context(|| format!("no program {name}"))?;
-    let program: &SchedClassifier = program.try_into()?;
-    if program.fd().is_err() {
-        load(object, name)?;
-    }
-    Ok(())
 }
 
 /// Loads a program of an object.
