@@ -13,7 +13,7 @@
 //! All are in `flows` (`flow_line.rs`). Newcomers may push out half-open flows; confirmed ones stay until the agent collects
 //! them.
 
-use crate::{Address, BackendId, Port, Protocol, plain::plain};
+use crate::{Address, BackendId, Port, Protocol, flow_line::NEIGHBOUR_LINES, plain::plain};
 
 /// On which side of the host's stack a hook is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -167,30 +167,48 @@ impl FlowKey {
     }
 
     /// The same of one end and the protocol alone, and of the tuple. The end is that with the higher port: as a rule it is
-    /// the client's, so what a flow's packets are found by has it in common.
+    /// the client's, so what a flow's packets are found by has it in common. The ports that a host gives to connections one
+    /// after the other (Linux: every second one) differ in the number of the line among its neighbours alone.
     #[must_use]
     #[inline(always)]
     pub(crate) const fn digests(&self, seed: u32) -> (u64, u64) {
-        let (source_port, destination_port) = (self.ports as u16, (self.ports >> 16) as u16);
+        const NEIGHBOURS: u64 = NEIGHBOUR_LINES as u64 - 1;
+        let (source_port, destination_port) = self.host_ports();
         let seed = two(seed, self.rest & 0xff);
-        let source = end_digest(seed, self.source, source_port);
-        let destination = end_digest(seed, self.destination, destination_port);
+        let source = end_digest(seed, self.source, source_port & !(NEIGHBOURS << 1));
+        let destination = end_digest(
+            seed,
+            self.destination,
+            destination_port & !(NEIGHBOURS << 1),
+        );
         // All ones if the destination's port is higher. By arithmetic: the kernel's verifier would walk what follows a
         // comparison twice.
-        let (low, high) = (u16::from_be(source_port), u16::from_be(destination_port));
-        let swap = ((low as i64 - high as i64) >> 63) as u64;
+        let swap = ((source_port.cast_signed() - destination_port.cast_signed()) >> 63) as u64;
         let end = source ^ ((source ^ destination) & swap);
+        let port = source_port ^ ((source_port ^ destination_port) & swap);
         (
-            end,
-            mix(source, destination.rotate_left(21) ^ self.rest as u64),
+            (end & !NEIGHBOURS) | (port >> 1 & NEIGHBOURS),
+            mix(
+                source ^ source_port,
+                (destination ^ destination_port).rotate_left(21) ^ self.rest as u64,
+            ),
+        )
+    }
+
+    #[inline(always)]
+    const fn host_ports(&self) -> (u64, u64) {
+        let (source, destination) = (self.ports as u16, (self.ports >> 16) as u16);
+        (
+            u16::from_be(source) as u64,
+            u16::from_be(destination) as u64,
         )
     }
 }
 
 #[inline(always)]
-const fn end_digest(seed: u64, address: Address, port: u16) -> u64 {
+const fn end_digest(seed: u64, address: Address, port: u64) -> u64 {
     let [a, b, c, d] = address.words();
-    mix(mix(mix(seed, two(a, b)), two(c, d)), port as u64)
+    mix(mix(mix(seed, two(a, b)), two(c, d)), port)
 }
 
 #[inline(always)]

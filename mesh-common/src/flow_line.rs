@@ -5,7 +5,8 @@
 //! A tuple has three lines and goes into the first that is not short of room, else into the one with more; as long as its
 //! first has enough nothing else is looked at, neither then nor later. The first one comes of the end with the higher port,
 //! which is the client's as a rule: so the tuples of a flow lie together, and a new flow costs one visit to a place that no
-//! cache has. Where it is a server's, its line is full at once; the second and the third come of the whole tuple.
+//! cache has; the client's next flows go to the same page of memory. Where it is a server's, its line is full at once; the
+//! second and the third come of the whole tuple.
 //!
 //! Half-open and confirmed flows lie side by side. A half-open one that finds no free cell there, or a third of the line with
 //! others of its kind, goes into a line of the spill, where it pushes out another one; one that is confirmed there may send a
@@ -23,6 +24,10 @@ use crate::{
 
 /// Cells of a line.
 pub const FLOW_WAYS: u32 = 15;
+
+/// Lines of a page of memory, which a client's next connections have in common: where a page lies is known to a processor for
+/// some thousands of them, and to look it up costs more than to fetch the line.
+pub(crate) const NEIGHBOUR_LINES: u32 = 4;
 
 /// Lines of the spill, which are the last ones of `flows`: 65,550 cells.
 pub const SPILL_LINES: u32 = 4_370;
@@ -180,11 +185,12 @@ impl FlowTag {
         }
     }
 
-    /// The first line, among so many that are not the spill's.
+    /// The first line, among so many that are not the spill's, of which there are a page's at least.
     #[must_use]
     #[inline(always)]
     pub const fn first(self, lines: u32) -> u32 {
-        among(self.end, lines)
+        let page = among(self.end, lines / NEIGHBOUR_LINES);
+        page * NEIGHBOUR_LINES + (self.end & (NEIGHBOUR_LINES - 1))
     }
 
     /// The second line.
@@ -245,6 +251,7 @@ pub const fn is_claimed(tag: u32) -> bool {
 pub const fn flow_lines(flows: u32) -> u32 {
     let tuples = 2 * flows as u64;
     let lines = (tuples * 100).div_ceil(FLOW_WAYS as u64 * 86);
+    let lines = lines.next_multiple_of(NEIGHBOUR_LINES as u64);
     if lines > u32::MAX as u64 {
         u32::MAX
     } else {
@@ -660,18 +667,34 @@ mod tests {
     }
 
     #[test]
+    fn a_clients_next_flows_go_to_the_same_page() {
+        let lines = flow_lines(100_000);
+        let line = |client| FlowTag::of(&pair(client)[0], SEED).first(lines);
+        let page = line(0) / NEIGHBOUR_LINES * NEIGHBOUR_LINES;
+        assert_eq!([0, 2, 4, 6].map(line), [0, 1, 2, 3].map(|next| page + next));
+        assert_ne!(
+            [1, 8].map(line).map(|line| line / NEIGHBOUR_LINES),
+            [page / NEIGHBOUR_LINES; 2]
+        );
+        for pairs in [0, 1, 3, 7].map(|client| [pair(0), pair(client + 1)]) {
+            let [a, b] = pairs.map(|pair| pair.map(|key| FlowTag::of(&key, SEED).tag));
+            assert!(a[0] != b[0] && a[1] != b[1] && a[0] != a[1] && b[0] != b[1]);
+        }
+    }
+
+    #[test]
     fn as_many_flows_fit_as_a_table_is_made_for() {
         const FLOWS: u16 = 3000;
         let lines = flow_lines(u32::from(FLOWS));
         // The second is higher than the clients' ports: the first line of all replies is the same.
-        for backend in [8080, 50_051] {
+        for (backend, step) in [(8080, 1), (50_051, 1), (8080, 2), (8080, 8)] {
             let mut table = [FlowLine::EMPTY; 512];
             let table = &mut table[..lines as usize];
             let value = FlowValue::leaving(false, 9);
-            let flows = (0..FLOWS).flat_map(|client| pair_with(client, backend));
+            let flows = (0..FLOWS).flat_map(|client| pair_with(client * step, backend));
             let refused = flows.filter(|key| !put_flow(table, SEED, (key, &value), true));
             let refused = refused.count();
-            assert!(refused < 6, "{backend}: {refused}");
+            assert!(refused < 6, "{backend}, {step}: {refused}");
         }
     }
 }
