@@ -5,7 +5,7 @@ use std::{cell::RefCell, collections::BTreeMap};
 
 use mesh_common::{BackendState, Client, FlowKey, FlowValue, Port, Protocol, Reason};
 use mesh_ebpf::{
-    FOREIGN_SILENCE, Hook, Stage, State, Step, Verdict, foreign_socket, seconds,
+    Clock, FOREIGN_SILENCE, Hook, Stage, State, Step, Verdict, foreign_socket,
     sim::{Sim, SimSocket, Traced, trace},
 };
 
@@ -148,7 +148,7 @@ pub fn run(sim: &Sim, call: &Call) -> Answer {
 /// What is said of a flow that kube-proxy began, if it is to pass now.
 fn left(sim: &Sim, key: &FlowKey) -> Option<String> {
     let last = sim.foreign.borrow().get(key).copied()?;
-    let silent = seconds(sim).saturating_sub(last);
+    let silent = sim.seconds().saturating_sub(last);
     Some(format!(
         "kube-proxy began this flow: it is left to kube-proxy until it has been silent for {FOREIGN_SILENCE} s; it was \
          for {silent} s, so for {} s more unless this is sent",

@@ -158,9 +158,13 @@ pub trait FlowEntry {
     fn is_opening(&self) -> bool;
     /// Writes what was sent, and when, in seconds.
     fn note(&self, seen: Seen, stamp: u32);
-    /// Gives a `Leaving` its source.
-    fn set_source(&self, source: (Address, Port));
+    /// Where it is.
+    fn found(&self) -> Found;
 }
+
+/// Where an entry was found; another tuple's may be there by now. What the number means is the table's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found(pub u64);
 
 /// A flow table had no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,6 +225,8 @@ pub trait Tables {
         Self: 'a;
     /// The entry of a tuple.
     fn flow(&self, key: &FlowKey) -> Option<Self::Flow<'_>>;
+    /// Gives a `Leaving` its source, if it still is where it was found.
+    fn set_flow_source(&self, found: Found, key: &FlowKey, source: (Address, Port));
     /// The memory of a tuple's entry will be needed soon: where it comes from far away, other work goes on meanwhile.
     fn fetch_flow(&self, key: &FlowKey);
     /// Claims a place for an entry where there is none. Entries that belong together are claimed first and filled then:
@@ -270,6 +276,12 @@ pub trait Tables {
 pub trait Clock {
     /// Nanoseconds since boot, not counting suspend (bpf_ktime_get_ns).
     fn now(&self) -> u64;
+    /// Its seconds, as flows are stamped. They may come of another count of the kernel's, which a packet reads with less
+    /// effort and which may be a second apart.
+    #[inline(always)]
+    fn seconds(&self) -> u32 {
+        (self.now() / 1_000_000_000) as u32
+    }
 }
 
 /// Randomness.

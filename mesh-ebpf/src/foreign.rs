@@ -4,7 +4,7 @@
 
 use mesh_common::{Address, Direction, FlowKey, Port, Protocol};
 
-use crate::{Env, packet::seconds};
+use crate::Env;
 
 /// Silence after which a flow is taken over, in seconds.
 pub const FOREIGN_SILENCE: u32 = 30;
@@ -16,7 +16,7 @@ pub(crate) fn is_left<E: Env>(env: &E, request: &FlowKey) -> bool {
     if last == 0 {
         return false;
     }
-    let now = seconds(env);
+    let now = env.seconds();
     if now.saturating_sub(last) >= FOREIGN_SILENCE {
         return false;
     }

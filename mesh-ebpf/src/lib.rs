@@ -14,6 +14,7 @@ mod client;
 mod env;
 mod foreign;
 mod hooks;
+mod jiffies;
 mod packet;
 mod peer;
 mod record;
@@ -27,13 +28,14 @@ pub mod sim;
 mod tests;
 
 pub use env::{
-    Broken, Claim, Clock, Connection, Covers, Env, FlowEntry, Full, NotAdded, NotConfirmed, Packet,
-    Place, Random, Sink, Socket, Tables,
+    Broken, Claim, Clock, Connection, Covers, Env, FlowEntry, Found, Full, NotAdded, NotConfirmed,
+    Packet, Place, Random, Sink, Socket, Tables,
 };
 pub use foreign::{FOREIGN_SILENCE, foreign_socket};
 pub use hooks::{connect, established, getpeername, recvmsg, release, sendmsg};
+pub use jiffies::Jiffies;
 pub use packet::{
     Difference, Family, Fragment, IcmpLimit, LinkHeader, PacketHook, PacketStage, PacketState,
-    PacketStep, PacketVerdict, SnatPorts, cold, count_packet, hot, run_packet, seconds,
+    PacketStep, PacketVerdict, SnatPorts, cold, count_packet, direct, run_packet, track,
 };
 pub use stage::{Hook, Stage, State, Step, Verdict, run};

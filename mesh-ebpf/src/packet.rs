@@ -22,7 +22,6 @@ mod state;
 mod tests;
 
 pub use checksum::Difference;
-pub use conntrack::seconds;
 pub use limit::IcmpLimit;
 pub use source::SnatPorts;
 pub use state::{
@@ -53,21 +52,17 @@ pub fn run_packet<E: Env, P: Packet>(
     }
 }
 
-/// What every packet of an established flow meets. What it says comes next is another program's: stage Parse for what is
-/// not as packets usually are.
+/// What is known of a packet that is as almost every one is, read where it lies; stage Conntrack comes next. None leaves it to
+/// stage Parse, from the start.
+#[must_use]
 #[inline(always)]
-pub fn hot<E: Env, P: Packet>(env: &E, packet: &mut P, state: &mut PacketState) -> PacketStep {
-    if packet.family().is_none() {
-        return state::PASS;
-    }
-    if !direct::parse(packet, state) {
-        return PacketStep::Next(PacketStage::Parse);
-    }
-    track(env, packet, state)
+pub fn direct<P: Packet>(packet: &P, hook: PacketHook) -> Option<PacketState> {
+    direct::parse(packet, hook)
 }
 
+/// What every packet of an established flow meets, from stage Conntrack on. What it says comes next is another program's.
 #[inline(always)]
-fn track<E: Env, P: Packet>(env: &E, packet: &mut P, state: &mut PacketState) -> PacketStep {
+pub fn track<E: Env, P: Packet>(env: &E, packet: &mut P, state: &mut PacketState) -> PacketStep {
     match conntrack::stage(env, state) {
         PacketStep::Next(PacketStage::Rewrite) => rewrite::stage(env, packet, state),
         step @ (PacketStep::Next(_) | PacketStep::Done(_)) => step,

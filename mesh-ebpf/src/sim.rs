@@ -14,8 +14,8 @@ use mesh_common::{
 };
 
 use crate::{
-    Claim, Clock, Connection, FlowEntry, Full, IcmpLimit, NotAdded, NotConfirmed, Place, Random,
-    Sink, SnatPorts, Socket, Tables,
+    Claim, Clock, Connection, FlowEntry, Found, Full, IcmpLimit, NotAdded, NotConfirmed, Place,
+    Random, Sink, SnatPorts, Socket, Tables,
     stage::{self, Hook, Stage, State, Step},
 };
 
@@ -254,6 +254,15 @@ impl Tables for Sim {
         })
     }
 
+    fn set_flow_source(&self, _: Found, key: &FlowKey, (address, port): (Address, Port)) {
+        if let Some(found) = self.flow(key) {
+            found.change(|value| {
+                value.set_source_address(address);
+                value.set_source_port(port);
+            });
+        }
+    }
+
     fn fetch_flow(&self, _: &FlowKey) {}
 
     /// What is claimed is there at once: nobody looks meanwhile.
@@ -397,11 +406,8 @@ impl FlowEntry for SimFlow<'_> {
         self.change(|value| value.note(seen, stamp));
     }
 
-    fn set_source(&self, (address, port): (Address, Port)) {
-        self.change(|value| {
-            value.set_source_address(address);
-            value.set_source_port(port);
-        });
+    fn found(&self) -> Found {
+        Found(0)
     }
 }
 

@@ -51,6 +51,9 @@ pub(super) fn load(
     loader.override_global("HAS_SET_RETVAL", &has_set_retval, true);
     let has_coarse_clock = u32::from(probe::has_coarse_clock());
     loader.override_global("HAS_COARSE_CLOCK", &has_coarse_clock, true);
+    let jiffies = probe::jiffies();
+    loader.override_global("FIRST_JIFFY", &jiffies.first, true);
+    loader.override_global("JIFFY", &jiffies.part, true);
     let has_sock_ops_netns = u32::from(probe::has_sock_ops_netns());
     loader.override_global("HAS_SOCK_OPS_NETNS", &has_sock_ops_netns, true);
     let host_netns = own_netns_cookie().unwrap_or(0);

@@ -23,7 +23,8 @@ pub(super) use elements::{RawMap, map_by_id};
 pub(crate) use netlink::set_socket_option;
 pub(crate) use netns::{own_netns_cookie, socket_cookie};
 pub(super) use programs::{
-    ProgramInfo, enable_stats, helper_works, hook_works, program_by_id, program_info, raise_memlock,
+    ProgramInfo, enable_stats, helper_works, hook_works, jiffies, program_by_id, program_info,
+    raise_memlock,
 };
 #[cfg(test)]
 pub(super) use tcx::accepting_classifier;
@@ -40,6 +41,7 @@ mod command {
     pub(super) const PROG_LOAD: i64 = 5;
     pub(super) const OBJ_PIN: i64 = 6;
     pub(super) const OBJ_GET: i64 = 7;
+    pub(super) const PROG_TEST_RUN: i64 = 10;
     pub(super) const OBJ_GET_INFO_BY_FD: i64 = 15;
     pub(super) const PROG_QUERY: i64 = 16;
     pub(super) const MAP_GET_FD_BY_ID: i64 = 14;
@@ -314,13 +316,31 @@ pub(super) fn rcu_grace_period() -> io::Result<()> {
 
 /// Nanoseconds of the clock that bpf_ktime_get_ns reads.
 pub(super) fn monotonic_nanoseconds() -> u64 {
+    clock_nanoseconds(|time| {
+        // SAFETY: the pointer is to a timespec that is alive.
+        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, time) }
+    })
+}
+
+/// The length of the kernel's timer tick, in nanoseconds, if its count of ticks follows the monotonic clock: that has steps of
+/// one nanosecond with high-resolution timers, and those of the ticks without.
+pub(super) fn timer_tick() -> Option<u64> {
+    let step = |clock| {
+        clock_nanoseconds(|time| {
+            // SAFETY: the pointer is to a timespec that is alive.
+            unsafe { libc::clock_getres(clock, time) }
+        })
+    };
+    (step(libc::CLOCK_MONOTONIC) == 1).then(|| step(libc::CLOCK_MONOTONIC_COARSE))
+}
+
+/// What a call says of a clock; 0 if it fails.
+fn clock_nanoseconds(call: impl Fn(*mut libc::timespec) -> i32) -> u64 {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: the pointer is to a timespec that is alive.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    if result != 0 {
+    if call(&raw mut time) != 0 {
         return 0;
     }
     time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()

@@ -2,7 +2,9 @@
 
 use core::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
-use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
+use aya_ebpf::helpers::{
+    bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns,
+};
 use aya_ebpf::maps::Array;
 use mesh_common::{
     Address, AffinityKey, AffinityValue, Backend, BackendId, ClientAddresses, Counter, FlowCell,
@@ -10,7 +12,8 @@ use mesh_common::{
     LearnedClient, Peer, Port, ServiceId, ServiceWord, SetId, SetWord, SocketKey, SocketValue,
 };
 use mesh_ebpf::{
-    Claim, Clock, Full, IcmpLimit, NotAdded, NotConfirmed, Place, Random, Sink, SnatPorts, Tables,
+    Claim, Clock, Found, Full, IcmpLimit, Jiffies, NotAdded, NotConfirmed, Place, Random, Sink,
+    SnatPorts, Tables,
 };
 
 use super::{
@@ -52,11 +55,17 @@ settings! {
     HAS_COARSE_CLOCK = 0;
     /// Whether `foreign` may hold anything. Where it is 0 the verifier never sees a look-up there.
     HAS_FOREIGN = 0;
+    /// `Jiffies::part`.
+    JIFFY = 0;
     /// Nanoseconds that an ICMP error costs.
     ICMP_INTERVAL = 1_000_000;
     /// How many may be made at once.
     ICMP_BURST = 50;
 }
+
+/// `Jiffies::first`.
+#[unsafe(no_mangle)]
+static FIRST_JIFFY: u64 = 0;
 
 /// Whether backend ids in flows are those of these tables; 0 until the agent has put them right. In `.data`, because it
 /// changes while the programs are in force.
@@ -253,6 +262,11 @@ impl Tables for KernelEnv {
     }
 
     #[inline(always)]
+    fn set_flow_source(&self, found: Found, key: &FlowKey, source: (Address, Port)) {
+        flow::set_source(found, key, source);
+    }
+
+    #[inline(always)]
     fn fetch_flow(&self, key: &FlowKey) {
         flow::fetch(key);
     }
@@ -405,6 +419,20 @@ impl Clock for KernelEnv {
         }
         // SAFETY: as above.
         unsafe { bpf_ktime_get_ns() }
+    }
+
+    #[inline(always)]
+    fn seconds(&self) -> u32 {
+        let jiffies = Jiffies {
+            // SAFETY: as in `setting`.
+            first: unsafe { (&raw const FIRST_JIFFY).read_volatile() },
+            part: setting(&JIFFY),
+        };
+        if jiffies == Jiffies::UNKNOWN {
+            return (self.now() / 1_000_000_000) as u32;
+        }
+        // SAFETY: the helper has no preconditions.
+        jiffies.seconds(unsafe { bpf_jiffies64() })
     }
 }
 

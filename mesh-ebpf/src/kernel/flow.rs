@@ -10,7 +10,7 @@ use mesh_common::{
     Address, FlowCell, FlowHead, FlowKey, FlowLine, FlowState, FlowTag, FlowValue, Port, Seen,
     claimed_tag, flow_block, is_claimed, is_short,
 };
-use mesh_ebpf::{Claim, FlowEntry, NotAdded, NotConfirmed, Place};
+use mesh_ebpf::{Claim, FlowEntry, Found, NotAdded, NotConfirmed, Place};
 
 use super::{
     env::{flow_lines, seed, spill_lines},
@@ -22,6 +22,7 @@ pub(crate) struct KernelFlow {
     cell: *mut FlowCell,
     value: FlowValue,
     is_opening: bool,
+    found: Found,
 }
 
 impl FlowEntry for KernelFlow {
@@ -43,12 +44,8 @@ impl FlowEntry for KernelFlow {
     }
 
     #[inline(always)]
-    fn set_source(&self, (address, port): (Address, Port)) {
-        // SAFETY: as in `note`. A source counts from its port on, so the port is written last.
-        unsafe { (*self.cell).set_source_address(address) };
-        compiler_fence(Ordering::SeqCst);
-        // SAFETY: as above.
-        unsafe { (*self.cell).set_source_port(port) };
+    fn found(&self) -> Found {
+        self.found
     }
 }
 
@@ -334,7 +331,7 @@ impl Line {
 
 /// A tuple's cell in a line; None if it has none.
 #[inline(always)]
-fn look(line: *mut FlowLine, tag: u32, key: &FlowKey) -> Option<KernelFlow> {
+fn look(Line { line, number }: Line, tag: u32, key: &FlowKey) -> Option<KernelFlow> {
     let block = flow_block(tag_at(line), tag);
     if block == 0 {
         return None;
@@ -354,6 +351,7 @@ fn look(line: *mut FlowLine, tag: u32, key: &FlowKey) -> Option<KernelFlow> {
         cell,
         value,
         is_opening,
+        found: Found(u64::from(number) << 4 | u64::from(block)),
     })
 }
 
@@ -386,11 +384,11 @@ impl Which {
 #[inline(always)]
 pub(super) fn find(key: &FlowKey) -> Option<KernelFlow> {
     let tag = FlowTag::of(key, seed());
-    let first = Which::First.line(tag)?.line;
+    let first = Which::First.line(tag)?;
     if let Some(found) = look(first, tag.tag, key) {
         return Some(found);
     }
-    if !state_of(first).has_more() {
+    if !state_of(first.line).has_more() {
         return None;
     }
     find_elsewhere(tag, key)
@@ -406,12 +404,31 @@ fn find_elsewhere(tag: FlowTag, key: &FlowKey) -> Option<KernelFlow> {
             1 => Which::Third,
             _ => Which::Spill,
         };
-        if let Some(found) = look(line.line(tag)?.line, tag.tag, key) {
+        if let Some(found) = look(line.line(tag)?, tag.tag, key) {
             return Some(found);
         }
         which += 1;
     }
     None
+}
+
+/// The cell may be another tuple's by now, or become it at this moment: that one's flow is half-open, and needs a source of its
+/// own if it is of the same kind.
+#[inline(always)]
+pub(super) fn set_source(Found(place): Found, key: &FlowKey, (address, port): (Address, Port)) {
+    let Some(Line { line, .. }) = Line::of((place >> 4) as u32) else {
+        return;
+    };
+    let cell = cell_of(line, place as u32);
+    // SAFETY: the kernel's pointer into an array's value.
+    if unsafe { !(*cell).is_of(key) } {
+        return;
+    }
+    // SAFETY: as above; aligned stores. A source counts from its port on, so the port is written last.
+    unsafe { (*cell).set_source_address(address) };
+    compiler_fence(Ordering::SeqCst);
+    // SAFETY: as above.
+    unsafe { (*cell).set_source_port(port) };
 }
 
 /// Reads a word that nobody waits for.
@@ -473,8 +490,13 @@ pub(super) fn claim_together(
 #[inline(always)]
 pub(super) fn fill(claim: Claim, cell: &FlowCell) {
     if let Some((line, block, tag)) = claimed(claim) {
-        // SAFETY: a pointer into the value, which nobody else writes between claim and tag.
-        unsafe { *cell_of(line.line, block) = *cell };
+        let to = cell_of(line.line, block).cast::<u64>();
+        // SAFETY: both have eight words of eight bytes.
+        let words = unsafe { core::mem::transmute::<FlowCell, [u64; 8]>(*cell) };
+        for (place, word) in words.into_iter().enumerate() {
+            // SAFETY: a pointer into the value, which nobody else writes between claim and tag.
+            unsafe { to.add(place).write_volatile(word) };
+        }
         line.set_tag(block, tag);
     }
 }

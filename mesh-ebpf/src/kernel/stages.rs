@@ -4,8 +4,8 @@
 use aya_ebpf::{maps::PerCpuArray, programs::TcContext};
 use mesh_common::{Direction, Reason};
 use mesh_ebpf::{
-    LinkHeader, PacketHook, PacketStage, PacketState, PacketStep, PacketVerdict, cold,
-    count_packet, hot,
+    LinkHeader, Packet, PacketHook, PacketStage, PacketState, PacketStep, PacketVerdict, cold,
+    count_packet, direct, track,
 };
 
 use super::{
@@ -24,21 +24,34 @@ fn scratch(direction: Direction) -> Option<*mut PacketState> {
     map.get_ptr_mut(0)
 }
 
-/// The program of a hook.
+/// The program of a hook. What is left to another program leaves from where that is found: one way for all of them would be
+/// paid for by packets that do not go it.
 #[inline(always)]
 pub(crate) fn begin(context: &TcContext, hook: PacketHook, link: LinkHeader) -> i32 {
     let mut packet = Skb::new(context, link.length());
-    let mut state = PacketState::new(hook, link.length());
-    let step = hot(&KernelEnv, &mut packet, &mut state);
-    if let PacketStep::Done(verdict) = step {
-        return end(&packet, verdict);
+    if packet.family().is_none() {
+        return end(&packet, PacketVerdict::Pass);
     }
-    let Some(kept) = scratch(hook.direction()) else {
-        return end(&packet, PacketVerdict::Drop(Reason::Inconsistent));
+    let Some(mut state) = direct(&packet, hook) else {
+        let state = PacketState::new(hook, link.length());
+        return leave(context, &packet, &state, PacketStage::Parse);
+    };
+    match track(&KernelEnv, &mut packet, &mut state) {
+        PacketStep::Next(stage) => leave(context, &packet, &state, stage),
+        PacketStep::Done(verdict) => end(&packet, verdict),
+    }
+}
+
+/// To the program of a stage.
+#[inline(always)]
+fn leave(context: &TcContext, packet: &Skb, state: &PacketState, stage: PacketStage) -> i32 {
+    let direction = state.hook.direction();
+    let Some(kept) = scratch(direction) else {
+        return end(packet, PacketVerdict::Drop(Reason::Inconsistent));
     };
     // SAFETY: the pointer is to this processor's own copy, which no other program of the class uses meanwhile.
-    unsafe { *kept = state };
-    next(context, &packet, hook.direction(), step)
+    unsafe { *kept = *state };
+    next(context, packet, direction, PacketStep::Next(stage))
 }
 
 /// The program of a stage.

@@ -16,21 +16,21 @@ pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
         None => return unknown(state),
     };
     let value = found.value();
-    match value.entry() {
-        Some(Entry::Request) => request(env, state, &found, &value),
-        Some(Entry::Returning) => {
-            note(&found, &value, value.seen(), seconds(env));
+    match (state.hook.direction(), value.entry()) {
+        (Direction::Ingress, Some(Entry::Request)) => request(env, state, &found, &value),
+        (Direction::Ingress, Some(Entry::Returning)) => {
+            note(&found, &value, value.seen(), env.seconds());
             state.rewrite_to(value.target())
         }
-        Some(Entry::Reply) => {
-            note(&found, &value, seen(state, &value), seconds(env));
+        (Direction::Egress, Some(Entry::Reply)) => {
+            note(&found, &value, seen(state, &value), env.seconds());
             state.rewrite_to(value.target())
         }
-        Some(Entry::Leaving) => {
-            state.is_opening = found.is_opening();
+        (Direction::Egress, Some(Entry::Leaving)) => {
+            (state.leaving, state.is_opening) = (found.found(), found.is_opening());
             leaving(state, &value)
         }
-        None => drop(Reason::Inconsistent),
+        (Direction::Ingress | Direction::Egress, _) => drop(Reason::Inconsistent),
     }
 }
 
@@ -67,7 +67,7 @@ fn request<E: Env>(
         }
         return again(state);
     }
-    let now = seconds(env);
+    let now = env.seconds();
     if !state.is_tcp() && now.saturating_sub(value.stamp()) >= UDP_SILENCE {
         return again(state);
     }
@@ -119,13 +119,6 @@ fn leaving(state: &mut PacketState, value: &FlowValue) -> PacketStep {
         return PacketStep::Next(PacketStage::Source);
     }
     PASS
-}
-
-/// Seconds of the monotonic clock, as flows are stamped.
-#[must_use]
-#[inline(always)]
-pub fn seconds<E: Env>(env: &E) -> u32 {
-    (env.now() / 1_000_000_000) as u32
 }
 
 /// What the side of an entry has sent, this packet included.

@@ -3,16 +3,13 @@
 
 use mesh_common::{Counter, FlowKey, FlowValue, Reason};
 
-use super::{
-    conntrack::seconds,
-    state::{PacketHook, PacketStage, PacketState, PacketStep, drop},
-};
+use super::state::{PacketHook, PacketStage, PacketState, PacketStep, drop};
 use crate::{Claim, Env, FlowEntry, NotAdded, Place};
 
 /// Who comes second uses what the first has written.
 #[inline(always)]
 pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
-    let (request, now) = (state.key, seconds(env));
+    let (request, now) = (state.key, env.seconds());
     match env.claim_flow(Place::Opening, &request) {
         Ok(claim) => {
             if !enter_others(env, state, now) {
@@ -43,7 +40,7 @@ pub(super) fn enter_together<E: Env>(env: &E, state: &PacketState, is_new: bool)
     let Some(claims) = env.claim_flows(&request, state.target, has_leaving) else {
         return PacketStep::Next(PacketStage::Enter);
     };
-    let now = seconds(env);
+    let now = env.seconds();
     fill_reply(env, state, claims[1], now);
     if has_leaving {
         fill_leaving(env, state, claims[2], now);

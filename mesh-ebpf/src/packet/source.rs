@@ -3,11 +3,8 @@
 
 use mesh_common::{FlowValue, Port, Reason};
 
-use super::{
-    conntrack::seconds,
-    state::{Family, PacketState, PacketStep, drop},
-};
-use crate::{Env, FlowEntry, NotAdded, Packet, Place, foreign::is_taken};
+use super::state::{Family, PacketState, PacketStep, drop};
+use crate::{Env, NotAdded, Packet, Place, foreign::is_taken};
 
 /// How many ports are tried.
 const TRIES: u32 = 5;
@@ -142,15 +139,13 @@ pub(super) fn stage<E: Env, P: Packet>(env: &E, packet: &P, state: &mut PacketSt
         if is_taken(env, &returning) || packet.has_socket(&returning) {
             continue;
         }
-        let value = FlowValue::returning((client, client_port), seconds(env));
+        let value = FlowValue::returning((client, client_port), env.seconds());
         match env.claim_flow(place, &returning) {
             Ok(claim) => env.fill_flow(claim, &returning, &value),
             Err(NotAdded::Exists) => continue,
             Err(NotAdded::Full) => return drop(Reason::FlowsFull),
         }
-        if let Some(found) = env.flow(&leaving) {
-            found.set_source(source);
-        }
+        env.set_flow_source(state.leaving, &leaving, source);
         return state.rewrite_to(source);
     }
     drop(Reason::SnatPortsExhausted)

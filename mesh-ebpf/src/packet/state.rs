@@ -2,6 +2,8 @@
 
 use mesh_common::{Address, BackendId, Direction, FlowKey, Port, Protocol, Reason};
 
+use crate::Found;
+
 /// Where a packet is seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -185,6 +187,8 @@ pub struct PacketState {
     pub target: (Address, Port),
     /// Of a new flow: its backend, and the generation of that.
     pub backend: (BackendId, u32),
+    /// Where the entry of a packet that needs a source was found.
+    pub leaving: Found,
     /// Identification of a fragmented packet, as it has it.
     pub fragment_id: u32,
     /// Third word of an IPv4 header, as it lies in memory: TTL, protocol, checksum.
@@ -221,6 +225,7 @@ impl PacketState {
             key: FlowKey::new(hook.direction(), Protocol::Tcp, nowhere, nowhere),
             target: nowhere,
             backend: (0, 0),
+            leaving: Found(0),
             fragment_id: 0,
             third: 0,
             transport: 0,

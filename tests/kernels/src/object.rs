@@ -17,6 +17,9 @@ use crate::sys::{self, MapAttributes, ProgramKind};
 /// Linux 6.1's bpf_set_retval and 5.15's bpf_get_netns_cookie at sockops are behind these statics of the object.
 const SWITCHES: [&str; 2] = ["HAS_SET_RETVAL", "HAS_SOCK_OPS_NETNS"];
 
+/// Of a kernel with 250 ticks a second, in 2^34 parts of a second.
+const JIFFY: u32 = 68_719_477;
+
 /// A program in the kernel.
 pub(crate) struct Program {
     pub(crate) name: String,
@@ -49,9 +52,15 @@ impl Object {
             .patch_map_data(switches.into())
             .context("cannot set the object's switches")?;
         // What only some nodes have in force counts too.
-        let on = 1_u32.to_ne_bytes();
+        let (on, jiffy) = (1_u32.to_ne_bytes(), JIFFY.to_ne_bytes());
         object
-            .patch_map_data([("HAS_FOREIGN", (&on[..], true))].into())
+            .patch_map_data(
+                [
+                    ("HAS_FOREIGN", (&on[..], true)),
+                    ("JIFFY", (&jiffy[..], true)),
+                ]
+                .into(),
+            )
             .context("cannot set the object's switches")?;
         Ok(Self(object))
     }

@@ -3,15 +3,15 @@
 
 mod compare;
 mod corpus;
-mod empty;
 mod mutate;
 mod programs;
+mod small;
 mod tables;
 mod world;
 
 pub use compare::Twin;
 pub use corpus::{Corpus, Recorded, corpus};
-pub use empty::EmptyProgram;
 pub use mutate::Mutations;
 pub use programs::{PacketPrograms, Ran};
+pub use small::EmptyProgram;
 pub use world::PacketWorld;

@@ -12,6 +12,8 @@ use aya::{
 use mesh_common::MAPS;
 use mesh_ebpf::{LinkHeader, PacketHook, PacketStage};
 
+use super::small::jiffies;
+
 /// Where in `stages` the programs of egress hooks begin, as the object has it.
 const EGRESS: u32 = 16;
 
@@ -66,6 +68,9 @@ impl PacketPrograms {
         loader.override_global("SPILL_LINES", &SPILL, true);
         let (set_retval, coarse_clock) = (0_u32, 1_u32);
         loader.override_global("HAS_COARSE_CLOCK", &coarse_clock, true);
+        let jiffies = jiffies()?;
+        loader.override_global("FIRST_JIFFY", &jiffies.first, true);
+        loader.override_global("JIFFY", &jiffies.part, true);
         loader.override_global("HAS_SET_RETVAL", &set_retval, false);
         loader.override_global("SEED", &seed, true);
         // Packets follow each other faster than any limit, and the two clocks are not one.

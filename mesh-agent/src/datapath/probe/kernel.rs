@@ -2,6 +2,8 @@
 
 use std::os::fd::AsFd;
 
+use mesh_ebpf::Jiffies;
+
 use super::{
     super::{
         codes,
@@ -24,6 +26,15 @@ pub(in super::super) fn has_set_retval() -> bool {
 /// Whether programs have a clock that costs little (Linux 5.11).
 pub(in super::super) fn has_coarse_clock() -> bool {
     sys::helper_works(BPF_FUNC_KTIME_GET_COARSE_NS, CONNECT4, false)
+}
+
+/// How the kernel's count of timer ticks becomes seconds; unknown where the two are not known to belong together.
+pub(in super::super) fn jiffies() -> Jiffies {
+    let known = sys::timer_tick().and_then(|tick| {
+        let low = sys::jiffies().ok()?;
+        Jiffies::new(low, sys::monotonic_nanoseconds(), tick)
+    });
+    known.unwrap_or(Jiffies::UNKNOWN)
 }
 
 /// Whether a sockops program can say which network namespace a connection is of (Linux 5.15).
@@ -96,5 +107,23 @@ pub(super) fn grace() -> CheckResult {
             let what = format!("MEMBARRIER_CMD_GLOBAL is refused: {error}");
             CheckResult::error(codes::GRACE, what)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_s_ticks_are_the_seconds_of_its_clock() {
+        let jiffies = jiffies();
+        let low = sys::jiffies().expect("the kernel runs the program");
+        let since = low.wrapping_sub(jiffies.first as u32);
+        let seconds = u64::from(jiffies.seconds(jiffies.first + u64::from(since)));
+        let clock = sys::monotonic_nanoseconds() / 1_000_000_000;
+        assert!(
+            jiffies != Jiffies::UNKNOWN && seconds.abs_diff(clock) <= 1,
+            "{jiffies:?} says {seconds}, the clock {clock}"
+        );
     }
 }

@@ -16,7 +16,7 @@ use super::{
 use crate::telemetry::view::{CheckLevel, CheckView};
 
 pub(super) use host::counts_memlock;
-pub(super) use kernel::{has_coarse_clock, has_set_retval, has_sock_ops_netns};
+pub(super) use kernel::{has_coarse_clock, has_set_retval, has_sock_ops_netns, jiffies};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 use super::{InfoAttributes, bpf, command, number, owned};
@@ -166,6 +166,39 @@ const fn kind_of(attach_type: u32) -> u32 {
 }
 
 fn loads(kind: u32, attach_type: u32, instructions: &[u64]) -> bool {
+    load(kind, attach_type, instructions).is_ok()
+}
+
+/// The low half of the kernel's count of timer ticks, by a classifier that is run once with an empty frame.
+pub(in crate::datapath) fn jiffies() -> io::Result<u32> {
+    const CLASSIFIER: u32 = 3;
+    const BPF_FUNC_JIFFIES64: u64 = 118;
+    /// The head of bpf_attr for PROG_TEST_RUN, up to the duration.
+    #[repr(C)]
+    #[derive(Default)]
+    struct RunAttributes {
+        program: u32,
+        returned: u32,
+        input_length: u32,
+        output_length: u32,
+        input: u64,
+        output: u64,
+        repeat: u32,
+        duration: u32,
+    }
+    let program = load(CLASSIFIER, 0, &[BPF_FUNC_JIFFIES64 << 32 | 0x85, 0x95])?;
+    let frame = [0_u8; 64];
+    let mut attributes = RunAttributes {
+        program: number(program.as_fd()),
+        input_length: u32::try_from(frame.len()).map_err(io::Error::other)?,
+        input: frame.as_ptr() as u64,
+        ..Default::default()
+    };
+    bpf(command::PROG_TEST_RUN, &mut attributes)?;
+    Ok(attributes.returned)
+}
+
+fn load(kind: u32, attach_type: u32, instructions: &[u64]) -> io::Result<OwnedFd> {
     let license = c"GPL";
     let mut attributes = LoadAttributes {
         kind,
@@ -175,9 +208,7 @@ fn loads(kind: u32, attach_type: u32, instructions: &[u64]) -> bool {
         attach_type,
         ..Default::default()
     };
-    bpf(command::PROG_LOAD, &mut attributes)
-        .and_then(owned)
-        .is_ok()
+    bpf(command::PROG_LOAD, &mut attributes).and_then(owned)
 }
 
 /// Before Linux 5.11 maps count against RLIMIT_MEMLOCK.

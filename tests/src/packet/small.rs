@@ -1,4 +1,5 @@
-//! A classifier that does nothing: what a run costs by itself.
+//! Classifiers of two instructions: one that does nothing, by which is known what a run costs by itself, and one that says what
+//! the kernel's count of timer ticks is.
 
 use std::time::Duration;
 
@@ -7,7 +8,12 @@ use aya::{
     Ebpf,
     programs::{SchedClassifier, TcAttachType},
 };
-use nix::net::if_::if_nameindex;
+use mesh_ebpf::Jiffies;
+use nix::{
+    net::if_::if_nameindex,
+    sys::time::TimeSpec,
+    time::{ClockId, clock_getres, clock_gettime},
+};
 use object::{
     Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, SymbolKind, SymbolScope,
     write::{Object, Symbol, SymbolSection},
@@ -35,9 +41,7 @@ impl EmptyProgram {
     /// # Errors
     /// If the kernel refuses it.
     pub fn load() -> Result<Self> {
-        let mut object = Ebpf::load(&object()?)?;
-        load(&mut object, NAME)?;
-        Ok(Self(object))
+        loaded(INSTRUCTIONS).map(Self)
     }
 
     /// Has it run for every packet that comes in or leaves by the interfaces of a place whose names begin so, for as long as
@@ -71,10 +75,34 @@ impl EmptyProgram {
     }
 }
 
+/// How the kernel's count of timer ticks becomes seconds, as the agent finds it out.
+///
+/// # Errors
+/// If the kernel refuses the program, or the count is not the clock's.
+pub(super) fn jiffies() -> Result<Jiffies> {
+    // Calls bpf_jiffies64.
+    let object = loaded([118 << 32 | 0x85, 0x95])?;
+    let program = object.program(NAME).context("no program")?.try_into()?;
+    let low = run(program, &[0; 64])?
+        .context("the frame is too short")?
+        .code;
+    let nanoseconds =
+        |time: TimeSpec| (time.tv_sec() * 1_000_000_000 + time.tv_nsec()).cast_unsigned();
+    let now = nanoseconds(clock_gettime(ClockId::CLOCK_MONOTONIC)?);
+    let tick = nanoseconds(clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)?);
+    Jiffies::new(low.cast_unsigned(), now, tick).context("the kernel lost ticks")
+}
+
+fn loaded(instructions: [u64; 2]) -> Result<Ebpf> {
+    let mut object = Ebpf::load(&object(instructions)?)?;
+    load(&mut object, NAME)?;
+    Ok(object)
+}
+
 /// An object of nothing else.
-fn object() -> Result<Vec<u8>> {
+fn object(instructions: [u64; 2]) -> Result<Vec<u8>> {
     let mut object = Object::new(BinaryFormat::Elf, Architecture::Bpf, Endianness::Little);
-    let code: Vec<u8> = INSTRUCTIONS
+    let code: Vec<u8> = instructions
         .iter()
         .flat_map(|word| word.to_le_bytes())
         .collect();
