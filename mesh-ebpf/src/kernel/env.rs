@@ -428,7 +428,7 @@ impl Clock for KernelEnv {
             first: unsafe { (&raw const FIRST_JIFFY).read_volatile() },
             part: setting(&JIFFY),
         };
-        if jiffies == Jiffies::UNKNOWN {
+        if jiffies.part == Jiffies::UNKNOWN.part {
             return (self.now() / 1_000_000_000) as u32;
         }
         // SAFETY: the helper has no preconditions.

@@ -412,8 +412,7 @@ fn find_elsewhere(tag: FlowTag, key: &FlowKey) -> Option<KernelFlow> {
     None
 }
 
-/// The cell may be another tuple's by now, or become it at this moment: that one's flow is half-open, and needs a source of its
-/// own if it is of the same kind.
+/// Nothing is written into a cell that is another tuple's by now; between look and stores it is as for `FlowEntry::note`.
 #[inline(always)]
 pub(super) fn set_source(Found(place): Found, key: &FlowKey, (address, port): (Address, Port)) {
     let Some(Line { line, .. }) = Line::of((place >> 4) as u32) else {
@@ -490,6 +489,7 @@ pub(super) fn claim_together(
 #[inline(always)]
 pub(super) fn fill(claim: Claim, cell: &FlowCell) {
     if let Some((line, block, tag)) = claimed(claim) {
+        // By eights: so many stores a processor holds back until the cell's memory is there, and not twice as many.
         let to = cell_of(line.line, block).cast::<u64>();
         // SAFETY: both have eight words of eight bytes.
         let words = unsafe { core::mem::transmute::<FlowCell, [u64; 8]>(*cell) };
