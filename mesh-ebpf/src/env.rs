@@ -280,8 +280,14 @@ pub trait Clock {
     /// effort and which may be a second apart.
     #[inline(always)]
     fn seconds(&self) -> u32 {
-        (self.now() / 1_000_000_000) as u32
+        whole_seconds(self.now())
     }
+}
+
+/// The whole seconds of so many nanoseconds.
+#[inline(always)]
+pub const fn whole_seconds(nanoseconds: u64) -> u32 {
+    (nanoseconds / 1_000_000_000) as u32
 }
 
 /// Randomness.

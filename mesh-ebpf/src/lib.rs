@@ -29,7 +29,7 @@ mod tests;
 
 pub use env::{
     Broken, Claim, Clock, Connection, Covers, Env, FlowEntry, Found, Full, NotAdded, NotConfirmed,
-    Packet, Place, Random, Sink, Socket, Tables,
+    Packet, Place, Random, Sink, Socket, Tables, whole_seconds,
 };
 pub use foreign::{FOREIGN_SILENCE, foreign_socket};
 pub use hooks::{connect, established, getpeername, recvmsg, release, sendmsg};

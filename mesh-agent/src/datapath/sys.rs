@@ -22,12 +22,12 @@ mod words;
 pub(super) use elements::{RawMap, map_by_id};
 pub(crate) use netlink::set_socket_option;
 pub(crate) use netns::{own_netns_cookie, socket_cookie};
+#[cfg(test)]
+pub(super) use programs::accepting_classifier;
 pub(super) use programs::{
     ProgramInfo, enable_stats, helper_works, hook_works, jiffies, program_by_id, program_info,
     raise_memlock,
 };
-#[cfg(test)]
-pub(super) use tcx::accepting_classifier;
 pub(super) use tcx::{link_detach, tcx_create, tcx_info, tcx_query, tcx_works};
 pub(super) use words::Words;
 

@@ -13,7 +13,7 @@ use mesh_common::{
 };
 use mesh_ebpf::{
     Claim, Clock, Found, Full, IcmpLimit, Jiffies, NotAdded, NotConfirmed, Place, Random, Sink,
-    SnatPorts, Tables,
+    SnatPorts, Tables, whole_seconds,
 };
 
 use super::{
@@ -429,7 +429,7 @@ impl Clock for KernelEnv {
             part: setting(&JIFFY),
         };
         if jiffies.part == Jiffies::UNKNOWN.part {
-            return (self.now() / 1_000_000_000) as u32;
+            return whole_seconds(self.now());
         }
         // SAFETY: the helper has no preconditions.
         jiffies.seconds(unsafe { bpf_jiffies64() })

@@ -51,7 +51,7 @@ fn leave(context: &TcContext, packet: &Skb, state: &PacketState, stage: PacketSt
     };
     // SAFETY: the pointer is to this processor's own copy, which no other program of the class uses meanwhile.
     unsafe { *kept = *state };
-    next(context, packet, direction, PacketStep::Next(stage))
+    next(context, packet, direction, stage)
 }
 
 /// The program of a stage.
@@ -64,16 +64,14 @@ pub(crate) fn go_on(context: &TcContext, direction: Direction, stage: PacketStag
     // SAFETY: as in `begin`; the program that called this one has written it.
     let state = unsafe { &mut *state };
     let mut packet = Skb::new(context, state.network);
-    let step = cold(stage, &KernelEnv, &mut packet, state);
-    next(context, &packet, direction, step)
+    match cold(stage, &KernelEnv, &mut packet, state) {
+        PacketStep::Next(stage) => next(context, &packet, direction, stage),
+        PacketStep::Done(verdict) => end(&packet, verdict),
+    }
 }
 
 #[inline(always)]
-fn next(context: &TcContext, packet: &Skb, direction: Direction, step: PacketStep) -> i32 {
-    let stage = match step {
-        PacketStep::Done(verdict) => return end(packet, verdict),
-        PacketStep::Next(stage) => stage,
-    };
+fn next(context: &TcContext, packet: &Skb, direction: Direction, stage: PacketStage) -> i32 {
     let place = match direction {
         Direction::Ingress => stage as u32,
         Direction::Egress => stage as u32 + EGRESS,

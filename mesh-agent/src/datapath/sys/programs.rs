@@ -12,6 +12,9 @@ const CGROUP_SOCK_ADDR: u32 = 18;
 const SOCK_OPS_KIND: u32 = 13;
 const SOCK_RELEASE: u32 = 34;
 const SOCK_OPS: u32 = 3;
+const SCHED_CLS: u32 = 3;
+/// What probes are called in the kernel's lists, as long as they are there.
+const PROBE: &str = "mesh_probe";
 
 /// bpf_prog_info. Its maps are asked for in the same call.
 #[repr(C)]
@@ -166,12 +169,11 @@ const fn kind_of(attach_type: u32) -> u32 {
 }
 
 fn loads(kind: u32, attach_type: u32, instructions: &[u64]) -> bool {
-    load(kind, attach_type, instructions).is_ok()
+    load(PROBE, kind, attach_type, instructions).is_ok()
 }
 
 /// The low half of the kernel's count of timer ticks, by a classifier that is run once with an empty frame.
 pub(in crate::datapath) fn jiffies() -> io::Result<u32> {
-    const CLASSIFIER: u32 = 3;
     const BPF_FUNC_JIFFIES64: u64 = 118;
     /// The head of bpf_attr for PROG_TEST_RUN, up to the duration.
     #[repr(C)]
@@ -186,7 +188,12 @@ pub(in crate::datapath) fn jiffies() -> io::Result<u32> {
         repeat: u32,
         duration: u32,
     }
-    let program = load(CLASSIFIER, 0, &[BPF_FUNC_JIFFIES64 << 32 | 0x85, 0x95])?;
+    let program = load(
+        PROBE,
+        SCHED_CLS,
+        0,
+        &[BPF_FUNC_JIFFIES64 << 32 | 0x85, 0x95],
+    )?;
     let frame = [0_u8; 64];
     let mut attributes = RunAttributes {
         program: number(program.as_fd()),
@@ -198,7 +205,14 @@ pub(in crate::datapath) fn jiffies() -> io::Result<u32> {
     Ok(attributes.returned)
 }
 
-fn load(kind: u32, attach_type: u32, instructions: &[u64]) -> io::Result<OwnedFd> {
+/// A classifier that lets every packet go on: TC_ACT_UNSPEC.
+#[cfg(test)]
+pub(in crate::datapath) fn accepting_classifier(name: &str) -> io::Result<OwnedFd> {
+    load(name, SCHED_CLS, 0, &[0xffff_ffff_0000_00b7, 0x95])
+}
+
+/// Loads a program; of its name the kernel keeps 15 bytes.
+fn load(name: &str, kind: u32, attach_type: u32, instructions: &[u64]) -> io::Result<OwnedFd> {
     let license = c"GPL";
     let mut attributes = LoadAttributes {
         kind,
@@ -208,6 +222,9 @@ fn load(kind: u32, attach_type: u32, instructions: &[u64]) -> io::Result<OwnedFd
         attach_type,
         ..Default::default()
     };
+    for (kept, byte) in attributes.name.iter_mut().take(15).zip(name.bytes()) {
+        *kept = byte;
+    }
     bpf(command::PROG_LOAD, &mut attributes).and_then(owned)
 }
 

@@ -95,33 +95,3 @@ pub(in crate::datapath) fn tcx_works() -> bool {
         Err(error) => error.raw_os_error() == Some(libc::ENODEV),
     }
 }
-
-/// A classifier that lets every packet go on.
-#[cfg(test)]
-pub(in crate::datapath) fn accepting_classifier(name: &str) -> io::Result<OwnedFd> {
-    const SCHED_CLS: u32 = 3;
-    /// The head of bpf_attr for PROG_LOAD, up to the name.
-    #[repr(C)]
-    #[derive(Default)]
-    struct LoadAttributes {
-        kind: u32,
-        count: u32,
-        instructions: u64,
-        license: u64,
-        log: [u32; 4],
-        version: u32,
-        flags: u32,
-        name: [u8; 16],
-    }
-    // r0 = -1 (TC_ACT_UNSPEC); exit
-    let instructions = [0xffff_ffff_0000_00b7_u64, 0x95];
-    let mut attributes = LoadAttributes {
-        kind: SCHED_CLS,
-        count: 2,
-        instructions: instructions.as_ptr() as u64,
-        license: c"GPL".as_ptr() as u64,
-        ..Default::default()
-    };
-    attributes.name[..name.len()].copy_from_slice(name.as_bytes());
-    bpf(command::PROG_LOAD, &mut attributes).and_then(owned)
-}
