@@ -3,13 +3,15 @@
 
 mod kernel;
 
+use std::net::Ipv4Addr;
+
 use kernel::{Place, service, write};
 use mesh_agent::{
     admin::run_dir::FILES,
     datapath::{Datapath, Finding, HOOKS, Sizes, codes, probe},
     plan::Write,
 };
-use mesh_common::{BackendState, Counter, Reason, SetWord};
+use mesh_common::{Address, BackendState, Counter, EARLY_INTERFACES, Interface, Reason, SetWord};
 
 #[test]
 fn a_connection_goes_through_a_frontend() {
@@ -194,6 +196,35 @@ fn a_pin_of_another_shape_is_not_read() {
     opened.datapath.commit().unwrap();
     drop(opened);
     assert!(Datapath::open(&place.options).unwrap().dump.is_some());
+}
+
+#[test]
+fn interfaces_are_found_whatever_their_number() {
+    let Some(place) = Place::enter("numbers") else {
+        return;
+    };
+    let mut datapath = Datapath::open(&place.options).unwrap().datapath;
+    let addresses = |number: u32| {
+        let v4 = Address::from(Ipv4Addr::from(0x0a00_0000 + number));
+        Interface::new(v4, Address::UNSPECIFIED)
+    };
+    let last = EARLY_INTERFACES - 1;
+    let numbers = [1, 2, last, EARLY_INTERFACES, 70_000, u32::MAX >> 1];
+    for number in numbers {
+        datapath
+            .maps
+            .put_interface(number, &addresses(number))
+            .unwrap();
+    }
+    let found = datapath.reader().unwrap().interfaces().unwrap();
+    let all = numbers.map(|number| (number, addresses(number)));
+    assert_eq!(found, all.into());
+    for number in [1, last, 70_000, 5, 300] {
+        datapath.maps.delete_interface(number).unwrap();
+    }
+    let left = datapath.reader().unwrap().interfaces().unwrap();
+    let numbers = [2, EARLY_INTERFACES, u32::MAX >> 1];
+    assert_eq!(left.into_keys().collect::<Vec<_>>(), numbers);
 }
 
 #[test]

@@ -296,38 +296,47 @@ fn forget(block: u64, unknown: u32) -> u32 {
     (black_box(block.wrapping_add(unknown)).wrapping_sub(unknown) & 15) as u32
 }
 
-/// What a line's head says about a tag.
+/// What a line's head says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowHead {
-    /// The block that has it, or that is being filled for it; 0 for none.
-    pub block: u32,
+    /// Whether one of the tags that are asked for is there, or a cell is being filled for it.
+    pub has: bool,
     /// The blocks that are taken, as bits by their numbers.
     pub taken: u32,
 }
 
+/// A one in each half.
+const ONES: u64 = 0x1_0000_0001;
+
 impl FlowHead {
-    /// Reads the head once.
+    /// Reads the head once, two words at a time: `pair_at` reads those of blocks 2n and 2n + 1, the latter into the high
+    /// half.
     #[must_use]
     #[inline(always)]
-    pub fn read(tag_at: impl Fn(u32) -> u32, tag: u32) -> Self {
+    pub fn read<const N: usize>(pair_at: impl Fn(u32) -> u64, tags: [u32; N]) -> Self {
+        let tags = tags.map(|tag| u64::from(tag) * ONES);
         let (mut found, mut taken) = (0_u64, 0_u64);
-        let (end, nothing) = (black_box(u64::from(FLOW_WAYS) + 1), black_box(0_u64));
-        let mut block = 1;
-        while block < end {
-            // Arithmetic, or the verifier would walk every way through the comparisons: the highest bit is 1 for equal ones.
-            // To the compiler these are any numbers of 64 bits, or it would make comparisons of it again.
-            let at = u64::from(tag_at(block as u32)) | nothing;
-            found |= (((at ^ u64::from(tag)) & !1).wrapping_sub(1) >> 63) << (block & 15);
-            taken |= (1 - (at.wrapping_sub(1) >> 63)) << (block & 15);
-            block += 1;
+        let (mut pair, end) = (0_u64, black_box(u64::from(FLOW_WAYS).div_ceil(2)));
+        // The first word is the line's state, which is no tag.
+        let mut mask = u64::MAX << 32;
+        // Arithmetic, or the verifier would walk every way through the comparisons.
+        while pair < end {
+            let at = pair_at(pair as u32) & mask;
+            mask = u64::MAX;
+            // Of a tag that is there the second bit is 1.
+            let bits = (at >> 1) & ONES;
+            taken |= (bits | bits >> 31) << ((2 * pair) & 15);
+            for tag in tags {
+                // The lowest bits are 1 here and there, so a half is 0 or at least 2: to take 1 away, and 1 more for the
+                // half below, turns the highest bit of a 0 alone from 0 to 1.
+                let other = (at | ONES) ^ tag;
+                found |= other.wrapping_sub(ONES) & !other;
+            }
+            pair += 1;
         }
         Self {
-            block: if found == 0 {
-                0
-            } else {
-                zeros_below(found as u32)
-            },
-            taken: taken as u32,
+            has: found & (ONES << 31) != 0,
+            taken: taken as u32 & FlowState::BLOCKS,
         }
     }
 
@@ -355,9 +364,9 @@ const fn zeros_below(bits: u32) -> u32 {
 }
 
 /// A line's state. Bits 0 to 11 are its lock: how many processors hold it or try to. Bits 12 to 15 are where the search for a
-/// cell to push out begins. Bit 16 says that a tuple of this line may lie in its second one or in the spill; bits 17 to 31 are the confirmed
-/// ones among the blocks that are taken. Only the programs write it: the low half by atomic additions, the high half
-/// under the lock.
+/// cell to push out begins. Bit 16 says that a tuple of this line may lie in another one or in the spill; bits 17 to 31 are
+/// the confirmed ones among the blocks that are taken. Only the programs write it: the low half by atomic additions, the high
+/// half under the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowState(pub u32);
 
@@ -557,9 +566,17 @@ mod tests {
         flow_block(|block| line.tags[block as usize - 1], tag)
     }
 
+    fn head<const N: usize>(line: &FlowLine, tags: [u32; N]) -> FlowHead {
+        let word = |block: u32| match block {
+            0 => line.state,
+            block => line.tags[block as usize - 1],
+        };
+        let pair = |pair| u64::from(word(2 * pair)) | u64::from(word(2 * pair + 1)) << 32;
+        FlowHead::read(pair, tags)
+    }
+
     fn room(line: &FlowLine) -> u32 {
-        let head = FlowHead::read(|block| line.tags[block as usize - 1], 1);
-        FlowState(line.state).room(head.taken)
+        FlowState(line.state).room(head(line, []).taken)
     }
 
     #[test]
@@ -593,11 +610,9 @@ mod tests {
         for port in 1..=15 {
             assert_eq!(block(&line, tag(port).tag), 0);
             assert_eq!(room(&line), 15 - u32::from(port - 1).div_ceil(2));
-            let head = FlowHead::read(|block| line.tags[block as usize - 1], tag(1).tag);
-            assert_eq!(
-                (head.block, head.free()),
-                (u32::from(port > 1), u32::from(port))
-            );
+            let known = head(&line, [tag(99).tag, tag(port.max(2) - 1).tag, tag(98).tag]);
+            assert_eq!((known.has, known.free()), (port > 1, u32::from(port)));
+            assert!(!head(&line, [tag(port).tag, tag(16).tag]).has);
             assert!(put(&mut line, port, port % 2 == 1));
         }
         assert!(!put(&mut line, 16, true));
@@ -611,6 +626,43 @@ mod tests {
                 .count(),
             8
         );
+    }
+
+    /// Against one word after the other, with tags that differ by a bit, claimed ones, and states that look like tags.
+    #[test]
+    fn a_head_read_by_pairs_says_the_same() {
+        let mut random = 1_u64;
+        let mut next = |below: u64| {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (random >> 33) % below
+        };
+        let tags = [3, 7, 0x8000_0003, 0x8000_0007, 0x4000_0003, u32::MAX];
+        for _ in 0..100_000 {
+            let mut line = FlowLine::EMPTY;
+            let mut any = || match next(9) {
+                0 => tags[next(6) as usize],
+                1 => claimed_tag(tags[next(6) as usize]),
+                _ => 0,
+            };
+            line.state = any();
+            line.tags = [0; 15].map(|_: u32| any());
+            let asked = [0; 3].map(|_: u32| tags[next(6) as usize]);
+            let found = head(&line, asked);
+            let is_there = |tag: &u32| {
+                let known = |at: &u32| *at == *tag || *at == claimed_tag(*tag);
+                line.tags.iter().any(known)
+            };
+            assert_eq!(
+                found.has,
+                asked.iter().any(is_there),
+                "{asked:x?} {line:x?}"
+            );
+            let taken = (1..).zip(line.tags).filter(|(_, tag)| *tag != 0);
+            let taken: u32 = taken.map(|(block, _): (u32, u32)| 1 << block).sum();
+            assert_eq!(found.taken, taken, "{line:x?}");
+        }
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub use flow_line::{
     flow_block, flow_lines, host_number, is_claimed, is_short, put_flow,
 };
 pub use fragment::{FragmentKey, FragmentPorts};
-pub use interface::{ClientAddresses, Interface};
+pub use interface::{ClientAddresses, EARLY_INTERFACES, Interface};
 pub use learned::LearnedClient;
 pub use maps::{BEFORE, Before, MAPS, MapKind, MapShape, MapSpec};
 pub use peer::{PEER_WAYS, PEERS, Peer, peer_place};

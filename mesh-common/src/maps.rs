@@ -4,9 +4,9 @@
 //! forgetting that a failed build.
 
 use crate::{
-    AffinityKey, AffinityValue, Backend, COUNTERS, ClientAddresses, FlowLine, FragmentKey,
-    FragmentPorts, FrontendKey, FrontendValue, Interface, LearnedClient, PEERS, Peer, SPILL_LINES,
-    SocketKey, SocketValue, SourceRangeKey,
+    AffinityKey, AffinityValue, Backend, COUNTERS, ClientAddresses, EARLY_INTERFACES, FlowLine,
+    FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface, LearnedClient, PEERS, Peer,
+    SPILL_LINES, SocketKey, SocketValue, SourceRangeKey,
     plain::{Layout, Plain},
 };
 
@@ -61,7 +61,7 @@ pub struct MapSpec {
 const NEXT: u32 = if cfg!(feature = "layout-next") { 2 } else { 1 };
 
 /// Every map, in the order in which the way of a connection meets them.
-pub const MAPS: [MapSpec; 16] = [
+pub const MAPS: [MapSpec; 17] = [
     MapSpec {
         name: "frontends",
         version: 1,
@@ -172,6 +172,15 @@ pub const MAPS: [MapSpec; 16] = [
     },
     MapSpec {
         name: "interfaces",
+        version: 1,
+        kind: MapKind::Flow,
+        shape: MapShape::MappedArray,
+        key: u32::LAYOUT,
+        value: Interface::LAYOUT,
+        default_entries: EARLY_INTERFACES,
+    },
+    MapSpec {
+        name: "late_interfaces",
         version: 1,
         kind: MapKind::Flow,
         shape: MapShape::Hash,

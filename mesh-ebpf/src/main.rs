@@ -102,6 +102,7 @@ macro_rules! packet_stage {
 
 packet_stage!(ingress_parse, Ingress, Parse);
 packet_stage!(ingress_open, Ingress, Open);
+packet_stage!(ingress_choose, Ingress, Choose);
 packet_stage!(ingress_enter, Ingress, Enter);
 packet_stage!(ingress_confirm, Ingress, Confirm);
 packet_stage!(ingress_icmp, Ingress, Icmp);

@@ -1,9 +1,10 @@
-//! The way of a packet: parse -> conntrack -> open | confirm | source -> rewrite -> verdict, each a stage.
+//! The way of a packet: parse -> conntrack -> open (-> choose -> enter) | confirm | source -> rewrite -> verdict, each a stage.
 //!
 //! What comes in by an ingress hook has its destination rewritten, what goes out by an egress hook its source, as
 //! netfilter's PREROUTING and POSTROUTING do. Between the two the host's stack sees client and backend, both ways.
 
 mod checksum;
+mod choose;
 mod confirm;
 mod conntrack;
 mod direct;
@@ -48,6 +49,7 @@ pub fn run_packet<E: Env, P: Packet>(
         PacketStage::Rewrite => rewrite::stage(env, packet, state),
         PacketStage::Icmp => icmp::stage(env, packet, state),
         PacketStage::Refuse => refuse::stage(env, packet, state),
+        PacketStage::Choose => choose::stage(env, state),
         PacketStage::Enter => enter::stage(env, state),
     }
 }

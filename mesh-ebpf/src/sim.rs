@@ -53,7 +53,7 @@ pub struct Sim {
     pub learned_clients: RefCell<BTreeMap<u64, LearnedClient>>,
     /// `source_ranges`
     pub source_ranges: BTreeSet<SourceRangeKey>,
-    /// `interfaces`
+    /// `interfaces` and `late_interfaces`
     pub interfaces: BTreeMap<u32, Interface>,
     /// The ports that may stand for clients.
     pub snat_ports: SnatPorts,
@@ -292,8 +292,9 @@ impl Tables for Sim {
         let keys = [*request, leaving.reversed(), leaving];
         let count = if has_leaving { 3 } else { 2 };
         let is_new = |key| self.flow(key).is_none();
+        let are_new = keys.iter().take(count).all(is_new) && keys[1] != keys[2];
         let has_room = self.opening.borrow().len() + count <= self.opening_capacity;
-        if !self.has_quick_lines || !has_room || !keys.iter().all(is_new) {
+        if !self.has_quick_lines || !has_room || !are_new {
             return None;
         }
         let mut claims = [Claim(0); 3];

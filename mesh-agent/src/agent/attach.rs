@@ -1,4 +1,4 @@
-//! The packet path follows the interfaces: the maps `interfaces` and `clients` and the programs at each interface are
+//! The packet path follows the interfaces: the maps of interfaces and `clients` and the programs at each interface are
 //! made what the last look at them asks for; what failed is tried again. Runs on the thread that follows the interfaces,
 //! and not in anybody's turn to program: the kernel waits for a grace period with each program that it attaches anew (10 ms
 //! and more), and changes of Services must not.
@@ -39,7 +39,7 @@ struct State {
     begun: bool,
     /// None until the first look.
     target: Option<Target>,
-    /// What the two maps hold; None before the first write, when they hold what an earlier run left.
+    /// What the maps hold; None before the first write, when they hold what an earlier run left.
     written: Option<Written>,
     /// The target is not, or not all, in force.
     is_due: bool,

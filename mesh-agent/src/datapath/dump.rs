@@ -169,12 +169,17 @@ impl Reader {
         self.entries("affinity")
     }
 
-    /// Every entry of `interfaces`, by the interface's index.
+    /// The addresses of `interfaces` and `late_interfaces`, by the interface's index.
     ///
     /// # Errors
     /// As above.
     pub fn interfaces(&self) -> Result<BTreeMap<u32, Interface>, DatapathError> {
-        Ok(self.entries("interfaces")?.into_iter().collect())
+        let early = self.array::<Interface>("interfaces")?.into_iter();
+        let mut interfaces: BTreeMap<u32, Interface> = (0..).zip(early).collect();
+        interfaces.extend(self.entries::<u32, Interface>("late_interfaces")?);
+        interfaces
+            .retain(|_, interface| [false, true].map(|v4| interface.address(v4)) != [None; 2]);
+        Ok(interfaces)
     }
 
     /// Every entry of `clients`, by the cookie of the namespace.

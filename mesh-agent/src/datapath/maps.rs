@@ -3,7 +3,9 @@
 
 use std::{collections::BTreeMap, io};
 
-use mesh_common::{Backend, ClientAddresses, Interface, SocketKey, bytes_of};
+use mesh_common::{
+    Address, Backend, ClientAddresses, EARLY_INTERFACES, Interface, SocketKey, bytes_of,
+};
 
 use super::{
     DatapathError,
@@ -130,12 +132,13 @@ impl Maps {
         result.map_err(|source| WriteError::Io { map, source })
     }
 
-    /// Writes an interface's addresses.
+    /// Writes an interface's addresses. A new flow that reads them at this very moment may get half of an IPv6 address that
+    /// is no longer the interface's and half of the next.
     ///
     /// # Errors
     /// If the kernel refuses, as when the map is full.
     pub fn put_interface(&mut self, index: u32, value: &Interface) -> Result<(), WriteError> {
-        self.put("interfaces", bytes_of(&index), bytes_of(value))
+        self.put(interfaces(index), bytes_of(&index), bytes_of(value))
     }
 
     /// Forgets an interface.
@@ -143,7 +146,11 @@ impl Maps {
     /// # Errors
     /// If the kernel refuses.
     pub fn delete_interface(&mut self, index: u32) -> Result<(), WriteError> {
-        self.delete("interfaces", bytes_of(&index))
+        if index < EARLY_INTERFACES {
+            let nothing = Interface::new(Address::UNSPECIFIED, Address::UNSPECIFIED);
+            return self.put_interface(index, &nothing);
+        }
+        self.delete(interfaces(index), bytes_of(&index))
     }
 
     /// Writes the addresses of a network namespace.
@@ -194,6 +201,15 @@ impl MapWriter for Maps {
             map: "frontends",
             source,
         })
+    }
+}
+
+/// The map that has an interface.
+const fn interfaces(index: u32) -> &'static str {
+    if index < EARLY_INTERFACES {
+        "interfaces"
+    } else {
+        "late_interfaces"
     }
 }
 

@@ -22,9 +22,10 @@ use super::{
 const EGRESS: u32 = 16;
 
 /// The stages that are programs of their own, with their place in `stages`.
-const STAGES: [(&str, u32); 9] = [
+const STAGES: [(&str, u32); 10] = [
     ("ingress_parse", PacketStage::Parse as u32),
     ("ingress_open", PacketStage::Open as u32),
+    ("ingress_choose", PacketStage::Choose as u32),
     ("ingress_enter", PacketStage::Enter as u32),
     ("ingress_confirm", PacketStage::Confirm as u32),
     ("ingress_icmp", PacketStage::Icmp as u32),

@@ -33,7 +33,7 @@ pub struct Live {
     pub clients: BTreeMap<u64, ClientAddresses>,
     /// `learned_clients`
     pub learned_clients: BTreeMap<u64, LearnedClient>,
-    /// `interfaces`
+    /// `interfaces` and `late_interfaces`
     pub interfaces: BTreeMap<u32, Interface>,
     /// `foreign` of the programs in force: flows that are left to kube-proxy, and the second in which each was seen last.
     pub foreign: BTreeMap<FlowKey, u32>,

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use mesh_common::{Address, Counter, Direction, FlowKey, FrontendKey, Port, Protocol, Reason};
+use mesh_common::{Address, Direction, FlowKey, FrontendKey, Port, Protocol, Reason};
 use mesh_ebpf::{
     PacketHook, PacketStage, PacketState, PacketStep, PacketVerdict,
     sim::{
@@ -65,11 +65,10 @@ pub fn run(sim: &Sim, packet: &Packet) -> Answer {
         PacketStep::Done(PacketVerdict::Reflect(reason)) => ("refuse", Some(reason)),
         PacketStep::Next(_) => ("drop", Some(Reason::Inconsistent)),
     };
-    let opened = sim.counted(Counter::FlowOpened) != 0;
     Answer {
         steps: walked
             .iter()
-            .map(|step| describe(step, opened, left.as_deref()))
+            .map(|step| describe(step, left.as_deref()))
             .collect(),
         verdict: word,
         reason,
@@ -84,7 +83,7 @@ fn address((address, port): (Address, Port)) -> SocketAddr {
     (address.to_ip(), port.get()).into()
 }
 
-fn describe(traced: &TracedPacket, opened: bool, left: Option<&str>) -> StepText {
+fn describe(traced: &TracedPacket, left: Option<&str>) -> StepText {
     let state = &traced.state;
     let text = match (traced.stage, traced.step) {
         (_, PacketStep::Done(PacketVerdict::Drop(reason) | PacketVerdict::Reflect(reason))) => {
@@ -105,15 +104,18 @@ fn describe(traced: &TracedPacket, opened: bool, left: Option<&str>) -> StepText
             format!("of a flow that is known: {}", written(state))
         }
         (PacketStage::Conntrack, _) => "of no flow that is known, and it opens none".to_owned(),
-        (PacketStage::Open, PacketStep::Next(PacketStage::Refuse)) => {
+        (PacketStage::Open | PacketStage::Choose, PacketStep::Next(PacketStage::Refuse)) => {
             refusal(state.reason).to_owned()
         }
-        (PacketStage::Open, PacketStep::Next(_)) if opened => {
+        (PacketStage::Open, PacketStep::Next(PacketStage::Choose)) => {
+            "of a Service; the first choice is gone, or not all entries are new and together"
+                .to_owned()
+        }
+        (PacketStage::Open, PacketStep::Next(_)) | (PacketStage::Enter, _) => {
             format!("a flow begins: {}", written(state))
         }
-        (PacketStage::Open, PacketStep::Next(_)) => written(state),
         (PacketStage::Open, _) => left.unwrap_or("the destination is no Service's").to_owned(),
-        (PacketStage::Enter, _) => format!("a flow begins: {}", written(state)),
+        (PacketStage::Choose, _) => "a backend that is free to answer".to_owned(),
         (PacketStage::Confirm, _) => "both sides have spoken: the flow is confirmed".to_owned(),
         (PacketStage::Source, _) => format!("{} stands for the client", address(state.target)),
         (PacketStage::Rewrite, _) => written(state),
@@ -185,6 +187,16 @@ mod tests {
         assert_eq!(stages(&answer), ["parse", "conntrack", "open", "rewrite"]);
         assert_eq!(answer.verdict, "forward");
         assert_eq!(answer.target, "10.244.1.2:8080".parse().unwrap());
+    }
+
+    #[test]
+    fn a_flow_that_does_not_fit_in_one_place() {
+        let mut sim = sim();
+        sim.has_quick_lines = false;
+        let answer = run(&sim, &packet("10.96.0.1:80"));
+        let way = ["parse", "conntrack", "open", "choose", "enter", "rewrite"];
+        assert_eq!((stages(&answer), answer.verdict), (way.to_vec(), "forward"));
+        assert!(answer.steps[4].text.contains("10.244.1.2:8080"));
     }
 
     #[test]

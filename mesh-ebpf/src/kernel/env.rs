@@ -7,9 +7,10 @@ use aya_ebpf::helpers::{
 };
 use aya_ebpf::maps::Array;
 use mesh_common::{
-    Address, AffinityKey, AffinityValue, Backend, BackendId, ClientAddresses, Counter, FlowCell,
-    FlowKey, FlowValue, FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface,
-    LearnedClient, Peer, Port, ServiceId, ServiceWord, SetId, SetWord, SocketKey, SocketValue,
+    Address, AffinityKey, AffinityValue, Backend, BackendId, ClientAddresses, Counter,
+    EARLY_INTERFACES, FlowCell, FlowKey, FlowValue, FragmentKey, FragmentPorts, FrontendKey,
+    FrontendValue, Interface, LearnedClient, Peer, Port, ServiceId, ServiceWord, SetId, SetWord,
+    SocketKey, SocketValue,
 };
 use mesh_ebpf::{
     Claim, Clock, Found, Full, IcmpLimit, Jiffies, NotAdded, NotConfirmed, Place, Random, Sink,
@@ -20,7 +21,8 @@ use super::{
     flow::{self, KernelFlow},
     maps::{
         AFFINITY, BACKENDS, CLIENTS, COUNTS, FOREIGN, FRAGMENTS, FRONTENDS, ICMP_PAID, INTERFACES,
-        LEARNED_CLIENTS, PEER_COOKIES, PEER_PLACES, SERVICES, SETS, SLOTS, SOCKETS, SOURCE_RANGES,
+        LATE_INTERFACES, LEARNED_CLIENTS, PEER_COOKIES, PEER_PLACES, SERVICES, SETS, SLOTS,
+        SOCKETS, SOURCE_RANGES,
     },
 };
 
@@ -225,8 +227,11 @@ impl Tables for KernelEnv {
 
     #[inline(always)]
     fn interface(&self, number: u32) -> Option<Interface> {
+        if number < EARLY_INTERFACES {
+            return INTERFACES.get(number).copied();
+        }
         // SAFETY: copied out at once; written when an interface comes, goes or changes its address.
-        unsafe { INTERFACES.get(number) }.copied()
+        unsafe { LATE_INTERFACES.get(number) }.copied()
     }
 
     #[inline(always)]

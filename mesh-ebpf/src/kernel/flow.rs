@@ -63,6 +63,13 @@ fn tag_at(line: *mut FlowLine) -> impl Fn(u32) -> u32 {
     move |block| unsafe { tag_of(line, block).read_volatile() }
 }
 
+/// The words of two blocks.
+#[inline(always)]
+fn pair_at(line: *mut FlowLine) -> impl Fn(u32) -> u64 {
+    // SAFETY: a head has eight such pairs, aligned.
+    move |pair| unsafe { line.cast::<u64>().add((pair & 7) as usize).read_volatile() }
+}
+
 #[inline(always)]
 fn cell_of(line: *mut FlowLine, block: u32) -> *mut FlowCell {
     // SAFETY: a line has sixteen blocks of a cell's size.
@@ -185,8 +192,8 @@ impl Line {
     }
 
     #[inline(always)]
-    fn head(self, tag: u32) -> FlowHead {
-        FlowHead::read(tag_at(self.line), tag)
+    fn head<const N: usize>(self, tags: [u32; N]) -> FlowHead {
+        FlowHead::read(pair_at(self.line), tags)
     }
 
     /// How many blocks an entry of this kind may have: a confirmed flow's all that are not such a one's, a half-open one's
@@ -195,11 +202,11 @@ impl Line {
     fn room(self, place: Place) -> u32 {
         let state = state_of(self.line);
         if place == Place::Opening {
-            return state.room_to_open(self.head(0).taken);
+            return state.room_to_open(self.head([]).taken);
         }
         let least = state.room(u32::MAX);
         if is_short(least) {
-            return state.room(self.head(0).taken);
+            return state.room(self.head([]).taken);
         }
         least
     }
@@ -224,8 +231,8 @@ impl Line {
         is_confirmed: bool,
         pushes: bool,
     ) -> Result<u32, NotAdded> {
-        let (head, state) = (self.head(tag), state_of(self.line));
-        if head.block != 0 {
+        let (head, state) = (self.head([tag]), state_of(self.line));
+        if head.has {
             return Err(NotAdded::Exists);
         }
         if !is_confirmed && !pushes && state.has_most_open(head.taken) {
@@ -255,10 +262,10 @@ impl Line {
         let Some(held) = self.lock(TRIES) else {
             return Claim(0);
         };
-        let (head, state) = (self.head(tag), state_of(self.line));
+        let (head, state) = (self.head([tag]), state_of(self.line));
         let room = state.room_to_open(head.taken);
         let mut claim = Claim(0);
-        if head.block == 0 && !state.has_more() && !is_short(room) {
+        if !head.has && !state.has_more() && !is_short(room) {
             let block = head.free();
             self.set_high(&held, state.with(block, false));
             self.set_tag(block, claimed_tag(tag));
@@ -269,11 +276,15 @@ impl Line {
     }
 
     /// Claims free cells for the tags of a new flow, two or three. Blocks of four bits each; 0 if the line is short of them,
-    /// or if the first tag is there or may lie elsewhere.
+    /// or if one of the tags is there or may lie elsewhere.
     #[inline(always)]
     fn claim_together(self, held: &Held, tags: [FlowTag; 3], has_third: bool) -> u32 {
-        let (mut head, state) = (self.head(tags[0].tag), state_of(self.line));
-        if head.block != 0 || state.has_more() || is_short(state.room_to_open(head.taken)) {
+        let third = if has_third { tags[2] } else { tags[1] };
+        let (mut head, state) = (
+            self.head([tags[0].tag, tags[1].tag, third.tag]),
+            state_of(self.line),
+        );
+        if head.has || state.has_more() || is_short(state.room_to_open(head.taken)) {
             return 0;
         }
         let blocks = [head.take_free(), head.take_free(), head.take_free()];
@@ -463,7 +474,7 @@ pub(super) fn claim(place: Place, key: &FlowKey) -> Result<Claim, NotAdded> {
     line.add(tag.tag, place == Place::Confirmed, false)
 }
 
-/// For a flow whose entries all have the same first line, which is not short of cells.
+/// For a flow whose entries all have the same first line, which has none of them and is not short of cells.
 #[inline(always)]
 pub(super) fn claim_together(
     request: &FlowKey,
@@ -472,7 +483,8 @@ pub(super) fn claim_together(
 ) -> Option<[Claim; 3]> {
     let leaving = request.leaving(backend);
     let tags = [*request, leaving.reversed(), leaving].map(|key| FlowTag::of(&key, seed()));
-    if !tags[0].lies_with(tags[1]) || !tags[0].lies_with(tags[2]) {
+    let is_one = tags[1].tag == tags[2].tag;
+    if is_one || !tags[0].lies_with(tags[1]) || !tags[0].lies_with(tags[2]) {
         return None;
     }
     let line = Which::First.line(tags[0])?;
@@ -594,7 +606,7 @@ pub(super) fn confirm(key: &FlowKey) -> Result<(), NotConfirmed> {
 #[inline(always)]
 fn spare(line: Line) {
     let (block, _) = state_of(line.line).push_out();
-    if block == 0 || line.head(0).free() != 0 {
+    if block == 0 || line.head([]).free() != 0 {
         return;
     }
     let tag = tag_at(line.line)(block);

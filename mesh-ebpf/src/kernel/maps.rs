@@ -6,9 +6,9 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray},
 };
 use mesh_common::{
-    AffinityKey, AffinityValue, Backend, COUNTERS, ClientAddresses, FlowKey, FlowLine, FragmentKey,
-    FragmentPorts, FrontendKey, FrontendValue, Interface, LearnedClient, PEERS, Peer, SocketKey,
-    SocketValue,
+    AffinityKey, AffinityValue, Backend, COUNTERS, ClientAddresses, EARLY_INTERFACES, FlowKey,
+    FlowLine, FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface, LearnedClient,
+    PEERS, Peer, SocketKey, SocketValue,
 };
 use mesh_ebpf::PacketState;
 
@@ -52,7 +52,10 @@ pub(crate) static CLIENTS: HashMap<u64, ClientAddresses> = HashMap::with_max_ent
 pub(crate) static LEARNED_CLIENTS: LruHashMap<u64, LearnedClient> =
     LruHashMap::with_max_entries(SMALL, 0);
 #[map(name = "interfaces")]
-pub(crate) static INTERFACES: HashMap<u32, Interface> = HashMap::with_max_entries(SMALL, 0);
+pub(crate) static INTERFACES: Array<Interface> =
+    Array::with_max_entries(EARLY_INTERFACES, MMAPABLE);
+#[map(name = "late_interfaces")]
+pub(crate) static LATE_INTERFACES: HashMap<u32, Interface> = HashMap::with_max_entries(SMALL, 0);
 #[map(name = "flows")]
 pub(crate) static FLOWS: Array<FlowLine> = Array::with_max_entries(SMALL, MMAPABLE);
 #[map(name = "fragments")]

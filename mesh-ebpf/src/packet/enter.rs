@@ -1,5 +1,6 @@
-//! Stage Enter: a flow that has a backend gets its entries, all or none, half-open. Mostly they lie together and stage Open
-//! writes them at once; this stage is for those that lie apart. In: the request's tuple, and the backend. Out: the target.
+//! Stage Enter: a flow that has a backend gets its entries, all or none, half-open. As a rule they are new and lie together,
+//! and stage Open writes them at once; this stage is for the others. In: the request's tuple, and the backend. Out: the
+//! target.
 
 use mesh_common::{Counter, FlowKey, FlowValue, Reason};
 
@@ -29,16 +30,12 @@ pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
     PacketStep::Next(PacketStage::Rewrite)
 }
 
-/// All of them, where that is quick. `is_new` says that the reply's tuple has no entry.
+/// All of them, where that is quick and none is there; else none.
 #[inline(always)]
-pub(super) fn enter_together<E: Env>(env: &E, state: &PacketState, is_new: bool) -> PacketStep {
-    let (request, has_leaving) = (state.key, has_leaving(state));
-    let leaving = request.leaving(state.target);
-    if !is_new || (has_leaving && env.flow(&leaving).is_some()) {
-        return PacketStep::Next(PacketStage::Enter);
-    }
-    let Some(claims) = env.claim_flows(&request, state.target, has_leaving) else {
-        return PacketStep::Next(PacketStage::Enter);
+pub(super) fn enter_together<E: Env>(env: &E, state: &PacketState) -> bool {
+    let has_leaving = has_leaving(state);
+    let Some(claims) = env.claim_flows(&state.key, state.target, has_leaving) else {
+        return false;
     };
     let now = env.seconds();
     fill_reply(env, state, claims[1], now);
@@ -46,7 +43,7 @@ pub(super) fn enter_together<E: Env>(env: &E, state: &PacketState, is_new: bool)
         fill_leaving(env, state, claims[2], now);
     }
     fill_request(env, state, claims[0], now);
-    PacketStep::Next(PacketStage::Rewrite)
+    true
 }
 
 /// The entries beside the request; false if there is no room.

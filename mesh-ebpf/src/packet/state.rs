@@ -1,6 +1,6 @@
 //! What the stages of a packet know and say.
 
-use mesh_common::{Address, BackendId, Direction, FlowKey, Port, Protocol, Reason};
+use mesh_common::{Address, Backend, BackendId, Direction, FlowKey, Port, Protocol, Reason};
 
 use crate::Found;
 
@@ -120,11 +120,13 @@ pub enum PacketStage {
     Refuse = 7,
     /// Where do the flow's entries go, if not together?
     Enter = 8,
+    /// Which backend then, whose replies are no other flow's?
+    Choose = 9,
 }
 
 impl PacketStage {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Parse,
         Self::Conntrack,
         Self::Open,
@@ -134,6 +136,7 @@ impl PacketStage {
         Self::Icmp,
         Self::Refuse,
         Self::Enter,
+        Self::Choose,
     ];
 
     /// The word for it.
@@ -149,6 +152,7 @@ impl PacketStage {
             Self::Icmp => "icmp",
             Self::Refuse => "refuse",
             Self::Enter => "enter",
+            Self::Choose => "choose",
         }
     }
 }
@@ -252,6 +256,14 @@ impl PacketState {
     #[inline(always)]
     pub(crate) const fn is_tcp(&self) -> bool {
         self.key.protocol() == Protocol::Tcp.number()
+    }
+
+    /// A new flow's backend.
+    #[inline(always)]
+    pub(crate) const fn set_backend(&mut self, (id, backend): (BackendId, Backend)) {
+        let word = backend.word();
+        self.target = (backend.address(), word.port());
+        self.backend = (id, word.generation());
     }
 
     /// What is told to the sender, and where from here.

@@ -25,9 +25,10 @@ const HOOKS: [(&str, Direction); 6] = [
 ];
 
 /// Programs of single stages and their places in `stages`, as the agent fills it.
-const STAGES: [(&str, u32); 9] = [
+const STAGES: [(&str, u32); 10] = [
     ("ingress_parse", 0),
     ("ingress_open", 2),
+    ("ingress_choose", 9),
     ("ingress_enter", 8),
     ("ingress_confirm", 3),
     ("ingress_icmp", 6),

@@ -79,10 +79,15 @@ impl Node {
     fn plug_in(&self) -> Result<()> {
         let name = self.0.run.netns(&self.0.name);
         let port = format!("port{}", self.0.index);
+        // Of every second node the device came after a million others: its addresses are in `late_interfaces`.
+        let number = match self.0.index % 2 {
+            0 => "index 1000000",
+            _ => "",
+        };
         ip::batch(&[format!("netns add {name}")])?;
         netns::within(&netns::path(&self.0.run.netns("switch")), || {
             ip::batch(&[
-                format!("link add name {port} type veth peer name eth0 netns {name}"),
+                format!("link add name {port} type veth peer name eth0 {number} netns {name}"),
                 format!("link set {port} master br0 up"),
             ])
         })?;

@@ -56,6 +56,7 @@ pub fn corpus(world: &PacketWorld) -> Corpus {
                 corpus.flow(&route, protocol, port);
             }
             corpus.refusals(v6, protocol);
+            corpus.crowd(v6, protocol);
         }
         corpus.strangers(v6);
         corpus.broken(v6);
@@ -204,6 +205,26 @@ impl Corpus {
                 for hook in PacketHook::ALL {
                     self.at(hook, &look(datagram.clone()).frame(), "refused");
                 }
+            }
+        }
+    }
+
+    /// One port of a client's by three frontends of the same backends: no two may have the same replies.
+    fn crowd(&mut self, v6: bool, protocol: Protocol) {
+        let frontends = [
+            PacketWorld::cluster(v6, PacketWorld::PLAIN),
+            PacketWorld::node_port(v6),
+            PacketWorld::balancer(v6),
+        ];
+        // Far apart: half-open flows of neighbouring ports would push each other out.
+        for port in (25_000..25_400).step_by(100) {
+            let client = (PacketWorld::outside(v6, 1), mesh_common::Port::new(port));
+            for to in frontends {
+                let datagram = match protocol {
+                    Protocol::Tcp => Datagram::tcp(client, to, tcp::SYN),
+                    Protocol::Udp => Datagram::udp(client, to),
+                };
+                self.at(PacketHook::FromDevice, &datagram.frame(), "one of three");
             }
         }
     }

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, lpm_trie::Key};
 use mesh_common::{
-    AffinityKey, AffinityValue, Backend, Counter, FlowKey, FlowLine, FlowValue, FragmentKey,
-    FragmentPorts, FrontendKey, FrontendValue, Interface, Plain, bytes_of, from_bytes, put_flow,
+    AffinityKey, AffinityValue, Backend, Counter, EARLY_INTERFACES, FlowKey, FlowLine, FlowValue,
+    FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface, Plain, bytes_of, from_bytes,
+    put_flow,
 };
 use mesh_ebpf::sim::Sim;
 
@@ -31,8 +32,18 @@ impl PacketPrograms {
         for (key, value) in &sim.frontends {
             self.put::<20, 16>("frontends", key, value)?;
         }
-        for (key, value) in &sim.interfaces {
-            self.put::<4, 32>("interfaces", key, value)?;
+        let map = self.object.map_mut("interfaces");
+        let map = map.context("no map interfaces")?;
+        let mut interfaces: Array<&mut MapData, [u8; 32]> = map.try_into()?;
+        let (early, late): (Vec<_>, Vec<_>) = sim
+            .interfaces
+            .iter()
+            .partition(|(index, _)| **index < EARLY_INTERFACES);
+        for (index, value) in early {
+            interfaces.set(*index, array(value), 0)?;
+        }
+        for (index, value) in late {
+            self.put::<4, 32>("late_interfaces", index, value)?;
         }
         for (id, word) in &sim.services {
             self.word("services", *id, word.word())?;

@@ -307,6 +307,20 @@ fn nothing_is_left_of_a_forgotten_flow() {
     }
 }
 
+/// A backend that has gone since the set was written.
+#[test]
+fn the_first_choice_is_gone() {
+    for gone in [1, 2] {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let mut world = World::new(Route::DeviceToRemote, protocol, false, 2);
+            world.put_backend(gone, BackendState::Gone);
+            let (_, backend) = world.request(tcp::SYN, &plain());
+            assert_eq!(backend, world.backend(3 - gone));
+            assert_eq!(world.flows(), (4, 0));
+        }
+    }
+}
+
 /// One client port talks to one backend by two frontends: the replies could not be told apart.
 #[test]
 fn two_frontends_and_one_backend() {
