@@ -87,7 +87,7 @@ impl World {
             }
             let mut given_up: BTreeSet<FrontendKey> = given_up.into_keys().collect();
             let between = self.between();
-            self.add_adopted(&mut after, &between, &mut given_up);
+            self.add_adopted(&mut after, &mut given_up);
             self.engine
                 .writer
                 .begin_transition(after, between, given_up);
@@ -129,20 +129,17 @@ impl World {
 
     /// What an earlier run left and nobody wants may be taken over together with what somebody does, and then leads where
     /// that leads until it is deleted.
-    fn add_adopted(
-        &self,
-        after: &mut kernel::Routes,
-        between: &kernel::Routes,
-        given_up: &mut BTreeSet<FrontendKey>,
-    ) {
+    fn add_adopted(&self, after: &mut kernel::Routes, given_up: &mut BTreeSet<FrontendKey>) {
         let records = self.engine.applied.records();
         for record in records.filter(|record| record.port.is_none()) {
             let is_lost = |key: &&FrontendKey| self.engine.store.winner(key).is_none();
             let (lost, kept): (Vec<_>, Vec<_>) = record.frontends.iter().partition(is_lost);
-            let kept = kept.into_iter();
-            let kept = kept.flat_map(|key: &FrontendKey| [(*key, false), (*key, true)]);
-            let targets = kept.flat_map(|route| [after.get(&route), between.get(&route)]);
-            let targets: BTreeSet<_> = targets.flatten().flatten().copied().collect();
+            // It leads by its own policy, which may be another than that of all the frontends which are wanted.
+            let ports = kept
+                .into_iter()
+                .filter_map(|key: &FrontendKey| self.reference.port_of(key));
+            let targets = ports.flat_map(|port| self.reference.targets_of(&port));
+            let targets: BTreeSet<_> = targets.collect();
             for key in lost {
                 for outside in [false, true] {
                     after.entry((*key, outside)).or_default().extend(&targets);

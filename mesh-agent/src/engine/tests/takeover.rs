@@ -174,3 +174,21 @@ fn what_nobody_wants_any_more_does_not_cost_a_port_its_ids() {
     assert_eq!(world.kernel().frontends[&key], before);
     world.check();
 }
+
+/// It led there by another policy than the frontend that is left, and does so until it is deleted.
+#[test]
+fn what_nobody_wants_any_more_leads_by_its_own_policy_until_it_is_deleted() {
+    let mut world = World::new(ROOMY);
+    world.does("service a/web ip=10.96.0.1 port=http/TCP/80 eip=192.0.2.80 itp=local");
+    unseen(
+        &mut world,
+        "service a/web ip=10.96.0.1 port=http/TCP/80 itp=local",
+    );
+    unseen(
+        &mut world,
+        "slice a/web-1 of=web port=http/TCP/8080 at=10.0.0.1",
+    );
+    world.restart(|_| {});
+    world.settle();
+    world.check();
+}
