@@ -101,8 +101,9 @@ impl FlowKey {
     }
 
     /// Source port and destination port, each in network order, from the low end.
+    #[must_use]
     #[inline(always)]
-    pub(crate) const fn ports(&self) -> u32 {
+    pub const fn ports(&self) -> u32 {
         self.ports
     }
 

@@ -2,7 +2,7 @@
 
 use mesh_common::{
     Address, AffinityKey, AffinityValue, Backend, BackendId, Client, ClientAddresses, Counter,
-    FlowKey, FlowValue, FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface,
+    FlowKey, FlowTag, FlowValue, FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface,
     LearnedClient, Peer, Port, Protocol, Seen, ServiceId, ServiceWord, SetId, SetWord, SocketKey,
     SocketValue,
 };
@@ -227,14 +227,14 @@ pub trait Tables {
     fn flow(&self, key: &FlowKey) -> Option<Self::Flow<'_>>;
     /// Gives a `Leaving` its source, if it still is where it was found.
     fn set_flow_source(&self, found: Found, key: &FlowKey, source: (Address, Port));
-    /// The memory of a tuple's entry will be needed soon: where it comes from far away, other work goes on meanwhile.
-    fn fetch_flow(&self, key: &FlowKey);
+    /// The memory of the entry with this tag will be needed soon: where it comes from far away, other work goes on meanwhile.
+    fn fetch_flow(&self, tag: FlowTag);
     /// Claims a place for an entry where there is none. Entries that belong together are claimed first and filled then:
-    /// a lock is not given back before all that was written until then has reached its memory.
+    /// a lock is not given back before all that was written until then has reached its memory. `tag` is the key's.
     ///
     /// # Errors
     /// See the type.
-    fn claim_flow(&self, place: Place, key: &FlowKey) -> Result<Claim, NotAdded>;
+    fn claim_flow(&self, place: Place, key: &FlowKey, tag: FlowTag) -> Result<Claim, NotAdded>;
     /// The same for the entries of a new flow, if it is quick and none is there: those of its request, of its reply and,
     /// if it has one, of its leaving packets.
     fn claim_flows(

@@ -8,7 +8,7 @@ use std::{
 
 use mesh_common::{
     Address, AffinityKey, AffinityValue, Backend, BackendId, Client, ClientAddresses, Counter,
-    FlowKey, FlowValue, FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface,
+    FlowKey, FlowTag, FlowValue, FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface,
     LearnedClient, Peer, Port, Protocol, Seen, ServiceId, ServiceWord, SetId, SetWord, SocketKey,
     SocketValue, SourceRangeKey,
 };
@@ -263,10 +263,10 @@ impl Tables for Sim {
         }
     }
 
-    fn fetch_flow(&self, _: &FlowKey) {}
+    fn fetch_flow(&self, _: FlowTag) {}
 
     /// What is claimed is there at once: nobody looks meanwhile.
-    fn claim_flow(&self, place: Place, key: &FlowKey) -> Result<Claim, NotAdded> {
+    fn claim_flow(&self, place: Place, key: &FlowKey, _: FlowTag) -> Result<Claim, NotAdded> {
         let (mut opening, mut flows) = (self.opening.borrow_mut(), self.flows.borrow_mut());
         if opening.contains_key(key) || flows.contains_key(key) {
             return Err(NotAdded::Exists);
@@ -299,7 +299,8 @@ impl Tables for Sim {
         }
         let mut claims = [Claim(0); 3];
         for (claim, key) in claims.iter_mut().zip(&keys).take(count) {
-            *claim = self.claim_flow(Place::Opening, key).ok()?;
+            let tag = FlowTag::of(key, Random::seed(self));
+            *claim = self.claim_flow(Place::Opening, key, tag).ok()?;
         }
         Some(claims)
     }

@@ -8,9 +8,9 @@ use aya_ebpf::helpers::{
 use aya_ebpf::maps::Array;
 use mesh_common::{
     Address, AffinityKey, AffinityValue, Backend, BackendId, ClientAddresses, Counter,
-    EARLY_INTERFACES, FlowCell, FlowKey, FlowValue, FragmentKey, FragmentPorts, FrontendKey,
-    FrontendValue, Interface, LearnedClient, Peer, Port, ServiceId, ServiceWord, SetId, SetWord,
-    SocketKey, SocketValue,
+    EARLY_INTERFACES, FlowCell, FlowKey, FlowTag, FlowValue, FragmentKey, FragmentPorts,
+    FrontendKey, FrontendValue, Interface, LearnedClient, Peer, Port, ServiceId, ServiceWord,
+    SetId, SetWord, SocketKey, SocketValue,
 };
 use mesh_ebpf::{
     Claim, Clock, Found, Full, IcmpLimit, Jiffies, NotAdded, NotConfirmed, Place, Random, Sink,
@@ -272,13 +272,13 @@ impl Tables for KernelEnv {
     }
 
     #[inline(always)]
-    fn fetch_flow(&self, key: &FlowKey) {
-        flow::fetch(key);
+    fn fetch_flow(&self, tag: FlowTag) {
+        flow::fetch(tag);
     }
 
     #[inline(always)]
-    fn claim_flow(&self, place: Place, key: &FlowKey) -> Result<Claim, NotAdded> {
-        flow::claim(place, key)
+    fn claim_flow(&self, place: Place, _: &FlowKey, tag: FlowTag) -> Result<Claim, NotAdded> {
+        flow::claim(place, tag)
     }
 
     #[inline(always)]

@@ -443,15 +443,14 @@ pub(super) fn set_source(Found(place): Found, key: &FlowKey, (address, port): (A
 
 /// Reads a word that nobody waits for.
 #[inline(always)]
-pub(super) fn fetch(key: &FlowKey) {
-    if let Some(first) = Which::First.line(FlowTag::of(key, seed())) {
+pub(super) fn fetch(tag: FlowTag) {
+    if let Some(first) = Which::First.line(tag) {
         state_of(first.line);
     }
 }
 
 #[inline(always)]
-pub(super) fn claim(place: Place, key: &FlowKey) -> Result<Claim, NotAdded> {
-    let tag = FlowTag::of(key, seed());
+pub(super) fn claim(place: Place, tag: FlowTag) -> Result<Claim, NotAdded> {
     let Some(first) = Which::First.line(tag) else {
         return Err(NotAdded::Full);
     };
@@ -481,8 +480,8 @@ pub(super) fn claim_together(
     backend: (Address, Port),
     has_leaving: bool,
 ) -> Option<[Claim; 3]> {
-    let leaving = request.leaving(backend);
-    let tags = [*request, leaving.reversed(), leaving].map(|key| FlowTag::of(&key, seed()));
+    let (leaving, seed) = (request.leaving(backend), seed());
+    let tags = [*request, leaving.reversed(), leaving].map(|key| FlowTag::of(&key, seed));
     let is_one = tags[1].tag == tags[2].tag;
     if is_one || !tags[0].lies_with(tags[1]) || !tags[0].lies_with(tags[2]) {
         return None;

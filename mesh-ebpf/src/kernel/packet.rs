@@ -160,10 +160,10 @@ impl Packet for Skb {
 
     #[inline(always)]
     fn has_socket(&self, key: &FlowKey) -> bool {
-        let mut tuple = MaybeUninit::<bpf_sock_tuple>::zeroed();
+        let mut tuple = MaybeUninit::uninit();
         let size = fill(&mut tuple, key);
         let tcp = key.protocol() == Protocol::Tcp.number();
-        let (skb, tuple) = (self.skb.cast(), tuple.as_mut_ptr());
+        let (skb, tuple) = (self.skb.cast(), tuple.as_mut_ptr().cast());
         // SAFETY: the helpers read `size` bytes of the tuple, which is whole; what they give is released.
         unsafe {
             let socket = if tcp {
@@ -204,27 +204,29 @@ impl Packet for Skb {
     }
 }
 
-/// The tuple as socket look-ups take it, and its size.
+/// A `bpf_sock_tuple` of IPv6, and IPv4's as its beginning.
+type SocketTuple = [u32; 9];
+
+const _: () = assert!(size_of::<SocketTuple>() == size_of::<bpf_sock_tuple>());
+
+/// The tuple as socket look-ups take it, and how many bytes of it are there: by that the kernel tells the family. What they do
+/// not read is not cleared either: the compiler would do it byte by byte.
 #[inline(always)]
-fn fill(tuple: &mut MaybeUninit<bpf_sock_tuple>, key: &FlowKey) -> u32 {
-    let ((source, source_port), (destination, destination_port)) =
-        (key.source(), key.destination());
-    let tuple = tuple.as_mut_ptr();
-    // SAFETY: plain numbers, written into a union whose size the kernel tells the family by.
+fn fill(tuple: &mut MaybeUninit<SocketTuple>, key: &FlowKey) -> u32 {
+    let (source, destination) = (key.source().0, key.destination().0);
+    let words = tuple.as_mut_ptr().cast::<u32>();
+    // SAFETY: as many words as the tuple has, or three.
     unsafe {
         if destination.is_v4() {
-            let v4 = &mut (*tuple).__bindgen_anon_1.ipv4;
-            v4.saddr = source.v4_word();
-            v4.daddr = destination.v4_word();
-            v4.sport = source_port.to_be();
-            v4.dport = destination_port.to_be();
+            words
+                .cast::<[u32; 3]>()
+                .write([source.v4_word(), destination.v4_word(), key.ports()]);
             return 12;
         }
-        let v6 = &mut (*tuple).__bindgen_anon_1.ipv6;
-        v6.saddr = source.words();
-        v6.daddr = destination.words();
-        v6.sport = source_port.to_be();
-        v6.dport = destination_port.to_be();
+        let ([a, b, c, d], [e, f, g, h]) = (source.words(), destination.words());
+        words
+            .cast::<SocketTuple>()
+            .write([a, b, c, d, e, f, g, h, key.ports()]);
     }
     36
 }

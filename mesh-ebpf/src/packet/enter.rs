@@ -2,7 +2,7 @@
 //! and stage Open writes them at once; this stage is for the others. In: the request's tuple, and the backend. Out: the
 //! target.
 
-use mesh_common::{Counter, FlowKey, FlowValue, Reason};
+use mesh_common::{Counter, FlowKey, FlowTag, FlowValue, Reason};
 
 use super::state::{PacketHook, PacketStage, PacketState, PacketStep, drop};
 use crate::{Claim, Env, FlowEntry, NotAdded, Place};
@@ -11,7 +11,7 @@ use crate::{Claim, Env, FlowEntry, NotAdded, Place};
 #[inline(always)]
 pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
     let (request, now) = (state.key, env.seconds());
-    match env.claim_flow(Place::Opening, &request) {
+    match claim_new(env, &request) {
         Ok(claim) => {
             if !enter_others(env, state, now) {
                 // Without the rest its replies, or its requests, would not be translated.
@@ -71,7 +71,12 @@ fn claim<E: Env>(env: &E, key: &FlowKey) -> Option<Claim> {
     if env.flow(key).is_some() {
         env.remove_flow(key);
     }
-    env.claim_flow(Place::Opening, key).ok()
+    claim_new(env, key).ok()
+}
+
+#[inline(always)]
+fn claim_new<E: Env>(env: &E, key: &FlowKey) -> Result<Claim, NotAdded> {
+    env.claim_flow(Place::Opening, key, FlowTag::of(key, env.seed()))
 }
 
 /// Whether its requests may need a source when they leave.

@@ -1,7 +1,7 @@
 //! Stage Source: an address of the node stands for the client, because the reply would not come back by itself. In: a
 //! leaving packet's tuple. Out: the source, and the entry by which the reply is found.
 
-use mesh_common::{FlowValue, Port, Reason};
+use mesh_common::{FlowTag, FlowValue, Port, Reason};
 
 use super::state::{Family, PacketState, PacketStep, drop};
 use crate::{Env, NotAdded, Packet, Place, foreign::is_taken};
@@ -135,12 +135,13 @@ pub(super) fn stage<E: Env, P: Packet>(env: &E, packet: &P, state: &mut PacketSt
         };
         let source = (address, Port::new(port));
         let returning = leaving.returning(source);
-        env.fetch_flow(&returning);
+        let tag = FlowTag::of(&returning, env.seed());
+        env.fetch_flow(tag);
         if is_taken(env, &returning) || packet.has_socket(&returning) {
             continue;
         }
         let value = FlowValue::returning((client, client_port), env.seconds());
-        match env.claim_flow(place, &returning) {
+        match env.claim_flow(place, &returning, tag) {
             Ok(claim) => env.fill_flow(claim, &returning, &value),
             Err(NotAdded::Exists) => continue,
             Err(NotAdded::Full) => return drop(Reason::FlowsFull),

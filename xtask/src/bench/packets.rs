@@ -9,6 +9,7 @@ mod kinds;
 mod node_port;
 mod pod;
 mod pods;
+mod speed;
 mod tables;
 mod ways;
 

@@ -16,6 +16,7 @@ use nix::{
     time::{ClockId, clock_gettime},
 };
 
+use super::speed::{Block, Yardstick, at_full_speed, full_speed};
 use crate::bench::report::Document;
 
 /// Numbers of Services that are compared.
@@ -24,6 +25,12 @@ const SERVICES: [u32; 2] = [1, 10_000];
 /// In all 100,000 calls of each kind.
 pub(super) const ROUNDS: u32 = 10;
 const CALLS: u64 = 10_000;
+
+/// Calls within some milliseconds: so long the machine has one speed as a rule.
+const BLOCK: usize = 500;
+
+/// At each so many calls the machine's speed is looked at.
+const LOOK: usize = 5;
 
 /// Of `flows`: what it has by default, or about so.
 const FLOW_LINES: u32 = 10_640;
@@ -74,14 +81,15 @@ pub(super) fn measure(object: &[u8], rounds: u32, document: &mut Document) -> Re
         "Each round: {CALLS} calls of each kind in turn, each call timed by itself by the kernel (BPF_PROG_TEST_RUN, \
          repeat 1), and as many of a program that has only its return, with the same packets; the difference of the \
          medians. The maps have their usual sizes. New flows begin with a table that has no half-open ones, but for a flood: there \
-         each pushes an older one out."
+         each pushes an older one out. Blocks of {BLOCK} calls ran at full speed if a fixed piece of work among them (the system \
+         call of the program that has only its return) took no more than 15 % longer than in the fastest block of the run."
     ));
     Ok(())
 }
 
 fn measure_here(object: &[u8], rounds: u32, count: u64) -> Result<Vec<Vec<String>>> {
     let empty = EmptyProgram::load()?;
-    let mut rows = vec![head()];
+    let mut measured = Vec::new();
     for services in SERVICES {
         crate::run::say(&format!("{services} Services"));
         let world = PacketWorld::new(services);
@@ -92,21 +100,51 @@ fn measure_here(object: &[u8], rounds: u32, count: u64) -> Result<Vec<Vec<String
         let cases = cases(&world)?;
         let mut programs = PacketPrograms::load(object, PacketWorld::seed(), FLOW_LINES)?;
         programs.fill(&world.sim)?;
-        let mut figures = vec![Vec::new(); cases.len()];
+        let mut figures = vec![Figures::default(); cases.len()];
         for round in 0..rounds {
             let cases = cases.iter().zip(&mut figures);
             for (case, figures) in cases {
                 let first = u64::from(round) * (FLOOD + 1) * count;
                 let first = case.prepare(&mut programs, &world.sim, first, count)?;
                 let numbers = first..first + count;
-                figures.push(median_over_empty(case, &programs, &empty, numbers)?);
+                figures.add(&time(case, &programs, &empty, numbers)?);
             }
         }
-        for (case, figures) in cases.iter().zip(figures) {
-            rows.push(row(services, case, figures));
-        }
+        let cases = cases.into_iter().zip(figures);
+        measured.extend(cases.map(|(case, figures)| (services, case, figures)));
     }
-    Ok(rows)
+    let slowest = full_speed(measured.iter().flat_map(|(.., figures)| &figures.blocks));
+    let rows = measured
+        .into_iter()
+        .map(|(services, case, figures)| row(services, &case, figures, slowest));
+    Ok(std::iter::once(head()).chain(rows).collect())
+}
+
+/// Of one kind of packet, in nanoseconds over an empty program.
+#[derive(Clone, Default)]
+struct Figures {
+    rounds: Vec<i64>,
+    blocks: Vec<Block>,
+}
+
+/// One call of the program, one of the empty one, and at some calls one of the fixed work.
+struct Call {
+    with: i64,
+    without: i64,
+    yardstick: Option<i64>,
+}
+
+impl Figures {
+    fn add(&mut self, round: &[Call]) {
+        self.rounds.push(median_over_empty(round));
+        self.blocks.extend(round.chunks_exact(BLOCK).map(|calls| {
+            let mut yardsticks: Vec<i64> = calls.iter().filter_map(|call| call.yardstick).collect();
+            Block {
+                cost: median_over_empty(calls),
+                yardstick: median(&mut yardsticks),
+            }
+        }));
+    }
 }
 
 fn head() -> Vec<String> {
@@ -116,24 +154,27 @@ fn head() -> Vec<String> {
         "hook",
         "median",
         "least and greatest round",
+        "at full speed",
+        "of the blocks",
     ]
     .map(str::to_owned)
     .to_vec()
 }
 
-fn row(services: u32, case: &Case, mut figures: Vec<i64>) -> Vec<String> {
-    figures.sort_unstable();
-    let cell = |place: usize| {
-        figures
-            .get(place)
-            .map_or("-".to_owned(), ToString::to_string)
-    };
+fn row(services: u32, case: &Case, figures: Figures, slowest: i64) -> Vec<String> {
+    let Figures { mut rounds, blocks } = figures;
+    rounds.sort_unstable();
+    let text = |figure: Option<i64>| figure.map_or("-".to_owned(), |figure| figure.to_string());
+    let cell = |place: usize| text(rounds.get(place).copied());
+    let (fast, count) = at_full_speed(&blocks, slowest);
     vec![
         services.to_string(),
         case.name.clone(),
         case.hook.name().to_owned(),
-        cell(figures.len() / 2),
-        format!("{} - {}", cell(0), cell(figures.len().saturating_sub(1))),
+        cell(rounds.len() / 2),
+        format!("{} - {}", cell(0), cell(rounds.len().saturating_sub(1))),
+        text(fast),
+        format!("{count} of {}", blocks.len()),
     ]
 }
 
@@ -265,14 +306,15 @@ fn pass(sim: &Sim, hook: PacketHook, frame: &[u8]) -> Result<Vec<u8>> {
     Ok(packet.bytes)
 }
 
-/// The difference of the medians, in nanoseconds.
-fn median_over_empty(
+/// Each packet through the program and through the empty one.
+fn time(
     case: &Case,
     programs: &PacketPrograms,
     empty: &EmptyProgram,
     numbers: std::ops::Range<u64>,
-) -> Result<i64> {
-    let (mut with, mut without) = (Vec::new(), Vec::new());
+) -> Result<Vec<Call>> {
+    let mut calls = Vec::new();
+    let yardstick = Yardstick::new(empty, vec![0; wire::ETHERNET + 50]);
     for number in numbers {
         let frame = case.frame(programs, number)?;
         let ran = programs.run(case.hook, &frame)?.context("refused")?;
@@ -282,13 +324,24 @@ fn median_over_empty(
             case.name,
             ran.code
         );
-        with.push(ran.duration.as_nanos() as i64);
-        without.push(empty.run(&frame)?.as_nanos() as i64);
+        let looks = calls.len().is_multiple_of(LOOK);
+        calls.push(Call {
+            with: ran.duration.as_nanos() as i64,
+            without: empty.run(&frame)?.as_nanos() as i64,
+            yardstick: looks.then(|| yardstick.nanoseconds()).transpose()?,
+        });
     }
-    Ok(median(&mut with) - median(&mut without))
+    Ok(calls)
 }
 
-fn median(figures: &mut [i64]) -> i64 {
+/// The difference of the medians.
+fn median_over_empty(calls: &[Call]) -> i64 {
+    let mut with: Vec<i64> = calls.iter().map(|call| call.with).collect();
+    let mut without: Vec<i64> = calls.iter().map(|call| call.without).collect();
+    median(&mut with) - median(&mut without)
+}
+
+pub(super) fn median(figures: &mut [i64]) -> i64 {
     figures.sort_unstable();
     figures.get(figures.len() / 2).copied().unwrap_or_default()
 }
