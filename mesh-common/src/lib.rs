@@ -32,8 +32,8 @@ pub use conntrack::{
 };
 pub use fingerprint::fingerprint;
 pub use flow_line::{
-    FLOW_WAYS, FlowCell, FlowHead, FlowLine, FlowState, FlowTag, SPILL_LINES, claimed_tag,
-    flow_block, flow_lines, host_number, is_claimed, is_short, put_flow,
+    FLOW_WAYS, FlowCell, FlowHead, FlowLine, FlowState, FlowTag, SPILL_LINES, TAGS_IN_ROW,
+    claimed_tag, flow_block, flow_lines, host_number, is_claimed, is_short, put_flow,
 };
 pub use fragment::{FragmentKey, FragmentPorts};
 pub use interface::{ClientAddresses, EARLY_INTERFACES, Interface};

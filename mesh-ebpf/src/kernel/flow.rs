@@ -8,7 +8,7 @@ use core::{
 
 use mesh_common::{
     Address, FlowCell, FlowHead, FlowKey, FlowLine, FlowState, FlowTag, FlowValue, Port, Seen,
-    claimed_tag, flow_block, is_claimed, is_short,
+    TAGS_IN_ROW, claimed_tag, flow_block, is_claimed, is_short,
 };
 use mesh_ebpf::{Claim, FlowEntry, Found, NotAdded, NotConfirmed, Place};
 
@@ -61,6 +61,16 @@ fn tag_of(line: *mut FlowLine, block: u32) -> *mut u32 {
 fn tag_at(line: *mut FlowLine) -> impl Fn(u32) -> u32 {
     // SAFETY: a word of the head of a line that is there.
     move |block| unsafe { tag_of(line, block).read_volatile() }
+}
+
+/// The tags of a block and the next ones.
+#[inline(always)]
+fn tags_at(line: *mut FlowLine) -> impl Fn(u32) -> [u32; TAGS_IN_ROW] {
+    move |block| {
+        let first = tag_of(line, block);
+        // SAFETY: words of a line that is there; of its head, where the block is one of every third from the first on.
+        core::array::from_fn(|next| unsafe { first.add(next).read_volatile() })
+    }
 }
 
 /// The words of two blocks.
@@ -304,7 +314,7 @@ impl Line {
         let Some(held) = self.lock(TRIES) else {
             return Err(NotConfirmed::Busy);
         };
-        let block = flow_block(tag_at(self.line), tag);
+        let block = flow_block(tags_at(self.line), tag);
         if block != 0 {
             self.set_high(&held, state_of(self.line).with(block, is_confirmed));
         }
@@ -318,7 +328,7 @@ impl Line {
         let Some(held) = self.lock(TRIES) else {
             return;
         };
-        let block = flow_block(tag_at(self.line), tag);
+        let block = flow_block(tags_at(self.line), tag);
         if block != 0 {
             self.set_tag(block, 0);
         }
@@ -343,7 +353,7 @@ impl Line {
 /// A tuple's cell in a line; None if it has none.
 #[inline(always)]
 fn look(Line { line, number }: Line, tag: u32, key: &FlowKey) -> Option<KernelFlow> {
-    let block = flow_block(tag_at(line), tag);
+    let block = flow_block(tags_at(line), tag);
     if block == 0 {
         return None;
     }
@@ -461,7 +471,7 @@ pub(super) fn claim(place: Place, tag: FlowTag) -> Result<Claim, NotAdded> {
         }
     }
     // The lock is that of the line which is chosen: what lies in another one has to be looked for.
-    if flow_block(tag_at(first.line), tag.tag) != 0
+    if flow_block(tags_at(first.line), tag.tag) != 0
         || (state_of(first.line).has_more() && elsewhere(tag).is_some())
     {
         return Err(NotAdded::Exists);
@@ -556,22 +566,22 @@ fn add_spilled(first: Line, tag: FlowTag) -> Result<Claim, NotAdded> {
 #[inline(always)]
 fn elsewhere(tag: FlowTag) -> Option<(Line, bool)> {
     let second = Which::Second.line(tag)?;
-    if flow_block(tag_at(second.line), tag.tag) != 0 {
+    if flow_block(tags_at(second.line), tag.tag) != 0 {
         return Some((second, false));
     }
     let third = Which::Third.line(tag)?;
-    if flow_block(tag_at(third.line), tag.tag) != 0 {
+    if flow_block(tags_at(third.line), tag.tag) != 0 {
         return Some((third, false));
     }
     let spill = Which::Spill.line(tag)?;
-    (flow_block(tag_at(spill.line), tag.tag) != 0).then_some((spill, true))
+    (flow_block(tags_at(spill.line), tag.tag) != 0).then_some((spill, true))
 }
 
 /// The line of a tag, and whether it is the spill's.
 #[inline(always)]
 fn line_of(tag: FlowTag) -> Option<(Line, bool)> {
     let first = Which::First.line(tag)?;
-    if flow_block(tag_at(first.line), tag.tag) != 0 || !state_of(first.line).has_more() {
+    if flow_block(tags_at(first.line), tag.tag) != 0 || !state_of(first.line).has_more() {
         return Some((first, false));
     }
     elsewhere(tag)
@@ -626,7 +636,7 @@ fn spare(line: Line) {
 /// what is left of the stack.
 #[inline(always)]
 fn copy(line: Line, tag: u32, claim: Claim) {
-    let block = flow_block(tag_at(line.line), tag);
+    let block = flow_block(tags_at(line.line), tag);
     let Some((to, place, _)) = claimed(claim) else {
         return;
     };
