@@ -13,7 +13,9 @@
 //! All are in `flows` (`flow_line.rs`). Newcomers may push out half-open flows; confirmed ones stay until the agent collects
 //! them.
 
-use crate::{Address, BackendId, Port, Protocol, flow_line::NEIGHBOUR_LINES, plain::plain};
+use crate::{
+    Address, BackendId, FrontendKey, Port, Protocol, flow_line::NEIGHBOUR_LINES, plain::plain,
+};
 
 /// On which side of the host's stack a hook is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,6 +65,14 @@ impl FlowKey {
     #[inline(always)]
     pub const fn destination(&self) -> (Address, Port) {
         (self.destination, Port::from_be((self.ports >> 16) as u16))
+    }
+
+    /// The frontend that it asks for, if it asks for one.
+    #[must_use]
+    #[inline(always)]
+    pub const fn frontend(&self) -> FrontendKey {
+        let (address, port) = self.destination();
+        FrontendKey::new(address, port, self.protocol())
     }
 
     /// The IP protocol number.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use mesh_common::{Address, Direction, FlowKey, FrontendKey, Port, Protocol, Reason};
+use mesh_common::{Address, Direction, FlowKey, Port, Protocol, Reason};
 use mesh_ebpf::{
     PacketHook, PacketStage, PacketState, PacketStep, PacketVerdict,
     sim::{
@@ -46,8 +46,7 @@ pub fn run(sim: &Sim, packet: &Packet) -> Answer {
         Protocol::Udp => Datagram::udp(from, to),
     };
     let flow = FlowKey::new(Direction::Ingress, packet.protocol, from, to);
-    let frontend = FrontendKey::new(to.0, to.1, flow.protocol());
-    let is_service = sim.frontends.contains_key(&frontend);
+    let is_service = sim.frontends.contains_key(&flow.frontend());
     let left = is_service.then(|| left(sim, &flow)).flatten();
     let mut frame = SimPacket::new(wire::frame(datagram.packet()), packet.interface);
     let walked = trace_packet(packet.hook, sim, &mut frame);

@@ -5,8 +5,8 @@
 //! nobody else is waiting for.
 
 use mesh_common::{
-    Backend, BackendId, BackendState, Choice, Client, Direction, Entry, FlowKey, FrontendKey,
-    FrontendValue, Protocol, Reason, is_closed, spread,
+    Backend, BackendId, BackendState, Choice, Client, Direction, Entry, FlowKey, FrontendValue,
+    Protocol, Reason, is_closed, spread,
 };
 
 use super::state::{PacketHook, PacketStage, PacketState, PacketStep};
@@ -17,9 +17,7 @@ const TRIES: u32 = 3;
 
 #[inline(always)]
 pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
-    let (destination, port) = state.key.destination();
-    let frontend = FrontendKey::new(destination, port, state.key.protocol());
-    let Some(frontend) = env.frontend(&frontend) else {
+    let Some(frontend) = env.frontend(&state.key.frontend()) else {
         // It has gone since stage Open saw it.
         return state.refuse(Reason::NoSuchPort);
     };

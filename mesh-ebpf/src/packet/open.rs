@@ -11,14 +11,9 @@ use crate::{Env, FlowEntry, foreign::is_left};
 
 #[inline(always)]
 pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
-    let (destination, port) = state.key.destination();
-    let protocol = state.key.protocol();
-    let frontend = env.frontend(&FrontendKey::new(destination, port, protocol));
-    if frontend.is_none()
-        && env
-            .frontend(&FrontendKey::whole_address(destination))
-            .is_some()
-    {
+    let frontend = env.frontend(&state.key.frontend());
+    let whole = FrontendKey::whole_address(state.key.destination().0);
+    if frontend.is_none() && env.frontend(&whole).is_some() {
         return state.refuse(Reason::NoSuchPort);
     }
     if !forget_ended(env, state, frontend.is_some()) {
