@@ -19,8 +19,8 @@ use crate::{
     gone::Look,
     model::{Change, Kind, ObjectId},
     plan::{
-        Applied, Holders, Surroundings, Time, Transaction, plan_garbage, plan_known, plan_lower,
-        plan_raise,
+        Applied, Holders, Surroundings, Time, Transaction, plan_garbage, plan_known, plan_lost,
+        plan_lower, plan_raise,
     },
     store::{Store, Touched},
 };
@@ -150,6 +150,7 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
         self.gone.came_back(|address| self.store.is_alive(address));
         self.retry_unfit(now);
         let mut tally = Tally::default();
+        self.drop_lost(&mut tally, &mut report);
         let due = self.queue.take_due(now);
         // All raises come first: a frontend that changes hands is replaced before its old holder could delete it.
         let mut to_lower = Vec::new();
@@ -237,9 +238,7 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
         desired: &Desired,
         tally: &mut Tally,
     ) -> Result<(), WriteError> {
-        let incomplete = self.store.is_incomplete();
-        let wanted = |key: &FrontendKey| incomplete || self.store.winner(key).is_some();
-        let (transaction, error) = match plan_raise(&self.applied, owner, desired, &wanted) {
+        let (transaction, error) = match plan_raise(&self.applied, owner, desired) {
             Ok(transaction) => (transaction, None),
             Err(error) => (plan_known(&self.applied, owner, desired), Some(error)),
         };
@@ -268,6 +267,18 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
             &self.clock,
             tally,
         )
+    }
+
+    /// What cannot be deleted keeps the sets that it leads to: nobody takes those over.
+    fn drop_lost(&mut self, tally: &mut Tally, report: &mut StepReport) {
+        if self.store.is_incomplete() || !self.applied.has_leftovers() {
+            return;
+        }
+        let wanted = |key: &_| self.store.winner(key).is_some();
+        let transaction = plan_lost(&self.applied, &wanted);
+        if let Err(error) = self.execute(&transaction, tally) {
+            self.count_failure(&error, report);
+        }
     }
 
     fn collect_garbage(&mut self, now: Time, tally: &mut Tally, report: &mut StepReport) {

@@ -30,7 +30,7 @@ use crate::{desired::PortId, model::ObjectId};
 pub use applied::Applied;
 pub use capacity::{Capacities, PlanError, Usage};
 pub use dump::Difference;
-pub use garbage::plan_garbage;
+pub use garbage::{plan_garbage, plan_lost};
 pub use lower::{Surroundings, plan_lower};
 pub use owners::PortRecord;
 pub use queries::{BackendRecord, Holders};

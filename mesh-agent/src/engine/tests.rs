@@ -85,9 +85,8 @@ impl World {
                     after.entry((*key, outside)).or_default().extend(targets);
                 }
             }
-            let mut given_up: BTreeSet<FrontendKey> = given_up.into_keys().collect();
+            let given_up: BTreeSet<FrontendKey> = given_up.into_keys().collect();
             let between = self.between();
-            self.add_adopted(&mut after, &mut given_up);
             self.engine
                 .writer
                 .begin_transition(after, between, given_up);
@@ -125,28 +124,6 @@ impl World {
             }
         }
         between
-    }
-
-    /// What an earlier run left and nobody wants may be taken over together with what somebody does, and then leads where
-    /// that leads until it is deleted.
-    fn add_adopted(&self, after: &mut kernel::Routes, given_up: &mut BTreeSet<FrontendKey>) {
-        let records = self.engine.applied.records();
-        for record in records.filter(|record| record.port.is_none()) {
-            let is_lost = |key: &&FrontendKey| self.engine.store.winner(key).is_none();
-            let (lost, kept): (Vec<_>, Vec<_>) = record.frontends.iter().partition(is_lost);
-            // It leads by its own policy, which may be another than that of all the frontends which are wanted.
-            let ports = kept
-                .into_iter()
-                .filter_map(|key: &FrontendKey| self.reference.port_of(key));
-            let targets = ports.flat_map(|port| self.reference.targets_of(&port));
-            let targets: BTreeSet<_> = targets.collect();
-            for key in lost {
-                for outside in [false, true] {
-                    after.entry((*key, outside)).or_default().extend(&targets);
-                }
-                given_up.insert(*key);
-            }
-        }
     }
 
     pub(crate) fn does(&mut self, line: &str) -> StepReport {

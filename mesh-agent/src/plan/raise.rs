@@ -16,7 +16,7 @@ use crate::{
     model::{ObjectId, TrafficPolicy},
 };
 
-/// The writes that bring an owner into force. `wanted` says whether anybody is to have a frontend.
+/// The writes that bring an owner into force.
 ///
 /// # Errors
 /// If it does not fit. Then nothing of it should be written.
@@ -24,9 +24,8 @@ pub fn plan_raise(
     applied: &Applied,
     owner: &ObjectId,
     desired: &Desired,
-    wanted: &dyn Fn(&FrontendKey) -> bool,
 ) -> Result<Transaction, PlanError> {
-    let mut raise = Raise::new(applied, owner, wanted);
+    let mut raise = Raise::new(applied, owner);
     for (id, port) in &desired.ports {
         raise.port(id, port)?;
     }
@@ -40,7 +39,7 @@ pub fn plan_raise(
 /// it should not have any more, and what they free may make it fit.
 #[must_use]
 pub fn plan_known(applied: &Applied, owner: &ObjectId, desired: &Desired) -> Transaction {
-    let mut raise = Raise::new(applied, owner, &|_| true);
+    let mut raise = Raise::new(applied, owner);
     for (id, port) in &desired.ports {
         let Some(set) = applied.owners.set_of(id) else {
             continue;
@@ -60,7 +59,6 @@ pub fn plan_known(applied: &Applied, owner: &ObjectId, desired: &Desired) -> Tra
 pub(super) struct Raise<'a> {
     pub(super) applied: &'a Applied,
     owner: &'a ObjectId,
-    wanted: &'a dyn Fn(&FrontendKey) -> bool,
     transaction: Transaction,
     service_ids: Available<'a>,
     set_ids: Available<'a>,
@@ -71,15 +69,10 @@ pub(super) struct Raise<'a> {
 }
 
 impl<'a> Raise<'a> {
-    fn new(
-        applied: &'a Applied,
-        owner: &'a ObjectId,
-        wanted: &'a dyn Fn(&FrontendKey) -> bool,
-    ) -> Self {
+    fn new(applied: &'a Applied, owner: &'a ObjectId) -> Self {
         Self {
             applied,
             owner,
-            wanted,
             transaction: Transaction::of(Some(owner)),
             service_ids: applied.services.available(),
             set_ids: applied.sets.available(),
@@ -193,8 +186,7 @@ impl<'a> Raise<'a> {
         self.set_ids.next().ok_or_else(|| self.full("sets"))
     }
 
-    /// Every frontend that leads there must be this port's, or nobody's any more, as at an address that the node has lost:
-    /// another's clients would be led to its endpoints.
+    /// Every frontend that leads there must be this port's: another's clients, or nobody's, would be led to its endpoints.
     fn left_over(&self, port: &DesiredPort) -> Option<(ServiceId, SetId, SetId)> {
         port.frontends.keys().find_map(|key| {
             let set = self.applied.kernel.frontends().get(key)?.cluster();
@@ -202,8 +194,8 @@ impl<'a> Raise<'a> {
             let claimed = self.transaction.claims.iter().any(|claim| claim.set == set);
             let free = record.port.is_none() && !claimed;
             let mut all = record.frontends.iter();
-            let fits = |key| port.frontends.contains_key(key) || !(self.wanted)(key);
-            let own = record.frontends.contains(key) && all.all(fits);
+            let is_own = |key| port.frontends.contains_key(key);
+            let own = record.frontends.contains(key) && all.all(is_own);
             (free && own).then_some((record.service, set, record.local))
         })
     }

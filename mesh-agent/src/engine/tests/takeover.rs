@@ -175,9 +175,9 @@ fn what_nobody_wants_any_more_does_not_cost_a_port_its_ids() {
     world.check();
 }
 
-/// It led there by another policy than the frontend that is left, and does so until it is deleted.
+/// It leads by another policy than the frontend that is left, so the port's first endpoint would be reached by it too.
 #[test]
-fn what_nobody_wants_any_more_leads_by_its_own_policy_until_it_is_deleted() {
+fn what_nobody_wants_any_more_goes_before_its_set_is_filled() {
     let mut world = World::new(ROOMY);
     world.does("service a/web ip=10.96.0.1 port=http/TCP/80 eip=192.0.2.80 itp=local");
     unseen(
@@ -191,4 +191,32 @@ fn what_nobody_wants_any_more_leads_by_its_own_policy_until_it_is_deleted() {
     world.restart(|_| {});
     world.settle();
     world.check();
+}
+
+/// A Service that is gone had two addresses; one of them is another Service's now. Nobody's address must not lead to that
+/// one's endpoints, be it deleted at once or not.
+#[test]
+fn nobody_s_frontend_never_leads_to_another_service() {
+    #[derive(Debug)]
+    struct First(std::cell::Cell<bool>);
+    impl kernel::Failure for First {
+        fn fails(&mut self) -> bool {
+            self.0.replace(false)
+        }
+    }
+    for fails in [false, true] {
+        let mut world = World::new(ROOMY);
+        world.does("service a/old ip=10.96.0.1 port=http/TCP/80 eip=192.0.2.80");
+        unseen(&mut world, "remove service a/old");
+        unseen(&mut world, "service a/new ip=10.96.0.1 port=http/TCP/80");
+        unseen(
+            &mut world,
+            "slice a/new-1 of=new port=http/TCP/8080 at=10.0.0.1",
+        );
+        world.restart(|_| {});
+        world.engine.writer.fails = Box::new(First(fails.into()));
+        assert_eq!(world.step().failures, u64::from(fails));
+        world.settle();
+        world.check();
+    }
 }
