@@ -65,11 +65,11 @@ impl<'a> Backends<'a> {
 
     /// The backends that new flows by the same frontend are given.
     fn of_frontend(&self, request: &FlowKey) -> [&[BackendId]; 2] {
-        let (address, port) = request.destination();
-        let key = FrontendKey::new(address, port, request.protocol());
-        self.frontends.get(&key).map_or([&[], &[]], |frontend| {
-            [frontend.cluster(), frontend.local()].map(|set| self.slots(set))
-        })
+        self.frontends
+            .get(&request.frontend())
+            .map_or([&[], &[]], |frontend| {
+                [frontend.cluster(), frontend.local()].map(|set| self.slots(set))
+            })
     }
 
     fn slots(&self, set: SetId) -> &[BackendId] {

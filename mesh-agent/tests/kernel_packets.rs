@@ -199,6 +199,23 @@ fn packets_without_link_header() -> Result<()> {
     Ok(())
 }
 
+/// Sockets of the host on a port: at any address, at the node's, and at another one's.
+struct Taken {
+    port: u16,
+    _sockets: (TcpListener, UdpSocket),
+}
+
+impl Taken {
+    fn at(address: impl Into<IpAddr>, port: u16) -> Result<Self> {
+        let at = (address.into(), port);
+        let sockets = (TcpListener::bind(at)?, UdpSocket::bind(at)?);
+        Ok(Self {
+            port,
+            _sockets: sockets,
+        })
+    }
+}
+
 /// Where random numbers begin, the two are not compared: clients of one port, and sockets of the host on some ports.
 #[test]
 fn sources_are_their_own_and_nobody_s_socket() -> Result<()> {
@@ -209,24 +226,33 @@ fn sources_are_their_own_and_nobody_s_socket() -> Result<()> {
     // Half-open ones push each other out where they are many for a table: what is looked at here are those that stay.
     let mut programs = PacketPrograms::load(&object, PacketWorld::seed(), 4096)?;
     programs.fill(&world.sim)?;
-    let taken = 21_000;
-    let _tcp = (
-        TcpListener::bind(("0.0.0.0", taken))?,
-        TcpListener::bind(("::", taken + 1))?,
-    );
-    let _udp = (
-        UdpSocket::bind(("0.0.0.0", taken))?,
-        UdpSocket::bind(("::", taken + 1))?,
-    );
+    // Nobody has these addresses in the test's namespace.
+    fs::write("/proc/sys/net/ipv4/ip_nonlocal_bind", "1")?;
+    fs::write("/proc/sys/net/ipv6/ip_nonlocal_bind", "1")?;
+    let any = |v6| {
+        if v6 {
+            IpAddr::from(Ipv6Addr::UNSPECIFIED)
+        } else {
+            Ipv4Addr::UNSPECIFIED.into()
+        }
+    };
     for (v6, protocol) in [
         (false, Protocol::Tcp),
         (false, Protocol::Udp),
         (true, Protocol::Tcp),
         (true, Protocol::Udp),
     ] {
+        let everywhere = Taken::at(any(v6), 21_000)?;
+        let own = Taken::at(PacketWorld::node(v6).to_ip(), 21_001)?;
+        let elsewhere = Taken::at(PacketWorld::outside(v6, 7).to_ip(), 21_002)?;
         let mut given = BTreeMap::new();
         for number in 0..200 {
-            let port = taken + u16::from(v6) + u16::from(number >= 100) * 10;
+            let port = match number {
+                0..100 => everywhere.port,
+                100 => own.port,
+                101 => elsewhere.port,
+                _ => 21_010,
+            };
             let client = (PacketWorld::outside(v6, 1000 + number), Port::new(port));
             let frontend = PacketWorld::node_port(v6);
             let datagram = |from, to, flags| match protocol {
@@ -247,7 +273,9 @@ fn sources_are_their_own_and_nobody_s_socket() -> Result<()> {
             let seen = wire::parse(&frame).context("no packet")?;
             let source = seen.source.1.get();
             assert_eq!(seen.source.0, PacketWorld::node(v6));
-            assert!(source != taken + u16::from(v6) && !(30_000..=32_767).contains(&source));
+            assert!(![everywhere.port, own.port].contains(&source));
+            assert!(!(30_000..=32_767).contains(&source));
+            assert!(port != elsewhere.port || source == port, "{source}");
             assert_eq!(given.insert((seen.source, seen.destination), client), None);
 
             let reply = datagram(seen.destination, seen.source, tcp::SYN | tcp::ACK);

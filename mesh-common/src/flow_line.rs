@@ -274,6 +274,8 @@ const fn among(number: u32, lines: u32) -> u32 {
 /// Tags that are looked at in a row: all of a line's in so many are whole turns of a loop.
 pub const TAGS_IN_ROW: usize = 3;
 
+const _: () = assert!((FLOW_WAYS as usize).is_multiple_of(TAGS_IN_ROW));
+
 /// The block that has a tag among those from 1 to 15, 0 for none. `tags_at` reads those of a block and the next ones.
 #[must_use]
 #[inline(always)]

@@ -266,7 +266,8 @@ impl Tables for Sim {
     fn fetch_flow(&self, _: FlowTag) {}
 
     /// What is claimed is there at once: nobody looks meanwhile.
-    fn claim_flow(&self, place: Place, key: &FlowKey, _: FlowTag) -> Result<Claim, NotAdded> {
+    fn claim_flow(&self, place: Place, key: &FlowKey, tag: FlowTag) -> Result<Claim, NotAdded> {
+        debug_assert_eq!(tag, FlowTag::of(key, Random::seed(self)));
         let (mut opening, mut flows) = (self.opening.borrow_mut(), self.flows.borrow_mut());
         if opening.contains_key(key) || flows.contains_key(key) {
             return Err(NotAdded::Exists);

@@ -68,7 +68,7 @@ fn tag_at(line: *mut FlowLine) -> impl Fn(u32) -> u32 {
 fn tags_at(line: *mut FlowLine) -> impl Fn(u32) -> [u32; TAGS_IN_ROW] {
     move |block| {
         let first = tag_of(line, block);
-        // SAFETY: words of a line that is there; of its head, where the block is one of every third from the first on.
+        // SAFETY: words of a line that is there, whatever the block; of its head, for `flow_block` asks for every third one.
         core::array::from_fn(|next| unsafe { first.add(next).read_volatile() })
     }
 }

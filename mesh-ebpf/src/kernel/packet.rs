@@ -164,7 +164,7 @@ impl Packet for Skb {
         let size = fill(&mut tuple, key);
         let tcp = key.protocol() == Protocol::Tcp.number();
         let (skb, tuple) = (self.skb.cast(), tuple.as_mut_ptr().cast());
-        // SAFETY: the helpers read `size` bytes of the tuple, which is whole; what they give is released.
+        // SAFETY: the helpers read `size` bytes of the tuple, which `fill` has written; what they give is released.
         unsafe {
             let socket = if tcp {
                 bpf_skc_lookup_tcp(skb, tuple, size, CURRENT_NETNS, 0).cast()
@@ -204,7 +204,7 @@ impl Packet for Skb {
     }
 }
 
-/// A `bpf_sock_tuple` of IPv6, and IPv4's as its beginning.
+/// A `bpf_sock_tuple` of IPv6, and IPv4's as its beginning: source address, destination address, source port, destination port.
 type SocketTuple = [u32; 9];
 
 const _: () = assert!(size_of::<SocketTuple>() == size_of::<bpf_sock_tuple>());
@@ -214,21 +214,15 @@ const _: () = assert!(size_of::<SocketTuple>() == size_of::<bpf_sock_tuple>());
 #[inline(always)]
 fn fill(tuple: &mut MaybeUninit<SocketTuple>, key: &FlowKey) -> u32 {
     let (source, destination) = (key.source().0, key.destination().0);
-    let words = tuple.as_mut_ptr().cast::<u32>();
-    // SAFETY: as many words as the tuple has, or three.
-    unsafe {
-        if destination.is_v4() {
-            words
-                .cast::<[u32; 3]>()
-                .write([source.v4_word(), destination.v4_word(), key.ports()]);
-            return 12;
-        }
-        let ([a, b, c, d], [e, f, g, h]) = (source.words(), destination.words());
-        words
-            .cast::<SocketTuple>()
-            .write([a, b, c, d, e, f, g, h, key.ports()]);
+    if destination.is_v4() {
+        let words = [source.v4_word(), destination.v4_word(), key.ports()];
+        // SAFETY: three words of nine.
+        unsafe { tuple.as_mut_ptr().cast::<[u32; 3]>().write(words) };
+        return size_of_val(&words) as u32;
     }
-    36
+    let ([a, b, c, d], [e, f, g, h]) = (source.words(), destination.words());
+    tuple.write([a, b, c, d, e, f, g, h, key.ports()]);
+    size_of::<SocketTuple>() as u32
 }
 
 /// What the kernel is told: go on with the next program (TCX_NEXT, TC_ACT_UNSPEC), drop, or send back.

@@ -16,7 +16,7 @@ use nix::{
     time::{ClockId, clock_gettime},
 };
 
-use super::speed::{Block, Yardstick, at_full_speed, full_speed};
+use super::speed::{Block, TOLERANCE, Yardstick, at_full_speed, limit};
 use crate::bench::report::Document;
 
 /// Numbers of Services that are compared.
@@ -31,6 +31,8 @@ const BLOCK: usize = 500;
 
 /// At each so many calls the machine's speed is looked at.
 const LOOK: usize = 5;
+
+const _: () = assert!((CALLS as usize).is_multiple_of(BLOCK) && LOOK <= BLOCK);
 
 /// Of `flows`: what it has by default, or about so.
 const FLOW_LINES: u32 = 10_640;
@@ -75,19 +77,24 @@ pub(super) fn measure(object: &[u8], rounds: u32, document: &mut Document) -> Re
         });
         thread.join()
     });
-    let rows = measured.map_err(|_| anyhow!("the thread of the measurement broke down"))??;
+    let (rows, limit) =
+        measured.map_err(|_| anyhow!("the thread of the measurement broke down"))??;
     document.table("nanoseconds per packet over an empty program", &rows);
     document.note(&format!(
         "Each round: {CALLS} calls of each kind in turn, each call timed by itself by the kernel (BPF_PROG_TEST_RUN, \
          repeat 1), and as many of a program that has only its return, with the same packets; the difference of the \
          medians. The maps have their usual sizes. New flows begin with a table that has no half-open ones, but for a flood: there \
-         each pushes an older one out. Blocks of {BLOCK} calls ran at full speed if a fixed piece of work among them (the system \
-         call of the program that has only its return) took no more than 15 % longer than in the fastest block of the run."
+         each pushes an older one out.\n\nOf blocks of {BLOCK} calls those are at full speed among which a fixed piece of work (the \
+         system call of the program that has only its return, in the median of each block) took at most {limit} ns, {TOLERANCE} % \
+         more than at its fastest; the figure is the median of what those blocks cost. It says what the machine's clock and its \
+         other guests do to the same work, not what they do to memory; and a new flow finds a fuller table in a later block of a \
+         round."
     ));
     Ok(())
 }
 
-fn measure_here(object: &[u8], rounds: u32, count: u64) -> Result<Vec<Vec<String>>> {
+/// The table, and what the fixed work takes at full speed.
+fn measure_here(object: &[u8], rounds: u32, count: u64) -> Result<(Vec<Vec<String>>, i64)> {
     let empty = EmptyProgram::load()?;
     let mut measured = Vec::new();
     for services in SERVICES {
@@ -113,11 +120,11 @@ fn measure_here(object: &[u8], rounds: u32, count: u64) -> Result<Vec<Vec<String
         let cases = cases.into_iter().zip(figures);
         measured.extend(cases.map(|(case, figures)| (services, case, figures)));
     }
-    let slowest = full_speed(measured.iter().flat_map(|(.., figures)| &figures.blocks));
+    let limit = limit(measured.iter().flat_map(|(.., figures)| &figures.blocks));
     let rows = measured
         .into_iter()
-        .map(|(services, case, figures)| row(services, &case, figures, slowest));
-    Ok(std::iter::once(head()).chain(rows).collect())
+        .map(|(services, case, figures)| row(services, &case, figures, limit));
+    Ok((std::iter::once(head()).chain(rows).collect(), limit))
 }
 
 /// Of one kind of packet, in nanoseconds over an empty program.
@@ -161,12 +168,12 @@ fn head() -> Vec<String> {
     .to_vec()
 }
 
-fn row(services: u32, case: &Case, figures: Figures, slowest: i64) -> Vec<String> {
+fn row(services: u32, case: &Case, figures: Figures, limit: i64) -> Vec<String> {
     let Figures { mut rounds, blocks } = figures;
     rounds.sort_unstable();
     let text = |figure: Option<i64>| figure.map_or("-".to_owned(), |figure| figure.to_string());
     let cell = |place: usize| text(rounds.get(place).copied());
-    let (fast, count) = at_full_speed(&blocks, slowest);
+    let (fast, count) = at_full_speed(&blocks, limit);
     vec![
         services.to_string(),
         case.name.clone(),
