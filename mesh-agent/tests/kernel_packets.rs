@@ -199,15 +199,15 @@ fn packets_without_link_header() -> Result<()> {
     Ok(())
 }
 
-/// Sockets of the host on a port: at any address, at the node's, and at another one's.
+/// A TCP and a UDP socket of the host on a port.
 struct Taken {
     port: u16,
     _sockets: (TcpListener, UdpSocket),
 }
 
 impl Taken {
-    fn at(address: impl Into<IpAddr>, port: u16) -> Result<Self> {
-        let at = (address.into(), port);
+    fn at(address: IpAddr, port: u16) -> Result<Self> {
+        let at = (address, port);
         let sockets = (TcpListener::bind(at)?, UdpSocket::bind(at)?);
         Ok(Self {
             port,
