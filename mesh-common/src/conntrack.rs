@@ -283,6 +283,9 @@ impl Seen {
     /// An RST, and nothing after it.
     pub const RST: Self = Self(4);
 
+    /// The bits of a value that it takes.
+    pub(crate) const BITS: u8 = 7;
+
     /// Whether all bits of the other are in it.
     #[must_use]
     #[inline(always)]
@@ -293,7 +296,7 @@ impl Seen {
 
 /// What is remembered of a tuple. The address and port are what is written into the packet. `stamp` is seconds of the
 /// monotonic clock at the last packet; `backend` is what `held_backend` makes, in a `Request`. Of `bits`, a `Request` and a `Reply`
-/// have what their side has sent, a `Leaving` how its packets came in.
+/// have what their side has sent, a `Request` besides whether there is a `Leaving`, and that how its packets came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowValue {
     address: Address,
@@ -318,6 +321,7 @@ pub const fn held_backend(id: BackendId, generation: u32) -> u32 {
 impl FlowValue {
     const FROM_DEVICE: u8 = 1;
     const HAIRPIN: u8 = 2;
+    const HAS_LEAVING: u8 = 8;
 
     #[inline(always)]
     const fn new(entry: Entry, (address, port): (Address, Port), stamp: u32) -> Self {
@@ -362,6 +366,21 @@ impl FlowValue {
         value.bits = Seen::ANY.0;
         value.backend = held_backend(id, generation);
         value
+    }
+
+    /// Of a `Request`: the same, with or without a `Leaving`.
+    #[must_use]
+    #[inline(always)]
+    pub const fn with_leaving(mut self, has_leaving: bool) -> Self {
+        self.bits |= if has_leaving { Self::HAS_LEAVING } else { 0 };
+        self
+    }
+
+    /// Whether the flow has a `Leaving`, of a `Request`.
+    #[must_use]
+    #[inline(always)]
+    pub const fn has_leaving(&self) -> bool {
+        self.bits & Self::HAS_LEAVING != 0
     }
 
     /// Its replies show the frontend.
@@ -450,7 +469,7 @@ impl FlowValue {
     #[must_use]
     #[inline(always)]
     pub const fn seen(&self) -> Seen {
-        Seen(self.bits)
+        Seen(self.bits & Seen::BITS)
     }
 
     #[inline(always)]
@@ -481,7 +500,7 @@ impl FlowValue {
     /// Notes what was sent, and when.
     #[inline(always)]
     pub const fn note(&mut self, seen: Seen, stamp: u32) {
-        self.bits = seen.0;
+        self.bits = (self.bits & !Seen::BITS) | seen.0;
         self.stamp = stamp;
     }
 }

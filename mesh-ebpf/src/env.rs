@@ -252,6 +252,9 @@ pub trait Tables {
     /// # Errors
     /// `flows` has no room.
     fn confirm_flow(&self, key: &FlowKey) -> Result<(), NotConfirmed>;
+    /// Of a half-open flow whose request was found: whether its reply lies beside it and nothing is left to do, because the
+    /// backend has not spoken, or because both are a confirmed flow's now. That they become if they are all it has.
+    fn confirm_beside(&self, request: &Self::Flow<'_>, reply: &FlowKey, is_all: bool) -> bool;
     /// Makes it a half-open one's again; nothing if there is none.
     fn unconfirm_flow(&self, key: &FlowKey);
     /// Removes an entry.

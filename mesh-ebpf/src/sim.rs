@@ -69,7 +69,7 @@ pub struct Sim {
     pub flows: RefCell<BTreeMap<FlowKey, FlowValue>>,
     /// Most entries of `flows`.
     pub flows_capacity: usize,
-    /// Whether the entries of a new flow lie together.
+    /// Whether the entries of a flow lie together.
     pub has_quick_lines: bool,
     /// `fragments`
     pub fragments: RefCell<BTreeMap<FragmentKey, FragmentPorts>>,
@@ -329,6 +329,17 @@ impl Tables for Sim {
         flows.insert(*key, value);
         self.opening.borrow_mut().remove(key);
         Ok(())
+    }
+
+    fn confirm_beside(&self, request: &SimFlow<'_>, reply: &FlowKey, is_all: bool) -> bool {
+        let Some(found) = self.flow(reply).filter(|_| self.has_quick_lines) else {
+            return false;
+        };
+        if !found.value().seen().has(Seen::ANY) {
+            return true;
+        }
+        let has_room = self.flows.borrow().len() + 2 <= self.flows_capacity;
+        is_all && has_room && [&request.key, reply].map(|key| self.confirm_flow(key)) == [Ok(()); 2]
     }
 
     fn unconfirm_flow(&self, key: &FlowKey) {

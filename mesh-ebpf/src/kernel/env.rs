@@ -307,6 +307,11 @@ impl Tables for KernelEnv {
     }
 
     #[inline(always)]
+    fn confirm_beside(&self, request: &KernelFlow, reply: &FlowKey, is_all: bool) -> bool {
+        flow::confirm_beside(request, reply, is_all)
+    }
+
+    #[inline(always)]
     fn unconfirm_flow(&self, key: &FlowKey) {
         flow::unconfirm(key);
     }

@@ -22,6 +22,7 @@ pub(crate) struct KernelFlow {
     cell: *mut FlowCell,
     value: FlowValue,
     is_opening: bool,
+    tag: u32,
     found: Found,
 }
 
@@ -46,6 +47,24 @@ impl FlowEntry for KernelFlow {
     #[inline(always)]
     fn found(&self) -> Found {
         self.found
+    }
+}
+
+impl KernelFlow {
+    #[inline(always)]
+    const fn line_number(&self) -> u32 {
+        (self.found.0 >> 4) as u32
+    }
+
+    #[inline(always)]
+    const fn block(&self) -> u32 {
+        self.found.0 as u32 & 15
+    }
+
+    /// Whether the cell has not been given away meanwhile.
+    #[inline(always)]
+    fn is_in(&self, line: Line) -> bool {
+        tag_at(line.line)(self.block()) == self.tag
     }
 }
 
@@ -372,6 +391,7 @@ fn look(Line { line, number }: Line, tag: u32, key: &FlowKey) -> Option<KernelFl
         cell,
         value,
         is_opening,
+        tag,
         found: Found(u64::from(number) << 4 | u64::from(block)),
     })
 }
@@ -585,6 +605,36 @@ fn line_of(tag: FlowTag) -> Option<(Line, bool)> {
         return Some((first, false));
     }
     elsewhere(tag)
+}
+
+#[inline(always)]
+pub(super) fn confirm_beside(request: &KernelFlow, reply: &FlowKey, is_all: bool) -> bool {
+    let number = request.line_number();
+    if number >= flow_lines() {
+        return false;
+    }
+    let Some(line) = Line::of(number) else {
+        return false;
+    };
+    let Some(reply) = look(line, FlowTag::of(reply, seed()).tag, reply) else {
+        return false;
+    };
+    if !reply.value.seen().has(Seen::ANY) {
+        return true;
+    }
+    if !is_all {
+        return false;
+    }
+    let Some(held) = line.lock(TRIES) else {
+        return false;
+    };
+    let are_there = request.is_in(line) && reply.is_in(line);
+    if are_there {
+        let state = state_of(line.line).with(request.block(), true);
+        line.set_high(&held, state.with(reply.block(), true));
+    }
+    line.unlock(held);
+    are_there
 }
 
 #[inline(always)]

@@ -1,9 +1,11 @@
-//! Stage Confirm: client and backend have both spoken, so the flow moves to where no newcomer can push it out. In: the
-//! request's tuple. Out: the same target.
+//! Stage Confirm: once client and backend have both spoken the flow moves to where no newcomer can push it out. A flow of two
+//! entries that lie together stage Conntrack has confirmed at once; this stage is for the others. In: the request's tuple.
+//! Out: the same target.
 
-use mesh_common::{Address, Counter, Port, Reason};
+use mesh_common::{Address, Counter, Port, Reason, Seen};
 
 use super::{
+    conntrack::server_seen,
     open::forget,
     state::{PacketStage, PacketState, PacketStep},
 };
@@ -12,6 +14,9 @@ use crate::{Env, FlowEntry, NotConfirmed};
 #[inline(always)]
 pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
     let request = state.key;
+    if !server_seen(env, &request, state.target).has(Seen::ANY) {
+        return PacketStep::Next(PacketStage::Rewrite);
+    }
     let leaving = request.leaving(state.target);
     // Port 0 is none: an Option over a look-up becomes code that the verifier does not understand.
     let mut source = (Address::UNSPECIFIED, Port::from_be(0));

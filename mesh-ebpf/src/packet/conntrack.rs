@@ -1,7 +1,9 @@
 //! Stage Conntrack: is the packet of a flow that is known? Then what is to be written into it. In: the tuple. Out: the
 //! target, or that a flow is to be opened, confirmed or refused.
 
-use mesh_common::{BackendState, Direction, Entry, FlowKey, FlowValue, Reason, Seen, is_closed};
+use mesh_common::{
+    Address, BackendState, Direction, Entry, FlowKey, FlowValue, Port, Reason, Seen, is_closed,
+};
 
 use super::state::{Fragment, PASS, PacketHook, PacketStage, PacketState, PacketStep, drop, tcp};
 use crate::{Env, FlowEntry};
@@ -58,7 +60,7 @@ fn request<E: Env>(
     value: &FlowValue,
 ) -> PacketStep {
     let opens = state.is_syn();
-    if opens && is_closed(value.seen(), server_seen(env, &state.key, value)) {
+    if opens && is_closed(value.seen(), server_seen(env, &state.key, value.target())) {
         return again(state);
     }
     if !is_there(env, value) {
@@ -73,8 +75,11 @@ fn request<E: Env>(
     }
     note(found, value, seen(state, value), now);
     state.target = value.target();
-    if found.is_opening() && !opens && server_seen(env, &state.key, value).has(Seen::ANY) {
-        return PacketStep::Next(PacketStage::Confirm);
+    if found.is_opening() && !opens {
+        let reply = state.key.reply(state.target);
+        if !env.confirm_beside(found, &reply, !value.has_leaving()) {
+            return PacketStep::Next(PacketStage::Confirm);
+        }
     }
     PacketStep::Next(PacketStage::Rewrite)
 }
@@ -102,8 +107,8 @@ fn is_there<E: Env>(env: &E, value: &FlowValue) -> bool {
 
 /// What the backend has sent.
 #[inline(always)]
-fn server_seen<E: Env>(env: &E, request: &FlowKey, value: &FlowValue) -> Seen {
-    match env.flow(&request.reply(value.target())) {
+pub(super) fn server_seen<E: Env>(env: &E, request: &FlowKey, backend: (Address, Port)) -> Seen {
+    match env.flow(&request.reply(backend)) {
         Some(found) => found.value().seen(),
         None => Seen::NOTHING,
     }

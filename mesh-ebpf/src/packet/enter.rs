@@ -94,6 +94,7 @@ fn is_hairpin(state: &PacketState) -> bool {
 #[inline(always)]
 fn fill_request<E: Env>(env: &E, state: &PacketState, claim: Claim, now: u32) {
     let value = FlowValue::request(state.target, state.backend, now);
+    let value = value.with_leaving(has_leaving(state));
     env.fill_flow(claim, &state.key, &value);
     env.count(Counter::FlowOpened);
 }
