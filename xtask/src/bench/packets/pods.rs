@@ -15,7 +15,6 @@ use mesh_lab::{
 use super::{
     cpu::{self, Softirq},
     kinds::{KINDS, Kind, Route},
-    tables::Sorted,
 };
 use crate::bench::{
     programs::{Counts, Statistics},
@@ -56,8 +55,6 @@ pub(super) struct World {
     program: EmptyProgram,
     attached: Pods,
     softirq: Softirq,
-    /// The nodes without and with the agent before it came, one by the other: requests by CPU time.
-    pub(super) alike: String,
 }
 
 impl World {
@@ -68,7 +65,6 @@ impl World {
         let (bare, empty, node) = (bare?, empty?, attached?);
         let softirq = Softirq::of(processors())?;
         let (bare, attached) = (Pods::new(&bare)?, Pods::new(&node)?);
-        let alike = alike(&bare, &attached, &softirq)?;
         let (idle, mut program) = (empty.host(), EmptyProgram::load()?);
         let empty = Pods::new(&empty)?;
         program.attach(&idle, "veth")?;
@@ -83,7 +79,6 @@ impl World {
             program,
             attached,
             softirq,
-            alike,
         };
         world.wait()?;
         Ok(world)
@@ -108,12 +103,16 @@ impl World {
         Ok((place.on_cpu(client_cpu()), to, pods))
     }
 
+    /// Until every route answers, and has done so for a while: what is new to caches and the kernel's tables is no longer.
     fn wait(&self) -> Result<()> {
         for route in Route::ALL {
             let (place, to, _) = self.route(route)?;
             eventually(&format!("{} answers", route.title()), || {
                 ensure_clean(&place.call(&Call::connect(to).count(1).option("--timeout", 500))?)
             })?;
+            for kind in &KINDS {
+                self.figure(route, kind)?;
+            }
         }
         Ok(())
     }
@@ -185,22 +184,6 @@ fn processors() -> Vec<usize> {
     let mut processors = vec![SERVER_CPU, client_cpu()];
     processors.dedup();
     processors
-}
-
-fn alike(one: &Pods, other: &Pods, softirq: &Softirq) -> Result<String> {
-    let cost = |pods: &Pods| {
-        let client = &pods.clients[Route::Bare as usize];
-        let place = client.place().on_cpu(client_cpu());
-        let figure = figure((&place, pods.address()?), &KINDS[0], pods, softirq)?;
-        anyhow::Ok(figure.cpu)
-    };
-    let mut ratios = Vec::new();
-    for _ in 0..6 {
-        let (there, back) = ([cost(one)?, cost(other)?], [cost(other)?, cost(one)?]);
-        ratios.push((there[0] + back[1]) / (there[1] + back[0]));
-    }
-    let ratios = Sorted::of(ratios.into_iter());
-    Ok(format!("{} ({})", ratios.median_of(3), ratios.range(3)))
 }
 
 fn write(lab: &Lab, pods: &Pods) -> Result<()> {
