@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use super::{
     kinds::{KINDS, Route},
-    pods::{Figure, Round, SECONDS, World},
+    pods::{Figure, SECONDS, Walk, World},
     tables::Sorted,
 };
 use crate::{
@@ -45,8 +45,9 @@ pub(super) fn measure(agent: &Path, rounds: u32, document: &mut Document) -> Res
     document.table("the same by a second of CPU time", &rows.1);
     document.note(&format!(
         "TCP, IPv4, client on processor {}, server on processor {SERVER_CPU}, {SECONDS} s each, every way forwards and \
-         backwards in each round. Ratios are to nothing attached of the same round, with the least and the greatest; the \
-         last column, which should be 1, is nothing attached there by back. By CPU time: that of client, server and both \
+         backwards in each round, and nothing attached between any two. Ratios are to nothing attached just before and \
+         after, with those of the least and the greatest round; the last column, which should be 1, is nothing attached \
+         there by back. By CPU time: that of client, server and both \
          ksoftirqd; others on the machine lengthen it by cold caches alone. Each round has nodes of its own: two that are \
          made alike differ by a hundredth or two, as long as they live.",
         client_cpu()
@@ -60,7 +61,7 @@ pub(super) fn measure(agent: &Path, rounds: u32, document: &mut Document) -> Res
 fn head() -> Vec<String> {
     let mut head = vec![String::new()];
     head.extend(Route::ALL.map(|route| route.title().to_owned()));
-    for route in &Route::ALL[1..] {
+    for route in Route::OTHERS {
         head.push(format!("{} / nothing", route.title()));
     }
     head.push("nothing: there / back".to_owned());
@@ -68,29 +69,44 @@ fn head() -> Vec<String> {
 }
 
 /// Greater is better.
-fn row(title: &str, rounds: &[Round], of: fn(&Figure) -> f64) -> Vec<String> {
-    let middle = |round: &Round, route: Route| {
-        let [there, back] = round[route as usize].each_ref().map(of);
-        f64::midpoint(there, back)
-    };
+fn row(title: &str, rounds: &[[Walk; 2]], of: fn(&Figure) -> f64) -> Vec<String> {
+    let median = |one: &dyn Fn(&[Walk; 2]) -> f64| Sorted::of(rounds.iter().map(one));
     let mut cells = vec![title.to_owned()];
     for route in Route::ALL {
-        let figures = rounds.iter().map(|round| middle(round, route));
-        cells.push(Sorted::of(figures).median_of(0));
+        cells.push(
+            median(&|round| mean(round.iter().flat_map(|it| rates(it, route, of)))).median_of(0),
+        );
     }
-    for route in &Route::ALL[1..] {
-        let ratios = rounds
-            .iter()
-            .map(|round| middle(round, *route) / middle(round, Route::Bare));
-        let ratios = Sorted::of(ratios);
+    for route in Route::OTHERS {
+        let ratios = median(&|round| mean(round.iter().filter_map(|it| ratio(it, route, of))));
         cells.push(format!("{} ({})", ratios.median_of(3), ratios.range(3)));
     }
-    let turns = rounds.iter().map(|round| {
-        let [there, back] = round[Route::Bare as usize].each_ref().map(of);
+    let turns = median(&|round| {
+        let [there, back] = round.each_ref().map(|it| mean(rates(it, Route::Bare, of)));
         there / back
     });
-    cells.push(Sorted::of(turns).range(3));
+    cells.push(turns.range(3));
     cells
+}
+
+fn rates(walk: &Walk, route: Route, of: fn(&Figure) -> f64) -> impl Iterator<Item = f64> {
+    let all = walk.iter().filter(move |(it, _)| *it == route);
+    all.map(move |(_, figure)| of(figure))
+}
+
+/// Of a route by nothing attached just before and after it.
+fn ratio(walk: &Walk, route: Route, of: fn(&Figure) -> f64) -> Option<f64> {
+    walk.windows(3).find_map(|three| match three {
+        [(_, before), (at, figure), (_, after)] if *at == route => {
+            Some(of(figure) / f64::midpoint(of(before), of(after)))
+        }
+        _ => None,
+    })
+}
+
+fn mean(numbers: impl Iterator<Item = f64>) -> f64 {
+    let (count, sum) = numbers.fold((0.0, 0.0), |(count, sum), it| (count + 1.0, sum + it));
+    sum / count
 }
 
 #[cfg(test)]
@@ -99,12 +115,29 @@ mod tests {
 
     #[test]
     fn a_row_has_the_rates_and_their_ratios() {
-        let figure = |rate| [Figure { rate, cpu: 1.0 }; 2];
-        let round = [100.0, 99.0, 98.0, 95.0, 100.0].map(figure).to_vec();
-        let cells = row("x", &[round], |it| it.rate);
+        let walk = |rates: [(Route, f64); 9]| -> Walk {
+            let figure = |(route, rate)| (route, Figure { rate, cpu: 1.0 });
+            rates.map(figure).to_vec()
+        };
+        let bare = |rate| (Route::Bare, rate);
+        let [empty, direct, packets, sockets] = [98.0, 97.0, 95.0, 200.0];
+        let there = walk([
+            bare(100.0),
+            (Route::Empty, empty),
+            bare(100.0),
+            (Route::Direct, direct),
+            bare(100.0),
+            (Route::Packets, packets),
+            bare(100.0),
+            (Route::Sockets, sockets),
+            bare(300.0),
+        ]);
+        let back = there.iter().rev().copied().collect();
+        let cells = row("x", &[[there, back]], |it| it.rate);
         assert_eq!(cells.len(), head().len());
-        assert_eq!(cells[4], "95");
+        assert_eq!((cells[1].as_str(), cells[4].as_str()), ("140", "95"));
         assert_eq!(cells[8], "0.950 (0.950 - 0.950)");
+        assert_eq!(cells[9], "1.000 (1.000 - 1.000)");
         assert_eq!(cells[10], "1.000 - 1.000");
     }
 }

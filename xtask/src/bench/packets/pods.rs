@@ -18,11 +18,10 @@ use super::{
 };
 use crate::bench::{
     programs::{Counts, Statistics},
-    report::there_and_back,
     world::{SERVER_CPU, client_cpu},
 };
 
-pub(super) const SECONDS: f64 = 0.2;
+pub(super) const SECONDS: f64 = 0.1;
 const PORT: u16 = 80;
 const TARGET: u16 = 8080;
 const SERVICE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10)), PORT);
@@ -34,8 +33,9 @@ pub(super) struct Figure {
     pub(super) cpu: f64,
 }
 
-/// There and back, in one round: each route.
-pub(super) type Round = Vec<[Figure; 2]>;
+/// The routes one after the other, nothing attached before each and after the last: what the machine does to the one it does to
+/// the others at nearly the same time.
+pub(super) type Walk = Vec<(Route, Figure)>;
 
 /// A server and its clients on one node. Each route has a client of its own: one address calls the server one way alone, so
 /// that no connection has the ports that another way's flow still remembers.
@@ -123,8 +123,15 @@ impl World {
     }
 
     /// Every route forwards, then backwards.
-    pub(super) fn round(&self, kind: &Kind) -> Result<Round> {
-        there_and_back(&Route::ALL, |route| self.figure(*route, kind))
+    pub(super) fn round(&self, kind: &Kind) -> Result<[Walk; 2]> {
+        let back = Route::OTHERS.into_iter().rev();
+        Ok([self.walk(kind, Route::OTHERS)?, self.walk(kind, back)?])
+    }
+
+    fn walk(&self, kind: &Kind, others: impl IntoIterator<Item = Route>) -> Result<Walk> {
+        let pairs = others.into_iter().flat_map(|route| [route, Route::Bare]);
+        let figure = |route| Ok((route, self.figure(route, kind)?));
+        [Route::Bare].into_iter().chain(pairs).map(figure).collect()
     }
 
     /// That each route is served by what it is meant to be, and what the programs take of it.
