@@ -296,7 +296,7 @@ impl Seen {
 
 /// What is remembered of a tuple. The address and port are what is written into the packet. `stamp` is seconds of the
 /// monotonic clock at the last packet; `backend` is what `held_backend` makes, in a `Request`. Of `bits`, a `Request` and a `Reply`
-/// have what their side has sent, a `Request` besides whether there is a `Leaving`, and that how its packets came in.
+/// have what their side has sent, a `Request` besides that there is no `Leaving`, and a `Leaving` how its packets came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowValue {
     address: Address,
@@ -318,10 +318,12 @@ pub const fn held_backend(id: BackendId, generation: u32) -> u32 {
     id & LAST_BACKEND | generation << 24
 }
 
+const _: () = assert!(FlowValue::ALONE & Seen::BITS == 0);
+
 impl FlowValue {
     const FROM_DEVICE: u8 = 1;
     const HAIRPIN: u8 = 2;
-    const HAS_LEAVING: u8 = 8;
+    const ALONE: u8 = 8;
 
     #[inline(always)]
     const fn new(entry: Entry, (address, port): (Address, Port), stamp: u32) -> Self {
@@ -368,19 +370,19 @@ impl FlowValue {
         value
     }
 
-    /// Of a `Request`: the same, with or without a `Leaving`.
+    /// Of a `Request`: the same for a flow that has no `Leaving`.
     #[must_use]
     #[inline(always)]
-    pub const fn with_leaving(mut self, has_leaving: bool) -> Self {
-        self.bits |= if has_leaving { Self::HAS_LEAVING } else { 0 };
+    pub const fn without_leaving(mut self) -> Self {
+        self.bits |= Self::ALONE;
         self
     }
 
-    /// Whether the flow has a `Leaving`, of a `Request`.
+    /// Whether the flow may have a `Leaving`, of a `Request`.
     #[must_use]
     #[inline(always)]
-    pub const fn has_leaving(&self) -> bool {
-        self.bits & Self::HAS_LEAVING != 0
+    pub const fn may_have_leaving(&self) -> bool {
+        self.bits & Self::ALONE == 0
     }
 
     /// Its replies show the frontend.

@@ -611,14 +611,14 @@ mod tests {
         let value = FlowValue::request(end, (77, 3), 9);
         let mut cell = FlowCell::new(&request, &value);
         assert_eq!((cell.key(), cell.value()), (request, value));
-        assert!(!cell.value().has_leaving());
-        let mut value = value.with_leaving(true);
+        assert!(cell.value().may_have_leaving());
+        let mut value = value.without_leaving();
         value.note(Seen(5), 11);
         cell = FlowCell::new(&request, &value);
         assert_eq!((cell.value(), cell.value().seen()), (value, Seen(5)));
         cell.note(Seen(3), 12);
         assert_eq!((cell.value().seen(), cell.value().stamp()), (Seen(3), 12));
-        assert!(value.has_leaving() && cell.value().has_leaving());
+        assert!(!value.may_have_leaving() && !cell.value().may_have_leaving());
         assert_eq!(
             (cell.value().entry(), cell.key()),
             (Some(Entry::Request), request)

@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
     /// Numbers of Services
     #[arg(long, value_delimiter = ',', default_values_t = [1, 100, 1000, 10_000, 30_000])]
     services: Vec<u32>,
-    /// Rounds of each measurement: 6 unless given, 3 beside kube-proxy, 10, 6 and 10 of the parts of `packets`
+    /// Rounds of each measurement: 6 unless given, 3 beside kube-proxy, 10, 6 and 20 of the parts of `packets`
     #[arg(long)]
     rounds: Option<u32>,
     /// Connections of each kind in a round

@@ -49,7 +49,12 @@ pub fn run(sim: &Sim, packet: &Packet) -> Answer {
     let is_service = sim.frontends.contains_key(&flow.frontend());
     let left = is_service.then(|| left(sim, &flow)).flatten();
     let mut frame = SimPacket::new(wire::frame(datagram.packet()), packet.interface);
+    let was_opening = sim.opening.borrow().contains_key(&flow);
     let walked = trace_packet(packet.hook, sim, &mut frame);
+    let told = Told {
+        left,
+        is_confirmed: was_opening && sim.flows.borrow().contains_key(&flow),
+    };
     let (verdict, state) = match walked.last() {
         Some(last) => (last.step, last.state),
         None => (
@@ -65,10 +70,7 @@ pub fn run(sim: &Sim, packet: &Packet) -> Answer {
         PacketStep::Next(_) => ("drop", Some(Reason::Inconsistent)),
     };
     Answer {
-        steps: walked
-            .iter()
-            .map(|step| describe(step, left.as_deref()))
-            .collect(),
+        steps: walked.iter().map(|step| describe(step, &told)).collect(),
         verdict: word,
         reason,
         target: match word {
@@ -82,7 +84,15 @@ fn address((address, port): (Address, Port)) -> SocketAddr {
     (address.to_ip(), port.get()).into()
 }
 
-fn describe(traced: &TracedPacket, left: Option<&str>) -> StepText {
+/// What the steps do not say.
+struct Told {
+    /// Why a packet for a Service is left alone.
+    left: Option<String>,
+    /// Whether the packet is the one that confirms its flow.
+    is_confirmed: bool,
+}
+
+fn describe(traced: &TracedPacket, told: &Told) -> StepText {
     let state = &traced.state;
     let text = match (traced.stage, traced.step) {
         (_, PacketStep::Done(PacketVerdict::Drop(reason) | PacketVerdict::Reflect(reason))) => {
@@ -94,10 +104,14 @@ fn describe(traced: &TracedPacket, left: Option<&str>) -> StepText {
             "of no flow that is known: it may open one".to_owned()
         }
         (PacketStage::Conntrack, PacketStep::Next(PacketStage::Confirm)) => {
-            "of a half-open flow that was answered".to_owned()
+            "of a half-open flow".to_owned()
         }
         (PacketStage::Conntrack, PacketStep::Next(PacketStage::Source)) => {
             "of a flow that needs a source here".to_owned()
+        }
+        (PacketStage::Conntrack, PacketStep::Next(_)) if told.is_confirmed => {
+            let written = written(state);
+            format!("both sides have spoken: the flow is confirmed; {written}")
         }
         (PacketStage::Conntrack, PacketStep::Next(_)) => {
             format!("of a flow that is known: {}", written(state))
@@ -113,9 +127,15 @@ fn describe(traced: &TracedPacket, left: Option<&str>) -> StepText {
         (PacketStage::Open, PacketStep::Next(_)) | (PacketStage::Enter, _) => {
             format!("a flow begins: {}", written(state))
         }
-        (PacketStage::Open, _) => left.unwrap_or("the destination is no Service's").to_owned(),
+        (PacketStage::Open, _) => {
+            let left = told.left.as_deref();
+            left.unwrap_or("the destination is no Service's").to_owned()
+        }
         (PacketStage::Choose, _) => "a backend that is free to answer".to_owned(),
-        (PacketStage::Confirm, _) => "both sides have spoken: the flow is confirmed".to_owned(),
+        (PacketStage::Confirm, _) if told.is_confirmed => {
+            "both sides have spoken: the flow is confirmed".to_owned()
+        }
+        (PacketStage::Confirm, _) => "the flow stays half-open".to_owned(),
         (PacketStage::Source, _) => format!("{} stands for the client", address(state.target)),
         (PacketStage::Rewrite, _) => written(state),
         (PacketStage::Refuse, _) => "the sender is told".to_owned(),
@@ -186,6 +206,42 @@ mod tests {
         assert_eq!(stages(&answer), ["parse", "conntrack", "open", "rewrite"]);
         assert_eq!(answer.verdict, "forward");
         assert_eq!(answer.target, "10.244.1.2:8080".parse().unwrap());
+    }
+
+    #[test]
+    fn the_packet_after_the_answer_confirms_the_flow() {
+        for is_quick in [true, false] {
+            let mut sim = sim();
+            sim.has_quick_lines = is_quick;
+            let again = Packet {
+                flags: 16,
+                ..packet("10.96.0.1:80")
+            };
+            let reply = Packet {
+                hook: PacketHook::ToPod,
+                from: "10.244.1.2:8080".parse().unwrap(),
+                flags: 18,
+                ..packet("10.244.0.9:40000")
+            };
+            assert_eq!(run(&sim, &packet("10.96.0.1:80")).verdict, "forward");
+            let unanswered = run(&sim, &again);
+            let text = |answer: &Answer| {
+                let known = answer.steps.iter().rev().nth(1).unwrap();
+                (known.stage, known.text.clone())
+            };
+            if is_quick {
+                assert!(text(&unanswered).1.starts_with("of a flow that is known"));
+            } else {
+                let stays = ("confirm", "the flow stays half-open".to_owned());
+                assert_eq!(text(&unanswered), stays);
+            }
+            assert_eq!(run(&sim, &reply).target, "10.96.0.1:80".parse().unwrap());
+            let (stage, says) = text(&run(&sim, &again));
+            assert_eq!(stage, if is_quick { "conntrack" } else { "confirm" });
+            assert!(says.starts_with("both sides have spoken: the flow is confirmed"));
+            let (_, says) = text(&run(&sim, &again));
+            assert!(says.starts_with("of a flow that is known"), "{says}");
+        }
     }
 
     #[test]

@@ -50,15 +50,21 @@ impl FlowEntry for KernelFlow {
     }
 }
 
+/// The number of the line where an entry was found, and the block.
+#[inline(always)]
+const fn place_found(Found(place): Found) -> (u32, u32) {
+    ((place >> 4) as u32, place as u32 & 15)
+}
+
 impl KernelFlow {
     #[inline(always)]
     const fn line_number(&self) -> u32 {
-        (self.found.0 >> 4) as u32
+        place_found(self.found).0
     }
 
     #[inline(always)]
     const fn block(&self) -> u32 {
-        self.found.0 as u32 & 15
+        place_found(self.found).1
     }
 
     /// Whether the cell has not been given away meanwhile.
@@ -455,11 +461,12 @@ fn find_elsewhere(tag: FlowTag, key: &FlowKey) -> Option<KernelFlow> {
 
 /// Nothing is written into a cell that is another tuple's by now; between look and stores it is as for `FlowEntry::note`.
 #[inline(always)]
-pub(super) fn set_source(Found(place): Found, key: &FlowKey, (address, port): (Address, Port)) {
-    let Some(Line { line, .. }) = Line::of((place >> 4) as u32) else {
+pub(super) fn set_source(found: Found, key: &FlowKey, (address, port): (Address, Port)) {
+    let (number, block) = place_found(found);
+    let Some(Line { line, .. }) = Line::of(number) else {
         return;
     };
-    let cell = cell_of(line, place as u32);
+    let cell = cell_of(line, block);
     // SAFETY: the kernel's pointer into an array's value.
     if unsafe { !(*cell).is_of(key) } {
         return;

@@ -1,6 +1,6 @@
 //! Stage Confirm: once client and backend have both spoken the flow moves to where no newcomer can push it out. A flow of two
-//! entries that lie together stage Conntrack has confirmed at once; this stage is for the others. In: the request's tuple.
-//! Out: the same target.
+//! entries that lie together stage Conntrack confirms by itself, if nobody is at work there; this stage is for the others. In:
+//! the request's tuple. Out: the same target.
 
 use mesh_common::{Address, Counter, Port, Reason, Seen};
 

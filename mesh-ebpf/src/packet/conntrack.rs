@@ -1,5 +1,5 @@
 //! Stage Conntrack: is the packet of a flow that is known? Then what is to be written into it. In: the tuple. Out: the
-//! target, or that a flow is to be opened, confirmed or refused.
+//! target, or that a flow is to be opened, confirmed or refused; what can be confirmed with one lock is.
 
 use mesh_common::{
     Address, BackendState, Direction, Entry, FlowKey, FlowValue, Port, Reason, Seen, is_closed,
@@ -77,7 +77,7 @@ fn request<E: Env>(
     state.target = value.target();
     if found.is_opening() && !opens {
         let reply = state.key.reply(state.target);
-        if !env.confirm_beside(found, &reply, !value.has_leaving()) {
+        if !env.confirm_beside(found, &reply, !value.may_have_leaving()) {
             return PacketStep::Next(PacketStage::Confirm);
         }
     }

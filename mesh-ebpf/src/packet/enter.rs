@@ -93,8 +93,10 @@ fn is_hairpin(state: &PacketState) -> bool {
 /// The last one: by it the others are found, and removed.
 #[inline(always)]
 fn fill_request<E: Env>(env: &E, state: &PacketState, claim: Claim, now: u32) {
-    let value = FlowValue::request(state.target, state.backend, now);
-    let value = value.with_leaving(has_leaving(state));
+    let mut value = FlowValue::request(state.target, state.backend, now);
+    if !has_leaving(state) {
+        value = value.without_leaving();
+    }
     env.fill_flow(claim, &state.key, &value);
     env.count(Counter::FlowOpened);
 }

@@ -108,7 +108,7 @@ pub enum PacketStage {
     Conntrack = 1,
     /// Of a Service? Then which backend?
     Open = 2,
-    /// Both sides have spoken: the flow may not be forgotten any more.
+    /// Have both sides spoken? Then the flow may not be forgotten any more.
     Confirm = 3,
     /// Which address and port stand for the client?
     Source = 4,

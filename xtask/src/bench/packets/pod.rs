@@ -20,19 +20,19 @@ use crate::{
 };
 
 pub(super) const ROUNDS: u32 = 20;
+/// By which it is known what the programs take.
+const EXCHANGES: u64 = 3000;
 
 pub(super) fn measure(agent: &Path, rounds: u32, document: &mut Document) -> Result<()> {
     run::say("from a pod to a ClusterIP");
     let (mut figures, mut programs) = (KINDS.each_ref().map(|_| Vec::new()), String::new());
     for number in 1..=rounds {
         run::say(&format!("round {number} of {rounds}"));
-        let world = World::build(agent)?;
+        let world = World::build(agent, number as usize)?;
         for (kind, figures) in KINDS.iter().zip(&mut figures) {
             figures.push(world.round(kind)?);
         }
-        if number == rounds {
-            programs = world.programs()?;
-        }
+        programs = world.programs(if number == rounds { EXCHANGES } else { 100 })?;
         world.close()?;
     }
     let mut rows = (vec![head()], vec![head()]);
@@ -48,12 +48,12 @@ pub(super) fn measure(agent: &Path, rounds: u32, document: &mut Document) -> Res
          backwards in each round, and nothing attached between any two. Ratios are to nothing attached just before and \
          after, with those of the least and the greatest round; the last column, which should be 1, is nothing attached \
          there by back. By CPU time: that of client, server and both \
-         ksoftirqd; others on the machine lengthen it by cold caches alone. Each round has nodes of its own: two that are \
-         made alike differ by a hundredth or two, as long as they live.",
+         ksoftirqd; others on the machine lengthen it by cold caches alone. Each round has nodes of its own, made in \
+         turn: two that are made alike differ by something as long as they live.",
         client_cpu()
     ));
     document.note(&format!(
-        "The programs in 3000 exchanges each, by BPF_ENABLE_STATS: {programs}."
+        "The programs in {EXCHANGES} exchanges each, in the last round, by BPF_ENABLE_STATS: {programs}."
     ));
     Ok(())
 }

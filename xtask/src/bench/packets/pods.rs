@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use mesh_lab::{
     Agent, AgentOptions, Call, Endpoint, Families, Lab, Node, Place, Pod, Port, Process, Service,
     Slice, ensure_clean, eventually, packet::EmptyProgram,
@@ -58,15 +58,19 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn build(agent: &Path) -> Result<Self> {
+    /// The nodes are made in the order of their names, beginning with another one in each round.
+    pub(super) fn build(agent: &Path, round: usize) -> Result<Self> {
         let mut lab = Lab::new("pods")?;
-        let [bare, empty, attached] =
-            ["bare", "empty", "attached"].map(|name| lab.node(name, Families::V4));
-        let (bare, empty, node) = (bare?, empty?, attached?);
         let softirq = Softirq::of(processors())?;
-        let (bare, attached) = (Pods::new(&bare)?, Pods::new(&node)?);
-        let (idle, mut program) = (empty.host(), EmptyProgram::load()?);
-        let empty = Pods::new(&empty)?;
+        let (names, mut nodes) = (["bare", "empty", "attached"], [const { None }; 3]);
+        for at in (0..3).map(|step| (round + step) % 3) {
+            let node = lab.node(names[at], Families::V4)?;
+            nodes[at] = Some((Pods::new(&node)?, node));
+        }
+        let [Some((bare, _)), Some((empty, idle)), Some((attached, node))] = nodes else {
+            bail!("a node was not made");
+        };
+        let (idle, mut program) = (idle.host(), EmptyProgram::load()?);
         program.attach(&idle, "veth")?;
         program.attach(&idle, "eth")?;
         write(&lab, &attached)?;
@@ -135,23 +139,23 @@ impl World {
     }
 
     /// That each route is served by what it is meant to be, and what the programs take of it.
-    pub(super) fn programs(&self) -> Result<String> {
+    pub(super) fn programs(&self, exchanges: u64) -> Result<String> {
         let statistics = Statistics::on()?;
         let mut words = Vec::new();
         for kind in &KINDS[..2] {
             for route in [Route::Direct, Route::Packets, Route::Sockets] {
-                words.push(self.programs_of(kind, route)?);
+                words.push(self.programs_of(kind, route, exchanges)?);
             }
         }
         drop(statistics);
         Ok(words.join("; "))
     }
 
-    fn programs_of(&self, kind: &Kind, route: Route) -> Result<String> {
+    fn programs_of(&self, kind: &Kind, route: Route, exchanges: u64) -> Result<String> {
         let (place, to, _) = self.route(route)?;
         let sockets = Counts::read(&self.agent)?;
         let packets = Counts::at_interfaces(&self.node)?;
-        ensure_clean(&place.call(&(kind.call)(to).count(3000))?)?;
+        ensure_clean(&place.call(&(kind.call)(to).count(exchanges))?)?;
         let connects = Counts::read(&self.agent)?.runs_since(&sockets, "connect4");
         ensure!(
             (connects > 0) == (route == Route::Sockets),
