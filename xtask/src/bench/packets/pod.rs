@@ -47,9 +47,9 @@ pub(super) fn measure(agent: &Path, rounds: u32, document: &mut Document) -> Res
         "TCP, IPv4, client on processor {}, server on processor {SERVER_CPU}, {SECONDS} s each, every way forwards and \
          backwards in each round, and nothing attached between any two. Ratios are to nothing attached just before and \
          after, with those of the least and the greatest round; the last column, which should be 1, is nothing attached \
-         there by back. By CPU time: that of client, server and both \
-         ksoftirqd; others on the machine lengthen it by cold caches alone. Each round has nodes of its own, made in \
-         turn: two that are made alike differ by something as long as they live.",
+         there by back. By CPU time: that of client, server and both ksoftirqd; others on the machine lengthen it by \
+         cold caches alone. Each round has nodes of its own, made in turn: two that are made alike differ by something \
+         as long as they live.",
         client_cpu()
     ));
     document.note(&format!(
@@ -70,18 +70,17 @@ fn head() -> Vec<String> {
 
 /// Greater is better.
 fn row(title: &str, rounds: &[[Walk; 2]], of: fn(&Figure) -> f64) -> Vec<String> {
-    let median = |one: &dyn Fn(&[Walk; 2]) -> f64| Sorted::of(rounds.iter().map(one));
+    let sorted = |one: &dyn Fn(&[Walk; 2]) -> f64| Sorted::of(rounds.iter().map(one));
     let mut cells = vec![title.to_owned()];
     for route in Route::ALL {
-        cells.push(
-            median(&|round| mean(round.iter().flat_map(|it| rates(it, route, of)))).median_of(0),
-        );
+        let means = sorted(&|round| mean(round.iter().flat_map(|it| rates(it, route, of))));
+        cells.push(means.median_of(0));
     }
     for route in Route::OTHERS {
-        let ratios = median(&|round| mean(round.iter().filter_map(|it| ratio(it, route, of))));
+        let ratios = sorted(&|round| mean(round.iter().filter_map(|it| ratio(it, route, of))));
         cells.push(format!("{} ({})", ratios.median_of(3), ratios.range(3)));
     }
-    let turns = median(&|round| {
+    let turns = sorted(&|round| {
         let [there, back] = round.each_ref().map(|it| mean(rates(it, Route::Bare, of)));
         there / back
     });
