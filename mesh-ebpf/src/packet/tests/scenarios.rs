@@ -231,13 +231,16 @@ fn a_silent_datagram_flow_chooses_anew() {
     assert_eq!(world.request(0, &plain()).1, world.backend(2));
 }
 
+/// Each route with entries that lie together, and with such as do not.
+fn together_and_apart() -> impl Iterator<Item = (Route, bool)> {
+    let routes = Route::ALL.into_iter();
+    routes.flat_map(|it| [(it, true), (it, false)])
+}
+
 /// Where `flows` is full, a flow that needs no source goes on half-open; one that does is refused.
 #[test]
 fn flows_are_full() {
-    for (route, quick) in Route::ALL
-        .into_iter()
-        .flat_map(|it| [(it, true), (it, false)])
-    {
+    for (route, quick) in together_and_apart() {
         for room in 0..4 {
             let mut world = World::new(route, Protocol::Tcp, false, 1);
             (world.sim.flows_capacity, world.sim.has_quick_lines) = (room, quick);
@@ -269,10 +272,7 @@ fn flows_are_full() {
 /// No room for a new flow: all of it is refused, none of it is left.
 #[test]
 fn opening_is_full() {
-    for (route, quick) in Route::ALL
-        .into_iter()
-        .flat_map(|it| [(it, true), (it, false)])
-    {
+    for (route, quick) in together_and_apart() {
         let needed = match route {
             Route::PodToLocal | Route::PodToRemote => 2,
             Route::DeviceToLocal | Route::DeviceToRemote | Route::Hairpin => 3,

@@ -22,7 +22,12 @@ pub(super) enum Route {
 
 impl Route {
     /// All but the one that the others are compared with.
-    pub(super) const OTHERS: [Self; 4] = [Self::Empty, Self::Direct, Self::Packets, Self::Sockets];
+    pub(super) const OTHERS: [Self; 4] = {
+        let [Self::Bare, others @ ..] = Self::ALL else {
+            panic!("it is not the first");
+        };
+        others
+    };
 
     pub(super) const ALL: [Self; 5] = [
         Self::Bare,

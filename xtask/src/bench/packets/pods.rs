@@ -123,7 +123,20 @@ impl World {
 
     fn figure(&self, route: Route, kind: &Kind) -> Result<Figure> {
         let (place, to, pods) = self.route(route)?;
-        figure((&place, to), kind, pods, &self.softirq).with_context(|| route.title())
+        let taken = || {
+            let server = cpu::process(pods.process.pid())?;
+            anyhow::Ok(cpu::children()? + server + self.softirq.time()?)
+        };
+        let before = taken()?;
+        let call = (kind.call)(to).option("--duration", SECONDS);
+        let report = place.call(&call).with_context(|| route.title())?;
+        ensure_clean(&report).with_context(|| route.title())?;
+        let taken = taken()? - before;
+        let done = (kind.done)(&report);
+        Ok(Figure {
+            rate: done / (report.elapsed_ns as f64 / 1e9),
+            cpu: taken.as_nanos() as f64 / done,
+        })
     }
 
     /// Every route forwards, then backwards.
@@ -205,23 +218,4 @@ fn write(lab: &Lab, pods: &Pods) -> Result<()> {
         Slice::new("web", "web", &ports, &[endpoint]).json(),
     ];
     lab.source().write("web.json", &objects)
-}
-
-fn figure(
-    (from, to): (&Place, SocketAddr),
-    kind: &Kind,
-    pods: &Pods,
-    softirq: &Softirq,
-) -> Result<Figure> {
-    let taken =
-        || anyhow::Ok(cpu::children()? + cpu::process(pods.process.pid())? + softirq.time()?);
-    let before = taken()?;
-    let report = from.call(&(kind.call)(to).option("--duration", SECONDS))?;
-    ensure_clean(&report)?;
-    let taken = taken()? - before;
-    let done = (kind.done)(&report);
-    Ok(Figure {
-        rate: done / (report.elapsed_ns as f64 / 1e9),
-        cpu: taken.as_nanos() as f64 / done,
-    })
 }
