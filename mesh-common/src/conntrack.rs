@@ -185,23 +185,21 @@ impl FlowKey {
     pub(crate) const fn digests(&self, seed: u32) -> (u64, u64) {
         const NEIGHBOURS: u64 = NEIGHBOUR_LINES as u64 - 1;
         let (source_port, destination_port) = self.host_ports();
-        let seed = two(seed, self.rest & 0xff);
-        let source = end_digest(seed, self.source, source_port & !(NEIGHBOURS << 1));
-        let destination = end_digest(
-            seed,
-            self.destination,
-            destination_port & !(NEIGHBOURS << 1),
-        );
+        let seed = two(seed, self.rest & 0xff) ^ 0x9e37_79b9_7f4a_7c15;
+        let source = address_digest(seed, self.source);
+        let destination = address_digest(seed, self.destination);
         // All ones if the destination's port is higher. By arithmetic: the kernel's verifier would walk what follows a
         // comparison twice.
-        let swap = ((source_port.cast_signed() - destination_port.cast_signed()) >> 63) as u64;
-        let end = source ^ ((source ^ destination) & swap);
+        let lower = core::hint::black_box(source_port.wrapping_sub(destination_port));
+        let swap = (lower.cast_signed() >> 63).cast_unsigned();
+        let address = source ^ ((source ^ destination) & swap);
         let port = source_port ^ ((source_port ^ destination_port) & swap);
+        let end = mix(address, port & !(NEIGHBOURS << 1));
         (
             (end & !NEIGHBOURS) | (port >> 1 & NEIGHBOURS),
             mix(
-                source ^ source_port,
-                (destination ^ destination_port).rotate_left(21) ^ self.rest as u64,
+                source ^ self.ports as u64,
+                destination.rotate_left(21) ^ self.rest as u64,
             ),
         )
     }
@@ -217,9 +215,9 @@ impl FlowKey {
 }
 
 #[inline(always)]
-const fn end_digest(seed: u64, address: Address, port: u64) -> u64 {
+const fn address_digest(seed: u64, address: Address) -> u64 {
     let [a, b, c, d] = address.words();
-    mix(mix(mix(seed, two(a, b)), two(c, d)), port)
+    mix(mix(seed, two(a, b)), two(c, d))
 }
 
 #[inline(always)]
@@ -231,7 +229,7 @@ const fn two(low: u32, high: u32) -> u64 {
 /// (Steele, Lea, Flood 2014).
 #[inline(always)]
 const fn mix(digest: u64, word: u64) -> u64 {
-    let mixed = (digest ^ word ^ 0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (digest ^ word).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed ^ (mixed >> 31)
 }
 

@@ -66,7 +66,7 @@ pub fn direct<P: Packet>(packet: &P, hook: PacketHook) -> Option<PacketState> {
 #[inline(always)]
 pub fn track<E: Env, P: Packet>(env: &E, packet: &mut P, state: &mut PacketState) -> PacketStep {
     match conntrack::stage(env, state) {
-        PacketStep::Next(PacketStage::Rewrite) => rewrite::stage(env, packet, state),
+        PacketStep::Next(PacketStage::Rewrite) => rewrite::direct(env, packet, state),
         step @ (PacketStep::Next(_) | PacketStep::Done(_)) => step,
     }
 }
@@ -79,12 +79,13 @@ pub fn cold<E: Env, P: Packet>(
     packet: &mut P,
     state: &mut PacketState,
 ) -> PacketStep {
-    match run_packet(stage, env, packet, state) {
-        PacketStep::Next(PacketStage::Conntrack) if stage as u8 == PacketStage::Parse as u8 => {
-            track(env, packet, state)
-        }
+    let mut step = run_packet(stage, env, packet, state);
+    if stage as u8 == PacketStage::Parse as u8 && step == PacketStep::Next(PacketStage::Conntrack) {
+        step = conntrack::stage(env, state);
+    }
+    match step {
         PacketStep::Next(PacketStage::Rewrite) => rewrite::stage(env, packet, state),
-        step @ (PacketStep::Next(_) | PacketStep::Done(_)) => step,
+        PacketStep::Next(_) | PacketStep::Done(_) => step,
     }
 }
 

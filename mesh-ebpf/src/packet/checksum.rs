@@ -60,6 +60,13 @@ impl Difference {
     pub const fn apply(self, checksum: u16) -> u16 {
         fold(add(self.0, !(checksum as u32)))
     }
+
+    /// The sum of a pseudo header after the change, which is all that is there of a checksum that a device finishes
+    /// (inet_proto_csum_replace_by_diff with CHECKSUM_PARTIAL).
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) const fn apply_to_partial(self, sum: u16) -> u16 {
+        !fold(add(self.0, sum as u32))
+    }
 }
 
 /// A sum that grows.

@@ -10,7 +10,7 @@ use crate::{
     PacketStep, PacketVerdict, count_packet, run_packet,
 };
 
-/// A packet in memory, as a tc hook sees it. Every checksum is a whole one.
+/// A packet in memory, as a tc hook sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SimPacket {
     /// All of it.
@@ -21,6 +21,8 @@ pub struct SimPacket {
     pub interface: u32,
     /// Tuples that sockets of the host would get.
     pub sockets: BTreeSet<FlowKey>,
+    /// Its transport checksum has yet to be finished by a device (the kernel's CHECKSUM_PARTIAL); otherwise it is whole.
+    pub is_partial: bool,
 }
 
 impl SimPacket {
@@ -32,6 +34,7 @@ impl SimPacket {
             link: LinkHeader::Ethernet,
             interface,
             sockets: BTreeSet::new(),
+            is_partial: false,
         }
     }
 
@@ -106,11 +109,18 @@ impl Packet for SimPacket {
         &mut self,
         offset: u32,
         difference: Difference,
-        _: Covers,
+        covers: Covers,
         optional: bool,
     ) -> Result<(), Broken> {
+        let is_partial = self.is_partial;
         let place = self.range(offset, 2)?;
         let old = u16::from_ne_bytes([place[0], place[1]]);
+        if is_partial {
+            if covers != Covers::Payload {
+                place.copy_from_slice(&difference.apply_to_partial(old).to_ne_bytes());
+            }
+            return Ok(());
+        }
         if optional && old == 0 {
             return Ok(());
         }

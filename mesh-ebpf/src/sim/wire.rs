@@ -8,7 +8,7 @@ use mesh_common::{Address, Port, Protocol};
 mod check;
 mod fragment;
 
-pub use check::{Seen, check, parse};
+pub use check::{Seen, check, finish, parse};
 pub use fragment::reassemble;
 
 /// Bytes of an Ethernet header.

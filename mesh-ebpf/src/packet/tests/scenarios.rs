@@ -4,10 +4,14 @@ use mesh_common::{Address, BackendState, Counter, Direction, FlowKey, Port, Prot
 
 use super::world::{DEVICE, End, Route, SECOND, World, plain};
 use crate::{
-    PacketHook, PacketVerdict,
+    PacketHook, PacketStep, PacketVerdict, direct,
     packet::open::forget,
-    sim::wire::{self, Datagram, tcp},
+    sim::{
+        SimPacket,
+        wire::{self, Datagram, tcp},
+    },
     tests::address,
+    track,
 };
 
 pub(super) fn ends(frame: &[u8]) -> (End, End) {
@@ -68,6 +72,37 @@ fn node_port_to_a_remote_pod_and_back() {
         (PacketVerdict::Forward, (source, backend))
     );
     assert_eq!(world.sim.counted(Counter::FlowOpened), 1);
+}
+
+/// Whether a TCP packet has its whole checksum or leaves it to a device to finish: it is right in the end, after every hook.
+#[test]
+fn whole_checksums_and_those_that_a_device_finishes() {
+    for (v6, is_partial) in [(false, false), (false, true), (true, false), (true, true)] {
+        let finish = |frame| {
+            if is_partial {
+                wire::finish(frame)
+            } else {
+                frame
+            }
+        };
+        for route in [Route::PodToLocal, Route::Hairpin] {
+            let world = World::new(route, Protocol::Tcp, v6, 1);
+            let seen = world.request(tcp::SYN, &plain());
+            world.reply(seen, tcp::SYN | tcp::ACK, &plain());
+            world.request(tcp::ACK, &plain());
+            let datagram = Datagram::tcp(world.client(), world.frontend(), tcp::ACK);
+            let mut packet = SimPacket::new(finish(datagram.frame()), 0);
+            packet.is_partial = is_partial;
+            for (hook, interface) in route.there() {
+                packet.interface = interface;
+                let mut state = direct(&packet, hook).expect("nothing is unusual about it");
+                let step = track(&world.sim, &mut packet, &mut state);
+                assert!(matches!(step, PacketStep::Done(_)), "{step:?} at {hook:?}");
+                assert_eq!(wire::check(&finish(packet.bytes.clone())), Ok(()));
+            }
+            assert_eq!(ends(&packet.bytes).1, world.backend(1));
+        }
+    }
 }
 
 /// What each route leaves in the tables, and what the backend sees. Until the backend has spoken a flow stays half-open,
