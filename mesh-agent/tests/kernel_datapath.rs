@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use kernel::{Place, service, write};
 use mesh_agent::{
     admin::run_dir::FILES,
-    datapath::{Datapath, Finding, HOOKS, Sizes, codes, probe},
+    datapath::{Datapath, Finding, HOOKS, Hook, Sizes, codes, probe},
     plan::Write,
 };
 use mesh_common::{Address, BackendState, Counter, EARLY_INTERFACES, Interface, Reason, SetWord};
@@ -68,6 +68,40 @@ fn every_hook_is_attached_and_pinned() {
                 .exists()
         );
     }
+}
+
+#[test]
+fn connections_are_looked_at_while_somebody_asks() {
+    let Some(place) = Place::enter("clients") else {
+        return;
+    };
+    let mut datapath = Datapath::open(&place.options).unwrap().datapath;
+    datapath.commit().unwrap();
+    let name = "established";
+    let hook = HOOKS.iter().find(|hook| hook.name == name).unwrap();
+    let shown = |datapath: &Datapath| datapath.programs().iter().any(|it| it.name == name);
+    for asked in [true, false, false, true, true, false] {
+        datapath.learn_clients(asked).unwrap();
+        eventually_attached(&place, hook, usize::from(asked));
+        assert_eq!(shown(&datapath), asked);
+    }
+    drop(datapath);
+    let mut second = Datapath::open(&place.options).unwrap().datapath;
+    second.commit().unwrap();
+    second.learn_clients(true).unwrap();
+    eventually_attached(&place, hook, 1);
+}
+
+/// The kernel lets go of a link some milliseconds after its pin.
+fn eventually_attached(place: &Place, hook: &Hook, wanted: usize) {
+    let attached = || place.attached(hook);
+    for _ in 0..500 {
+        if attached() == wanted {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert_eq!(attached(), wanted, "{}", hook.name);
 }
 
 #[test]

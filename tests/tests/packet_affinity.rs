@@ -169,14 +169,25 @@ fn learned(outside: &Outside) -> Result<usize> {
     Ok(items.filter(|it| it["learned"] == true).count())
 }
 
+/// Waits until the first node's connections are asked who their clients are, or no longer.
+fn learning(outside: &Outside, wanted: bool) -> Result<()> {
+    let link = outside.scene.one.bpffs().join("links/established");
+    eventually("clients are learned while a Service asks for them", || {
+        ensure!(link.exists() == wanted);
+        Ok(())
+    })
+}
+
 #[test]
 fn connections_show_who_a_client_is() -> Result<()> {
     test("packet-learned", Needs::Agent, |lab| {
         let options = AgentOptions::capabilities(&NO_SYS_ADMIN);
         let mut outside = Outside::with(lab, 4, &options)?;
         outside.settle()?;
+        learning(&outside, false)?;
         sticky(&mut outside)?;
         ensure!(learned(&outside)? == 0, "somebody is known already");
+        learning(&outside, true)?;
         let names: Vec<String> = (0..8).map(|number| format!("client-{number}")).collect();
         let clients = outside.scene.one.pods(&names)?;
         for (number, client) in (1..).zip(&clients) {
@@ -198,7 +209,8 @@ fn connections_show_who_a_client_is() -> Result<()> {
                 Ok(())
             })?;
         }
-        Ok(())
+        outside.scene.source.remove("web.json")?;
+        learning(&outside, false)
     })
 }
 

@@ -199,10 +199,24 @@ impl Programmer {
         }
         let wakeup = until_wakeup(&report);
         let wakeup = wakeup.min(self.health_checks.pause().unwrap_or(IDLE));
-        if self.committed && !self.attachments.retry() {
-            return wakeup.min(COMMIT_AGAIN);
+        if self.committed {
+            let learns = self.learn_clients();
+            if !self.attachments.retry() || !learns {
+                return wakeup.min(COMMIT_AGAIN);
+            }
         }
         wakeup
+    }
+
+    /// Connections are asked who their clients are as long as a Service asks; false if that could not be arranged.
+    fn learn_clients(&self) -> bool {
+        let mut engine = self.shared.engine();
+        let asked = engine.asks_for_clients();
+        let Err(error) = engine.writer().learn_clients(asked) else {
+            return true;
+        };
+        tracing::error!("{error}; trying again");
+        false
     }
 
     /// The tables lead nobody to the backends that are gone: their sockets may go.

@@ -8,8 +8,8 @@ use std::{fs, os::fd::AsFd, path::PathBuf};
 use mesh_common::{BEFORE, MAPS, MapKind, MapSpec, SocketKey};
 
 use super::{
-    Datapath, DatapathError,
-    hooks::{HOOKS, READERS},
+    Datapath, DatapathError, Hook,
+    hooks::{CLIENTS, HOOKS, READERS},
     links,
     pins::{self, temporary},
     sys,
@@ -41,12 +41,26 @@ impl Datapath {
         Ok(())
     }
 
+    /// Has connections looked at for who their clients are, as `commit` does, or no longer: it costs each of them something.
+    ///
+    /// # Errors
+    /// If the kernel refuses; then it may be called again.
+    pub fn learn_clients(&self, asked: bool) -> Result<(), DatapathError> {
+        match (asked, links::is_attached(&self.pins, &CLIENTS)) {
+            (true, false) => self.attach(&CLIENTS),
+            (false, true) => links::detach(&self.pins, &CLIENTS),
+            (true, true) | (false, false) => Ok(()),
+        }
+    }
+
+    fn attach(&self, hook: &Hook) -> Result<(), DatapathError> {
+        links::attach(&self.pins, hook, self.program(hook)?, &self.cgroup).map(drop)
+    }
+
     /// Readers first: they look into the flow map of the version before too. After a downgrade it is the programs in
     /// force that look into ours, so the writers come first, and the readers once what was under way has arrived.
     fn switch(&self) -> Result<(), DatapathError> {
-        let attach = |hook| -> Result<(), DatapathError> {
-            links::attach(&self.pins, hook, self.program(hook)?, &self.cgroup).map(drop)
-        };
+        let attach = |hook: &Hook| self.attach(hook);
         if !self.is_downgrade {
             return HOOKS.iter().try_for_each(attach);
         }
@@ -114,7 +128,7 @@ impl Datapath {
         Ok(())
     }
 
-    fn program(&self, hook: &super::Hook) -> Result<std::os::fd::BorrowedFd<'_>, DatapathError> {
+    fn program(&self, hook: &Hook) -> Result<std::os::fd::BorrowedFd<'_>, DatapathError> {
         self.programs
             .get(hook.name)
             .map(AsFd::as_fd)

@@ -31,6 +31,10 @@ pub const HOOKS: [Hook; 10] = [
     hook("connect4", 10),
 ];
 
+/// The hook at which connections show who their clients are. The kernel calls it some nine times in a connection's life: it
+/// is attached as long as a Service asks who its clients are, and no longer.
+pub(super) const CLIENTS: Hook = HOOKS[0];
+
 /// How many of the hooks only read what was remembered of sockets, or forget it, or have nothing to do with it.
 pub(super) const READERS: usize = 6;
 
@@ -60,5 +64,6 @@ mod tests {
         }
         assert_eq!(LAST.name, "connect4");
         assert_eq!(LAST_SENDER.name, "sendmsg6");
+        assert_eq!(CLIENTS.attach_type, SOCK_OPS);
     }
 }

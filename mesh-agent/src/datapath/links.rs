@@ -82,6 +82,16 @@ pub(super) fn attach(
     Ok(Attached::Anew)
 }
 
+/// Takes what is attached at a hook off it: a link goes with its pin.
+pub(super) fn detach(pins: &Pins, hook: &Hook) -> Result<(), DatapathError> {
+    pins::remove(&pins.link(hook))
+}
+
+/// Whether anything is pinned for a hook.
+pub(super) fn is_attached(pins: &Pins, hook: &Hook) -> bool {
+    pins.link(hook).exists()
+}
+
 /// The pinned link, if it is one of this hook and cgroup. One whose cgroup is gone has no cgroup number.
 fn pinned(pin: &Path, hook: &Hook, cgroup: &Cgroup) -> Option<OwnedFd> {
     let link = sys::object_get(pin).ok()?;

@@ -4,10 +4,17 @@ use std::{os::fd::AsFd, path::Path};
 
 use mesh_common::MAPS;
 
-use super::{Datapath, Reader, hooks::HOOKS, links, pins::Pins, sys};
+use super::{
+    Datapath, Hook, Reader,
+    hooks::{CLIENTS, HOOKS},
+    links,
+    pins::Pins,
+    sys,
+};
 use crate::telemetry::view::{MapView, ProgramView};
 
-/// Every program: whether its link is in force, whether it is pinned, and its figures.
+/// Every program: whether its link is in force, whether it is pinned, and its figures. That for clients is left out while
+/// nobody asks for them and nothing is attached.
 #[must_use]
 pub fn programs(bpffs: &Path) -> Vec<ProgramView> {
     let pins = Pins::at(bpffs);
@@ -26,7 +33,8 @@ pub fn programs(bpffs: &Path) -> Vec<ProgramView> {
             run_time_ns: Some(info.run_time_ns),
         }
     };
-    HOOKS.iter().map(view).collect()
+    let in_use = |hook: &&Hook| **hook != CLIENTS || links::is_attached(&pins, hook);
+    HOOKS.iter().filter(in_use).map(view).collect()
 }
 
 /// Every map: what it holds and takes. A map that is not there has room for nothing.

@@ -71,6 +71,12 @@ impl<W: MapWriter, C: Clock, R: Random> Engine<W, C, R> {
         self.programmed
     }
 
+    /// Whether a Service that is written goes by who its clients are.
+    #[must_use]
+    pub fn asks_for_clients(&self) -> bool {
+        self.applied.asks_for_clients()
+    }
+
     /// Services and Pods that wait to be written, those that do not fit included.
     #[must_use]
     pub fn dirty(&self) -> usize {

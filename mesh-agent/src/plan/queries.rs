@@ -126,6 +126,14 @@ impl Applied {
             .collect()
     }
 
+    /// Whether a Service goes by who its clients are: by their addresses it keeps them apart, or lets them in.
+    #[must_use]
+    pub fn asks_for_clients(&self) -> bool {
+        let has_affinity =
+            |record: &PortRecord| self.kernel.service(record.service).affinity_seconds() != 0;
+        !self.kernel.ranges().is_empty() || self.records().any(has_affinity)
+    }
+
     /// Whether there is anything of an earlier run that nobody has claimed.
     #[must_use]
     pub fn has_leftovers(&self) -> bool {

@@ -80,7 +80,7 @@ fn whole_checksums_and_those_that_a_device_finishes() {
     for (v6, is_partial) in [(false, false), (false, true), (true, false), (true, true)] {
         let finish = |frame| {
             if is_partial {
-                wire::finish(frame)
+                wire::finish(frame).unwrap()
             } else {
                 frame
             }

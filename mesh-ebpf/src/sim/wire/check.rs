@@ -157,18 +157,16 @@ pub fn check(frame: &[u8]) -> Result<(), String> {
 }
 
 /// Finishes the checksum of a TCP packet that has the sum of its pseudo header alone, as a device does: adds everything else.
-/// Done to a whole one it takes the same away.
-///
-/// # Panics
-/// If the frame is not one of TCP.
+/// Done to a whole one it takes the same away. None if the frame is not one of TCP.
 #[must_use]
-pub fn finish(mut frame: Vec<u8>) -> Vec<u8> {
-    let seen = parse(&frame).filter(|seen| seen.protocol == 6);
-    let start = seen.expect("the frame is one of TCP").transport;
+pub fn finish(mut frame: Vec<u8>) -> Option<Vec<u8>> {
+    let start = parse(&frame).filter(|seen| seen.protocol == 6)?.transport;
     let end = ETHERNET + length(&frame[ETHERNET..]);
-    let whole = !fold(sum(&frame[start..end]));
-    frame[start + 16..start + 18].copy_from_slice(&whole.to_be_bytes());
+    let whole = !fold(sum(frame.get(start..end)?));
     frame
+        .get_mut(start + 16..start + 18)?
+        .copy_from_slice(&whole.to_be_bytes());
+    Some(frame)
 }
 
 /// Bytes of an IP packet by its own header.
