@@ -190,7 +190,7 @@ pub const MAPS: [MapSpec; 17] = [
     },
     MapSpec {
         name: "flows",
-        version: 2,
+        version: 1,
         kind: MapKind::Flow,
         shape: MapShape::MappedArray,
         key: u32::LAYOUT,

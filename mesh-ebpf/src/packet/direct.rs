@@ -9,11 +9,11 @@ use super::{
 };
 use crate::Packet;
 
-/// Words of four bytes up to the ports' end, and to the end of TCP's flags.
+/// Words of four bytes up to the ports' end, and to that of TCP's checksum, which is in the word after the flags'.
 const V4_PORTS: usize = 7;
-const V4_TCP: usize = 10;
+pub(super) const V4_TCP: usize = 10;
 const V6_PORTS: usize = 12;
-const V6_TCP: usize = 15;
+pub(super) const V6_TCP: usize = 15;
 
 #[inline(always)]
 pub(super) fn parse<P: Packet>(packet: &P, hook: PacketHook) -> Option<PacketState> {

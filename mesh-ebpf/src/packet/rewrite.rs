@@ -5,6 +5,7 @@ use mesh_common::{Direction, FragmentKey, FragmentPorts, Port, Reason};
 
 use super::{
     checksum::Difference,
+    direct::{V4_TCP, V6_TCP},
     state::{Family, Fragment, PacketState, PacketStep, PacketVerdict, drop},
 };
 use crate::{Broken, Covers, Env, Packet};
@@ -33,7 +34,7 @@ fn rewrite<E: Env, P: Packet>(
     env: &E,
     packet: &mut P,
     state: &mut PacketState,
-    checksum: impl Fn(&P, &PacketState) -> Option<u16>,
+    checksum_of: impl Fn(&P, &PacketState) -> Option<u16>,
 ) -> PacketStep {
     if state.fragment == Fragment::First {
         let key = FragmentKey::new(
@@ -45,7 +46,7 @@ fn rewrite<E: Env, P: Packet>(
         );
         env.set_fragment(&key, &FragmentPorts::of(&state.key, state.fragment_id));
     }
-    match write(packet, state, checksum) {
+    match write(packet, state, checksum_of) {
         Ok(()) => PacketStep::Done(PacketVerdict::Forward),
         Err(Broken) => drop(Reason::Inconsistent),
     }
@@ -55,7 +56,7 @@ fn rewrite<E: Env, P: Packet>(
 fn write<P: Packet>(
     packet: &mut P,
     state: &PacketState,
-    checksum: impl Fn(&P, &PacketState) -> Option<u16>,
+    checksum_of: impl Fn(&P, &PacketState) -> Option<u16>,
 ) -> Result<(), Broken> {
     let is_v4 = state.family == Family::V4;
     let side = Side::rewritten(state.key.direction());
@@ -68,7 +69,7 @@ fn write<P: Packet>(
         return write_address(packet, state, side, difference);
     }
     // Checksums first: for that the offsets are certain.
-    update_checksums(packet, state, (difference, port), checksum)?;
+    update_checksums(packet, state, (difference, port), checksum_of)?;
     if state.transport as u32 == packet.network() + header_length(state.family) {
         return write_all(packet, state, side, difference);
     }
@@ -193,7 +194,7 @@ fn update_checksums<P: Packet>(
     if port == state.target.1 {
         return Ok(());
     }
-    // Where a device or the receiver's kernel has yet to finish the sum (CHECKSUM_PARTIAL), as with all TCP that a pod sends
+    // Where a device or the receiver's kernel has yet to finish the sum (CHECKSUM_PARTIAL), as with most TCP that a pod sends
     // by a veth, there is that of addresses alone, not inverted. The kernel changes it the other way, by which it is known,
     // and has nothing to do for ports. A whole one is after the change exactly what the kernel's arithmetic makes of it.
     if let (Some(before), Some(after)) = (before, checksum_of(packet, state))
@@ -212,8 +213,8 @@ fn tcp_checksum<P: Packet>(packet: &P, state: &PacketState) -> Option<u16> {
         return None;
     }
     let word = match state.family {
-        Family::V4 => packet.words::<10>()?[9],
-        Family::V6 => packet.words::<15>()?[14],
+        Family::V4 => packet.words::<V4_TCP>()?[V4_TCP - 1],
+        Family::V6 => packet.words::<V6_TCP>()?[V6_TCP - 1],
     };
     let [a, b, ..] = word.to_ne_bytes();
     Some(u16::from_ne_bytes([a, b]))

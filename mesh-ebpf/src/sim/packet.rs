@@ -115,13 +115,13 @@ impl Packet for SimPacket {
         let is_partial = self.is_partial;
         let place = self.range(offset, 2)?;
         let old = u16::from_ne_bytes([place[0], place[1]]);
+        if optional && old == 0 {
+            return Ok(());
+        }
         if is_partial {
             if covers != Covers::Payload {
                 place.copy_from_slice(&difference.apply_to_partial(old).to_ne_bytes());
             }
-            return Ok(());
-        }
-        if optional && old == 0 {
             return Ok(());
         }
         let new = difference.apply(old);
