@@ -88,8 +88,9 @@ fn connections_are_looked_at_while_somebody_asks() {
     drop(datapath);
     let mut second = Datapath::open(&place.options).unwrap().datapath;
     second.commit().unwrap();
-    second.learn_clients(true).unwrap();
     eventually_attached(&place, hook, 1);
+    second.learn_clients(false).unwrap();
+    eventually_attached(&place, hook, 0);
 }
 
 /// The kernel lets go of a link some milliseconds after its pin.

@@ -210,7 +210,12 @@ fn connections_show_who_a_client_is() -> Result<()> {
             })?;
         }
         outside.scene.source.remove("web.json")?;
-        learning(&outside, false)
+        learning(&outside, false)?;
+        eventually("what connections have shown is forgotten", || {
+            let learned = learned(&outside)?;
+            ensure!(learned == 0, "{learned}");
+            Ok(())
+        })
     })
 }
 

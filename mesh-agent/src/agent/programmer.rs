@@ -54,6 +54,8 @@ pub(super) struct Programmer {
     /// Failed writes that were counted.
     failures: BTreeMap<&'static str, u64>,
     committed: bool,
+    /// Connections are, or are not, asked who their clients are, as Services want it.
+    learns: bool,
     began: Instant,
     /// When the source had delivered everything once.
     listed: Option<Instant>,
@@ -87,6 +89,7 @@ impl Programmer {
             source_problems: 0,
             failures: BTreeMap::new(),
             committed: false,
+            learns: false,
             began: Instant::now(),
             listed: None,
             passes: Passes::new(SystemTime::now()),
@@ -190,8 +193,11 @@ impl Programmer {
         }
         if self.committed {
             self.terminate();
+            if report.writes > 0 || !self.learns {
+                self.learns = self.learn_clients();
+            }
         }
-        if failing {
+        if failing || (self.committed && !self.learns) {
             self.shared.set_behind();
         } else if self.committed {
             self.shared.set_updated();
@@ -199,16 +205,13 @@ impl Programmer {
         }
         let wakeup = until_wakeup(&report);
         let wakeup = wakeup.min(self.health_checks.pause().unwrap_or(IDLE));
-        if self.committed {
-            let learns = self.learn_clients();
-            if !self.attachments.retry() || !learns {
-                return wakeup.min(COMMIT_AGAIN);
-            }
+        if self.committed && (!self.attachments.retry() || !self.learns) {
+            return wakeup.min(COMMIT_AGAIN);
         }
         wakeup
     }
 
-    /// Connections are asked who their clients are as long as a Service asks; false if that could not be arranged.
+    /// Connections are asked who their clients are while a Service asks; false if that could not be arranged.
     fn learn_clients(&self) -> bool {
         let mut engine = self.shared.engine();
         let asked = engine.asks_for_clients();

@@ -14,6 +14,7 @@ use super::{
     pins::{self, temporary},
     sys,
 };
+use crate::apply::WriteError;
 
 /// A datagram's reply that takes longer is not waited for.
 const UNDER_WAY: std::time::Duration = std::time::Duration::from_secs(1);
@@ -42,15 +43,28 @@ impl Datapath {
     }
 
     /// Has connections looked at for who their clients are, as `commit` does, or no longer: it costs each of them something.
+    /// What they have shown is forgotten then: it may change unseen.
     ///
     /// # Errors
     /// If the kernel refuses; then it may be called again.
-    pub fn learn_clients(&self, asked: bool) -> Result<(), DatapathError> {
+    pub fn learn_clients(&mut self, asked: bool) -> Result<(), DatapathError> {
         match (asked, links::is_attached(&self.pins, &CLIENTS)) {
             (true, false) => self.attach(&CLIENTS),
-            (false, true) => links::detach(&self.pins, &CLIENTS),
+            (false, true) => {
+                links::detach(&self.pins, &CLIENTS)?;
+                self.forget_clients()
+            }
             (true, true) | (false, false) => Ok(()),
         }
+    }
+
+    fn forget_clients(&mut self) -> Result<(), DatapathError> {
+        let learned = self.reader()?.learned_clients()?;
+        let cookies: Vec<u64> = learned.into_keys().collect();
+        emptied(
+            "learned_clients",
+            self.maps.delete_learned_clients(&cookies),
+        )
     }
 
     fn attach(&self, hook: &Hook) -> Result<(), DatapathError> {
@@ -78,9 +92,7 @@ impl Datapath {
             .map(|(key, _)| key)
             .filter(|key| key.kind() == SocketKey::CHOSEN);
         let chosen: Vec<SocketKey> = chosen.collect();
-        self.maps.delete_sockets(&chosen).map_err(|error| {
-            DatapathError::map("empty", "sockets")(std::io::Error::other(error.to_string()))
-        })
+        emptied("sockets", self.maps.delete_sockets(&chosen))
     }
 
     /// Pins what is not pinned yet. Flow maps and counters take their names at once; tables when they are in force.
@@ -137,6 +149,11 @@ impl Datapath {
                 reason: "it is not in the eBPF object".to_owned(),
             })
     }
+}
+
+fn emptied(map: &'static str, result: Result<(), WriteError>) -> Result<(), DatapathError> {
+    let cause = |error: WriteError| std::io::Error::other(error.to_string());
+    result.map_err(|error| DatapathError::map("empty", map)(cause(error)))
 }
 
 fn is_pin_of(spec: &MapSpec, name: &str) -> bool {

@@ -31,8 +31,8 @@ pub const HOOKS: [Hook; 10] = [
     hook("connect4", 10),
 ];
 
-/// The hook at which connections show who their clients are. The kernel calls it some nine times in a connection's life: it
-/// is attached as long as a Service asks who its clients are, and no longer.
+/// The hook at which connections show who their clients are. The kernel calls it some nine times in a connection's life: what
+/// `commit` has attached stays only while a Service asks who its clients are.
 pub(super) const CLIENTS: Hook = HOOKS[0];
 
 /// How many of the hooks only read what was remembered of sockets, or forget it, or have nothing to do with it.

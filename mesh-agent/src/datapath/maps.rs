@@ -177,6 +177,16 @@ impl Maps {
         keys.iter()
             .try_for_each(|key| self.delete("sockets", bytes_of(key)))
     }
+
+    /// Forgets what connections of these namespaces, by their cookies, have shown.
+    ///
+    /// # Errors
+    /// At the first that the kernel refuses.
+    pub fn delete_learned_clients(&mut self, cookies: &[u64]) -> Result<(), WriteError> {
+        cookies
+            .iter()
+            .try_for_each(|cookie| self.delete("learned_clients", bytes_of(cookie)))
+    }
 }
 
 impl MapWriter for Maps {

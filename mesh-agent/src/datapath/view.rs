@@ -13,8 +13,8 @@ use super::{
 };
 use crate::telemetry::view::{MapView, ProgramView};
 
-/// Every program: whether its link is in force, whether it is pinned, and its figures. That for clients is left out while
-/// nobody asks for them and nothing is attached.
+/// Every program: whether its link is in force, whether it is pinned, and its figures. That for clients is left out where
+/// it is not attached, as it should be while no Service asks for them.
 #[must_use]
 pub fn programs(bpffs: &Path) -> Vec<ProgramView> {
     let pins = Pins::at(bpffs);
