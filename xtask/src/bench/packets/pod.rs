@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use super::{
     kinds::{KINDS, Route},
-    pods::{Figure, SECONDS, Walk, World},
+    pods::{Figure, SECONDS, TURNS, Walk, World},
     tables::Sorted,
 };
 use crate::{
@@ -30,7 +30,7 @@ pub(super) fn measure(agent: &Path, rounds: u32, document: &mut Document) -> Res
         run::say(&format!("round {number} of {rounds}"));
         let world = World::build(agent, number as usize)?;
         for (kind, figures) in KINDS.iter().zip(&mut figures) {
-            figures.push(world.round(kind)?);
+            figures.push(world.turns(kind)?);
         }
         programs = world.programs(if number == rounds { EXCHANGES } else { 100 })?;
         world.close()?;
@@ -44,12 +44,13 @@ pub(super) fn measure(agent: &Path, rounds: u32, document: &mut Document) -> Res
     document.table("pod to ClusterIP on one node", &rows.0);
     document.table("the same by a second of CPU time", &rows.1);
     document.note(&format!(
-        "TCP, IPv4, client on processor {}, server on processor {SERVER_CPU}, {SECONDS} s each, every way forwards and \
-         backwards in each round, and nothing attached between any two. Ratios are to nothing attached just before and \
-         after, with those of the least and the greatest round; the last column, which should be 1, is nothing attached \
-         there by back. By CPU time: that of client, server and both ksoftirqd; others on the machine lengthen it by \
-         cold caches alone. Each round has nodes of its own, made in turn: two that are made alike differ by something \
-         as long as they live.",
+        "TCP, IPv4, client on processor {}, server on processor {SERVER_CPU}, {SECONDS} s each, every way {TURNS} times \
+         forwards and backwards in each round, and nothing attached between any two. Ratios are to nothing attached just \
+         before and after: the median round, and in brackets between which two rounds the true median is with 95 of 100 \
+         chances, whatever rounds are like; a round's is its own median. The last column, which should be 1, is nothing \
+         attached there by back, least and greatest round. By CPU time: that of client, server and both ksoftirqd; others \
+         on the machine lengthen it by cold caches alone. Each round has nodes of its own, made in turn: two that are \
+         made alike differ by something as long as they live.",
         client_cpu()
     ));
     document.note(&format!(
@@ -69,19 +70,27 @@ fn head() -> Vec<String> {
 }
 
 /// Greater is better.
-fn row(title: &str, rounds: &[[Walk; 2]], of: fn(&Figure) -> f64) -> Vec<String> {
-    let sorted = |one: &dyn Fn(&[Walk; 2]) -> f64| Sorted::of(rounds.iter().map(one));
+fn row(title: &str, rounds: &[Vec<[Walk; 2]>], of: fn(&Figure) -> f64) -> Vec<String> {
+    let sorted = |one: &dyn Fn(&[[Walk; 2]]) -> f64| Sorted::of(rounds.iter().map(|it| one(it)));
+    let median = |figures: &mut dyn Iterator<Item = f64>| Sorted::of(figures).median();
     let mut cells = vec![title.to_owned()];
     for route in Route::ALL {
-        let means = sorted(&|round| mean(round.iter().flat_map(|it| rates(it, route, of))));
-        cells.push(means.median_of(0));
+        let all = |round: &[[Walk; 2]]| {
+            median(&mut round.iter().flatten().flat_map(|it| rates(it, route, of)))
+        };
+        cells.push(sorted(&all).median_of(0));
     }
     for route in Route::OTHERS {
-        let ratios = sorted(&|round| mean(round.iter().filter_map(|it| ratio(it, route, of))));
-        cells.push(format!("{} ({})", ratios.median_of(3), ratios.range(3)));
+        let ratios = sorted(&|round| {
+            median(&mut round.iter().flatten().filter_map(|it| ratio(it, route, of)))
+        });
+        cells.push(format!("{} ({})", ratios.median_of(3), ratios.interval(3)));
     }
     let turns = sorted(&|round| {
-        let [there, back] = round.each_ref().map(|it| mean(rates(it, Route::Bare, of)));
+        let [there, back] = [0, 1].map(|at| {
+            let walks = round.iter().filter_map(|turn| turn.get(at));
+            median(&mut walks.flat_map(|it| rates(it, Route::Bare, of)))
+        });
         there / back
     });
     cells.push(turns.range(3));
@@ -101,11 +110,6 @@ fn ratio(walk: &Walk, route: Route, of: fn(&Figure) -> f64) -> Option<f64> {
         }
         _ => None,
     })
-}
-
-fn mean(numbers: impl Iterator<Item = f64>) -> f64 {
-    let (count, sum) = numbers.fold((0.0, 0.0), |(count, sum), it| (count + 1.0, sum + it));
-    sum / count
 }
 
 #[cfg(test)]
@@ -132,9 +136,9 @@ mod tests {
             bare(300.0),
         ]);
         let back = there.iter().rev().copied().collect();
-        let cells = row("x", &[[there, back]], |it| it.rate);
+        let cells = row("x", &[vec![[there, back]]], |it| it.rate);
         assert_eq!(cells.len(), head().len());
-        assert_eq!((cells[1].as_str(), cells[4].as_str()), ("140", "95"));
+        assert_eq!((cells[1].as_str(), cells[4].as_str()), ("100", "95"));
         assert_eq!(cells[8], "0.950 (0.950 - 0.950)");
         assert_eq!(cells[9], "1.000 (1.000 - 1.000)");
         assert_eq!(cells[10], "1.000 - 1.000");

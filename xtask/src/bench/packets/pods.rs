@@ -21,7 +21,9 @@ use crate::bench::{
     world::{SERVER_CPU, client_cpu},
 };
 
-pub(super) const SECONDS: f64 = 0.1;
+pub(super) const SECONDS: f64 = 0.05;
+/// So often each round goes every way forwards and backwards.
+pub(super) const TURNS: usize = 5;
 const PORT: u16 = 80;
 const TARGET: u16 = 8080;
 const SERVICE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10)), PORT);
@@ -139,10 +141,13 @@ impl World {
         })
     }
 
-    /// Every route forwards, then backwards.
-    pub(super) fn round(&self, kind: &Kind) -> Result<[Walk; 2]> {
-        let back = Route::OTHERS.into_iter().rev();
-        Ok([self.walk(kind, Route::OTHERS)?, self.walk(kind, back)?])
+    /// Every route forwards, then backwards, and so on.
+    pub(super) fn turns(&self, kind: &Kind) -> Result<Vec<[Walk; 2]>> {
+        let turn = |_| {
+            let back = Route::OTHERS.into_iter().rev();
+            Ok([self.walk(kind, Route::OTHERS)?, self.walk(kind, back)?])
+        };
+        (0..TURNS).map(turn).collect()
     }
 
     fn walk(&self, kind: &Kind, others: impl IntoIterator<Item = Route>) -> Result<Walk> {

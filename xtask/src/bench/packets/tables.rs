@@ -162,6 +162,28 @@ impl Sorted {
         format!("{:.decimals$}", self.median())
     }
 
+    /// Between which two of them the true median is with 95 of 100 chances, whatever they are like; the least and the
+    /// greatest where they are fewer than six, of which no two are as sure. By the binomial distribution (Conover, Practical
+    /// Nonparametric Statistics, 3.2).
+    pub(super) fn interval(&self, decimals: usize) -> String {
+        let count = self.0.len();
+        // Half of those that are outside on one side: as many as have at most 2.5 of 100 chances.
+        let (mut chance, mut sum, mut below) = (0.5_f64.powi(count as i32), 0.0, 0);
+        while below < count / 2 {
+            sum += chance;
+            if sum > 0.025 {
+                break;
+            }
+            chance *= (count - below) as f64 / (below + 1) as f64;
+            below += 1;
+        }
+        let outside = below.saturating_sub(1);
+        match (self.0.get(outside), self.0.iter().nth_back(outside)) {
+            (Some(least), Some(most)) => format!("{least:.decimals$} - {most:.decimals$}"),
+            _ => "-".to_owned(),
+        }
+    }
+
     /// The least and the greatest.
     pub(super) fn range(&self, decimals: usize) -> String {
         match (self.0.first(), self.0.last()) {
@@ -201,6 +223,21 @@ mod tests {
         assert_eq!(rows[4][1], "2100");
         assert_eq!(rows[4][4..7], ["1100", "600", "476190"]);
         assert_eq!(rows[1][4..6], ["", ""]);
+    }
+
+    #[test]
+    fn the_median_is_between_two_figures_with_known_chances() {
+        let interval = |count: u32| Sorted::of((1..=count).map(f64::from)).interval(0);
+        // Ranks of the tables of the binomial distribution.
+        for (count, ranks) in [
+            (3, "1 - 3"),
+            (6, "1 - 6"),
+            (10, "2 - 9"),
+            (20, "6 - 15"),
+            (40, "14 - 27"),
+        ] {
+            assert_eq!(interval(count), ranks);
+        }
     }
 
     #[test]
