@@ -24,6 +24,8 @@ use crate::bench::{
 pub(super) const SECONDS: f64 = 0.05;
 /// So often each round goes every way forwards and backwards.
 pub(super) const TURNS: usize = 5;
+/// How often in a row the machine may stand still.
+const STILL: u32 = 3;
 const PORT: u16 = 80;
 const TARGET: u16 = 8080;
 const SERVICE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10)), PORT);
@@ -123,7 +125,17 @@ impl World {
         Ok(())
     }
 
+    /// Once more where the machine stood still for all of the time, as one with other guests may.
     fn figure(&self, route: Route, kind: &Kind) -> Result<Figure> {
+        for _ in 0..STILL {
+            if let Some(figure) = self.attempt(route, kind)? {
+                return Ok(figure);
+            }
+        }
+        bail!("{}: nobody was called in {SECONDS} s", route.title())
+    }
+
+    fn attempt(&self, route: Route, kind: &Kind) -> Result<Option<Figure>> {
         let (place, to, pods) = self.route(route)?;
         let taken = || {
             let server = cpu::process(pods.process.pid())?;
@@ -132,13 +144,16 @@ impl World {
         let before = taken()?;
         let call = (kind.call)(to).option("--duration", SECONDS);
         let report = place.call(&call).with_context(|| route.title())?;
+        if report.attempts == 0 {
+            return Ok(None);
+        }
         ensure_clean(&report).with_context(|| route.title())?;
         let taken = taken()? - before;
         let done = (kind.done)(&report);
-        Ok(Figure {
+        Ok(Some(Figure {
             rate: done / (report.elapsed_ns as f64 / 1e9),
             cpu: taken.as_nanos() as f64 / done,
-        })
+        }))
     }
 
     /// Every route forwards, then backwards, and so on.
