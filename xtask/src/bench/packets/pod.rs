@@ -45,12 +45,12 @@ pub(super) fn measure(agent: &Path, rounds: u32, document: &mut Document) -> Res
     document.table("the same by a second of CPU time", &rows.1);
     document.note(&format!(
         "TCP, IPv4, client on processor {}, server on processor {SERVER_CPU}, {SECONDS} s each, every way {TURNS} times \
-         forwards and backwards in each round, and nothing attached between any two. Ratios are to nothing attached just \
-         before and after: the median round, and in brackets between which two rounds the true median is with 95 of 100 \
-         chances, whatever rounds are like; a round's is its own median. The last column, which should be 1, is nothing \
-         attached there by back, least and greatest round. By CPU time: that of client, server and both ksoftirqd; others \
-         on the machine lengthen it by cold caches alone. Each round has nodes of its own, made in turn: two that are \
-         made alike differ by something as long as they live.",
+         forwards and backwards in each of {rounds} rounds, and nothing attached between any two; once more where not one \
+         call was made. Ratios are to nothing attached just before and after: the median of the rounds' medians, and in \
+         brackets where the true one is with 95 of 100 chances. The last column, which should be 1, is nothing attached \
+         there by back, least and greatest round. By CPU time: that of client, server and both ksoftirqd; others on the \
+         machine lengthen it by cold caches alone. Each round has nodes of its own, made in turn: two that are made alike \
+         differ by something as long as they live.",
         client_cpu()
     ));
     document.note(&format!(

@@ -162,12 +162,11 @@ impl Sorted {
         format!("{:.decimals$}", self.median())
     }
 
-    /// Between which two of them the true median is with 95 of 100 chances, whatever they are like; the least and the
-    /// greatest where they are fewer than six, of which no two are as sure. By the binomial distribution (Conover, Practical
-    /// Nonparametric Statistics, 3.2).
+    /// The two figures between which the true median lies with 95 of 100 chances, however they are distributed (Conover,
+    /// Practical Nonparametric Statistics, 3.2). With fewer than six nothing is as sure: the least and the greatest.
     pub(super) fn interval(&self, decimals: usize) -> String {
         let count = self.0.len();
-        // Half of those that are outside on one side: as many as have at most 2.5 of 100 chances.
+        // Figures below the interval, of which each is below the true median by the toss of a coin.
         let (mut chance, mut sum, mut below) = (0.5_f64.powi(count as i32), 0.0, 0);
         while below < count / 2 {
             sum += chance;
