@@ -8,7 +8,7 @@ use mesh_lab::{
     Call, Endpoint, Families, Needs, Place, Port, Scene, Service, Slice, assert_uniform,
     ensure_clean, serves_everything, settle, test, traffic::Failure,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The client's pod, but where no hook of the agent sees its sockets.
 fn bare(scene: &Scene) -> Result<Place> {
@@ -38,6 +38,55 @@ fn a_pod_of_another_cgroup_reaches_a_cluster_ip() -> Result<()> {
                 ensure_clean(&report)?;
                 ensure!(report.backends.len() == 4, "{report:?}");
             }
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_trace_follows_the_packets_of_a_live_flow() -> Result<()> {
+    test("packet-trace", Needs::Agent, |lab| {
+        let scene = Scene::new(lab, Families::Dual)?;
+        let ask = |arguments: &[&str]| -> Result<Value> {
+            let answer = scene.agent.cli(&[arguments, &["-o", "json"]].concat())?;
+            Ok(serde_json::from_str(&answer.ok()?.stdout)?)
+        };
+        for to in scene.all("http") {
+            settle(&bare(&scene)?, to, &scene.web.ready())?;
+            let held = bare(&scene)?.load(&Call::hold(to))?.holding()?;
+            let flows = ask(&["bpf", "flows"])?;
+            let rows = flows["items"].as_array().context("no items")?;
+            let wanted = to.to_string();
+            let request = rows
+                .iter()
+                .filter(|row| row["entry"] == "request" && row["confirmed"] == true);
+            let mut request = request.filter(|row| {
+                row["destination"] == wanted && !row["seen"].to_string().contains("fin")
+            });
+            let request = request
+                .next()
+                .with_context(|| format!("no flow to {to}: {flows}"))?;
+            let text = |field: &str| request[field].as_str().context("not in the row");
+            let (client, backend) = (text("source")?, text("rewrittenTo")?);
+            let trace = |hook, flags, from, to| {
+                ask(&[
+                    "trace", "--packet", hook, "--flags", flags, "--from", from, "--to", to,
+                ])
+            };
+            let known = trace("from-pod", "ack", client, &wanted)?;
+            ensure!(known["target"] == backend, "{known} of {request}");
+            let reply = trace("to-pod", "ack", backend, client)?;
+            ensure!(reply["target"] == wanted.as_str(), "{reply} of {request}");
+            // Nobody has spoken from that port.
+            let stranger = SocketAddr::new(client.parse::<SocketAddr>()?.ip(), 1).to_string();
+            let opened = trace("from-pod", "syn", &stranger, &wanted)?;
+            ensure!(
+                opened["verdict"] == "forward" && opened["target"] != wanted.as_str(),
+                "{opened}"
+            );
+            let passed = trace("from-pod", "ack", &stranger, &wanted)?;
+            ensure!(passed["verdict"] == "pass", "{passed}");
+            held.stop()?;
         }
         Ok(())
     })

@@ -355,6 +355,7 @@ fn refusals_of_run_name_the_flag() -> Result<()> {
             ),
             (["--source", "ftp:somewhere"], "--source"),
             (["--max-services", "none"], "--max-services"),
+            (["--device", "nowhere0"], "MESH062 --device nowhere0"),
         ] {
             let mut agent = node.start_agent(&AgentOptions::flags(&flags))?;
             let status = agent.wait()?;
