@@ -71,7 +71,8 @@ fn host_processes_are_endpoints() -> Result<()> {
         objects.extend(slices.iter().map(Slice::json));
         scene.source.write("hosts.json", &objects)?;
         let names = ["one".to_owned(), "two".to_owned()];
-        for place in [scene.client.place(), scene.one.host()] {
+        let by_packets = scene.client.bare_place()?;
+        for place in [scene.client.place(), scene.one.host(), by_packets] {
             for to in ["10.96.0.30:80", "[fd00:10:96::30]:80"] {
                 let to = to.parse()?;
                 settle(&place, to, &names)?;

@@ -1,4 +1,5 @@
-//! Node ports, external IPs, load balancers' IPs and host ports, asked for by pods and host processes through their sockets.
+//! Node ports, external IPs, load balancers' IPs and host ports, asked for by pods and host processes through their sockets; host
+//! ports also by what no socket hook sees.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -243,6 +244,10 @@ fn host_ports_lead_to_their_pods() -> Result<()> {
         for address in scene.one.address().all() {
             let to = SocketAddr::new(address, 8088);
             ensure_served(&scene, to, &["at-one".to_owned()])?;
+            // By packets: from a pod whose sockets nobody translates, and from another machine.
+            for place in [scene.client.bare_place()?, scene.two.host()] {
+                ensure_served_at(&place, to, &["at-one".to_owned()])?;
+            }
         }
         for address in LOOPBACK {
             let to = SocketAddr::new(address, 8088);

@@ -8,7 +8,7 @@ use mesh_lab::{
     Call, Endpoint, Families, Needs, Place, Port, Scene, Service, Slice, assert_uniform,
     ensure_clean, serves_everything, settle, test, traffic::Failure,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// The client's pod, but where no hook of the agent sees its sockets.
 fn bare(scene: &Scene) -> Result<Place> {
@@ -47,14 +47,10 @@ fn a_pod_of_another_cgroup_reaches_a_cluster_ip() -> Result<()> {
 fn a_trace_follows_the_packets_of_a_live_flow() -> Result<()> {
     test("packet-trace", Needs::Agent, |lab| {
         let scene = Scene::new(lab, Families::Dual)?;
-        let ask = |arguments: &[&str]| -> Result<Value> {
-            let answer = scene.agent.cli(&[arguments, &["-o", "json"]].concat())?;
-            Ok(serde_json::from_str(&answer.ok()?.stdout)?)
-        };
         for to in scene.all("http") {
             settle(&bare(&scene)?, to, &scene.web.ready())?;
             let held = bare(&scene)?.load(&Call::hold(to))?.holding()?;
-            let flows = ask(&["bpf", "flows"])?;
+            let flows = scene.agent.json(&["bpf", "flows"])?;
             let rows = flows["items"].as_array().context("no items")?;
             let wanted = to.to_string();
             let request = rows
@@ -69,7 +65,7 @@ fn a_trace_follows_the_packets_of_a_live_flow() -> Result<()> {
             let text = |field: &str| request[field].as_str().context("not in the row");
             let (client, backend) = (text("source")?, text("rewrittenTo")?);
             let trace = |hook, flags, from, to| {
-                ask(&[
+                scene.agent.json(&[
                     "trace", "--packet", hook, "--flags", flags, "--from", from, "--to", to,
                 ])
             };
