@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context, Result, ensure};
 use mesh_common::{FLOW_WAYS, SPILL_LINES};
 use mesh_lab::{
-    Agent, AgentOptions, Call, Load, Needs, Outside, Place, ensure_clean, eventually, node_port,
-    settle, test, traffic::Failure,
+    Agent, AgentOptions, Call, Load, Needs, Node, Outside, Place, ensure_clean, eventually,
+    node_port, settle, test, traffic::Failure,
 };
 
 /// `--max-flows`: `flows` has twice as many entries, of which a flow of a pod takes two.
@@ -23,10 +23,19 @@ fn metric(agent: &Agent, name: &str, label: (&str, &str)) -> Result<f64> {
     Ok(agent.metrics()?.sum(name, &[label]))
 }
 
-/// So many connections, open when this returns.
+/// So many connections, open when this returns. Each sends every 100 ms.
 fn held(place: &Place, to: SocketAddr, connections: u32) -> Result<Load> {
+    holding(place, to, connections, 100)
+}
+
+fn holding(place: &Place, to: SocketAddr, connections: u32, interval: u32) -> Result<Load> {
     let call = Call::hold(to).option("--connections", connections);
-    place.load(&call.option("--interval", 100))?.holding()
+    place.load(&call.option("--interval", interval))?.holding()
+}
+
+/// Flows that were not confirmed because there was no room.
+fn unconfirmed(agent: &Agent) -> Result<f64> {
+    metric(agent, "mesh_agent_flows_total", ("event", "unconfirmed"))
 }
 
 /// Waits until both agents serve, by sockets alone: packets would leave flows behind.
@@ -48,7 +57,6 @@ fn established_flows_go_on_and_new_ones_are_served_or_refused() -> Result<()> {
         let to = scene.any()?;
         // Three quarters of the room on node one, then more than is left; on node two all of it at once.
         let first = held(&inside, to, FLOWS * 3 / 4)?;
-        let unconfirmed = |agent| metric(agent, "mesh_agent_flows_total", ("event", "unconfirmed"));
         ensure!(unconfirmed(&scene.agent)? < 1.0, "full too early");
         let second = held(&inside, to, FLOWS)?;
         let third = held(&far, to, FLOWS * 2)?;
@@ -89,60 +97,130 @@ fn established_flows_go_on_and_new_ones_are_served_or_refused() -> Result<()> {
     })
 }
 
-/// Connections that stand, in each direction through a node port.
+/// Connections that stand, through the node port of each node.
 const CONNECTIONS: u32 = 500;
+
+/// Connections from outside through the node port of each node, and the node ports.
+fn established(outside: &Outside) -> Result<(Vec<Load>, [SocketAddr; 2])> {
+    let scene = &outside.scene;
+    let port = |node: &Node| Ok::<_, anyhow::Error>(node_port(v4(node.address().all())?, 80));
+    let ports = [port(&scene.one)?, port(&scene.two)?];
+    let loads = ports.map(|to| held(&outside.client(), to, CONNECTIONS));
+    Ok((loads.into_iter().collect::<Result<_>>()?, ports))
+}
+
+/// SYNs from addresses that do not answer, to both nodes, while others call; prints how those fared.
+fn flood(outside: &Outside, ports: [SocketAddr; 2]) -> Result<()> {
+    for node in [&outside.scene.one, &outside.scene.two] {
+        // Nobody answers to addresses that are nobody's.
+        node.host().ip("route add blackhole 198.18.0.0/15")?;
+    }
+    let new = Call::connect(ports[0]).also(ports[1]).rate(50);
+    let new = outside.client().load(&new.option("--timeout", 2000))?;
+    let flood = Call::flood(ports[0]).also(ports[1]).count(300_000);
+    let flood = outside.client().call(&flood)?;
+    ensure_clean(&flood)?;
+    let new = new.stop()?;
+    eprintln!(
+        "{} SYNs in {} ms; of {} new connections meanwhile {:?} failed",
+        flood.answered,
+        flood.elapsed_ns / 1_000_000,
+        new.attempts,
+        new.errors
+    );
+    Ok(())
+}
+
+/// Not one of the connections may have met an error, and each was in use.
+fn ensure_none_broke(loads: Vec<Load>) -> Result<()> {
+    let mut broken = 0;
+    for load in loads {
+        let report = load.stop()?;
+        broken += report.errors.values().sum::<u64>();
+        ensure!(report.attempts > 2 * u64::from(CONNECTIONS), "{report:?}");
+    }
+    eprintln!("{broken} of {} connections broken", 2 * CONNECTIONS);
+    ensure!(broken == 0, "{broken} broken");
+    Ok(())
+}
+
+/// All cells, and those of the spill among them.
+fn cells(agent: &Agent) -> Result<(f64, f64)> {
+    let all = metric(agent, "mesh_agent_map_capacity", ("map", "flows"))?;
+    Ok((all, f64::from(SPILL_LINES * FLOW_WAYS)))
+}
+
+fn taken(agent: &Agent) -> Result<f64> {
+    metric(agent, "mesh_agent_map_entries", ("map", "flows"))
+}
 
 #[test]
 fn a_flood_of_syns_breaks_nothing() -> Result<()> {
     test("packet-flood", Needs::Agent, |lab| {
         let outside = Outside::settled(lab, 4)?;
-        let scene = &outside.scene;
-        let mut loads = Vec::new();
-        let mut ports = Vec::new();
-        for node in [&scene.one, &scene.two] {
-            // Nobody answers to addresses that are nobody's.
-            node.host().ip("route add blackhole 198.18.0.0/15")?;
-            let to = node_port(v4(node.address().all())?, 80);
-            loads.push(held(&outside.client(), to, CONNECTIONS)?);
-            ports.push(to);
-        }
-        let opened = |agent| metric(agent, "mesh_agent_flows_total", ("event", "opened"));
-        let before = opened(&scene.agent)?;
-        let new = Call::connect(ports[0]).also(ports[1]).rate(50);
-        let new = outside.client().load(&new)?;
-        let flood = Call::flood(ports[0]).also(ports[1]).count(300_000);
-        let flood = outside.client().call(&flood)?;
-        ensure_clean(&flood)?;
-        let taken = metric(&scene.agent, "mesh_agent_map_entries", ("map", "flows"))?;
+        let (loads, ports) = established(&outside)?;
+        let agent = &outside.scene.agent;
+        let opened = || metric(agent, "mesh_agent_flows_total", ("event", "opened"));
+        let before = opened()?;
+        flood(&outside, ports)?;
+        let taken = taken(agent)?;
         // All cells of the spill, and of the others a third.
-        let all = metric(&scene.agent, "mesh_agent_map_capacity", ("map", "flows"))?;
-        let spill = f64::from(SPILL_LINES * FLOW_WAYS);
+        let (all, spill) = cells(agent)?;
         let room = spill + (all - spill) / 3.0;
         ensure!(
             taken > room * 0.9,
             "{taken} of {room}: half-open flows could be more"
         );
         // Each has at least two entries.
-        let opened = opened(&scene.agent)? - before;
+        let opened = opened()? - before;
         ensure!(opened * 2.0 > room, "{opened} flows were opened");
-        let mut broken = 0;
-        for load in loads {
-            let report = load.stop()?;
-            broken += report.errors.values().sum::<u64>();
-            ensure!(report.attempts > 2 * u64::from(CONNECTIONS), "{report:?}");
-        }
-        let new = new.stop()?;
-        eprintln!(
-            "{broken} of {} connections broken; {} SYNs in {} ms; of {} new connections meanwhile {:?} failed",
-            2 * CONNECTIONS,
-            flood.answered,
-            flood.elapsed_ns / 1_000_000,
-            new.attempts,
-            new.errors
-        );
-        ensure!(broken == 0, "{broken} broken");
+        ensure_none_broke(loads)?;
         for to in ports {
             ensure_clean(&outside.client().call(&Call::connect(to).count(200))?)?;
+        }
+        Ok(())
+    })
+}
+
+/// `--max-flows` for `CONNECTIONS` from outside, which take up to four entries each, and others beside them.
+const ROOM: u32 = 2 * CONNECTIONS + 500;
+
+#[test]
+fn a_flood_of_syns_breaks_nothing_where_flows_have_no_room_left() -> Result<()> {
+    test("packet-full-flood", Needs::Agent, |lab| {
+        let options = AgentOptions::flags(&["--max-flows".to_owned(), ROOM.to_string()]);
+        let outside = Outside::with(lab, 4, &options)?;
+        settle_by_sockets(&outside)?;
+        let scene = &outside.scene;
+        let (loads, ports) = established(&outside)?;
+        let nodes = [
+            (&scene.agent, outside.inside()?),
+            (&outside.far, scene.two.pod("far-client")?.bare_place()?),
+        ];
+        let mut others = Vec::new();
+        for (agent, inside) in &nodes {
+            ensure!(unconfirmed(agent)? < 1.0, "full too early");
+            // They are to take the room, and are not asked again: those that found none may break.
+            others.push(holding(inside, scene.any()?, ROOM, 600_000)?);
+            eventually("confirmed flows have all the room", || {
+                let (all, spill) = cells(agent)?;
+                let (taken, left) = (taken(agent)?, unconfirmed(agent)?);
+                ensure!(
+                    left >= 100.0 && taken > (all - spill) * 0.95,
+                    "{left} unconfirmed, {taken} of {all} with {spill} spilled"
+                );
+                Ok(())
+            })?;
+        }
+        flood(&outside, ports)?;
+        ensure_none_broke(loads)?;
+        for load in others {
+            load.kill()?;
+        }
+        for to in ports {
+            eventually("new connections are served as those that ended go", || {
+                ensure_clean(&outside.client().call(&Call::connect(to).count(50))?)
+            })?;
         }
         Ok(())
     })
