@@ -19,7 +19,6 @@ mod views;
 
 use std::{ops::ControlFlow, sync::Arc, thread::JoinHandle, time::Instant};
 
-use mesh_ebpf::SnatPorts;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
@@ -32,6 +31,7 @@ use crate::{
     datapath::{Datapath, DatapathError, Options, Sizes},
     gone::Destroyer,
     interfaces::{self, Watch, WatchError},
+    snat_ports::Ports,
     source::{
         Source, Stop, decode,
         dir::{DirSource, SourceError},
@@ -120,13 +120,13 @@ pub fn run(
         bpffs,
         cgroup,
         sizes,
-        ports: ports(config),
+        ports: Ports::new(config.snat_ports, config.node_ports),
     };
     let opened = Datapath::open(&options)?;
     for finding in &opened.findings {
         tracing::warn!("{finding}");
     }
-    let shared = Shared::new(config, &source, &options.cgroup, sizes, opened, log)?;
+    let shared = Shared::new(config, &source, &options, opened, log)?;
     let shared = Arc::new(shared);
     let metrics = Metrics::new(Arc::clone(&shared) as Arc<_>);
     metrics.started(StartupStage::Load, began.elapsed());
@@ -217,16 +217,6 @@ fn open(config: &RunConfig) -> Result<(Source, Stop, Herald), AgentError> {
         decode,
     })?;
     Ok((Source::Kube(Box::new(source)), Stop::Kube(stop), herald))
-}
-
-/// What stands for clients: every port of --snat-ports that is no node port.
-fn ports(config: &RunConfig) -> SnatPorts {
-    SnatPorts {
-        first: config.snat_ports.first,
-        last: config.snat_ports.last,
-        hole_first: config.node_ports.first,
-        hole_last: config.node_ports.last,
-    }
 }
 
 /// The threads of what comes in, and the engine's.

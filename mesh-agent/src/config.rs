@@ -166,7 +166,7 @@ pub enum Source {
 pub struct Directories {
     /// Where programs, links and maps are pinned.
     pub bpffs: PathBuf,
-    /// Where agent.sock, agent.lock and api-servers are.
+    /// Where agent.sock, agent.lock, api-servers and snat-ports are.
     pub run_dir: PathBuf,
 }
 

@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use mesh_ebpf::SnatPorts;
-
 use crate::{
     admin::run_dir,
     agent,
@@ -12,8 +10,9 @@ use crate::{
     conntrack_timeouts,
     datapath::{self, DatapathError, Options, Reader, Sizes, probe},
     leftovers,
+    snat_ports::Ports,
     telemetry::{
-        dump::Live,
+        dump::{Live, Most},
         log::LogHandle,
         view::{CheckView, RemovedView},
     },
@@ -120,6 +119,7 @@ impl Host for KernelHost {
 
 fn live(directories: &Directories, with_flows: bool) -> Result<Live, DatapathError> {
     let reader = Reader::of_pins(&directories.bpffs);
+    let most = |entries| usize::try_from(entries).unwrap_or(usize::MAX);
     let mut flows = Vec::new();
     if with_flows {
         reader.flows(&mut |key, value, opening| flows.push((key, value, opening)))?;
@@ -135,6 +135,11 @@ fn live(directories: &Directories, with_flows: bool) -> Result<Live, DatapathErr
         interfaces: reader.interfaces()?,
         foreign: datapath::left_to_others(&directories.bpffs),
         counters: reader.counters()?,
+        ports: Ports::noted(&directories.run_dir),
+        most: Most {
+            flows: most(reader.confirmed_capacity()?),
+            sockets: most(reader.capacity("sockets")?),
+        },
         now: datapath::monotonic_nanoseconds(),
     })
 }
@@ -146,6 +151,6 @@ fn options(directories: &Directories, cgroup: Option<&Path>, sizes: Sizes) -> Op
         cgroup: cgroup.map_or_else(mount, Path::to_owned),
         bpffs: directories.bpffs.clone(),
         sizes,
-        ports: SnatPorts::default(),
+        ports: Ports::default(),
     }
 }

@@ -22,6 +22,7 @@ pub mod plan;
 pub mod rebind;
 #[cfg(not(feature = "layout-next"))]
 mod schema;
+pub mod snat_ports;
 pub mod source;
 pub mod store;
 pub mod sweep;

@@ -56,7 +56,8 @@ pub struct Answer {
     pub target: std::net::SocketAddr,
 }
 
-/// Copies the tables into memory for a trace. `host` is the number by which flows choose their backend.
+/// Copies the tables into memory for a trace. What a packet without data that nobody has sent does not meet is left out:
+/// fragments, ICMP errors that others have asked for, names of sockets' peers. `host` is the number by which flows choose their backend.
 #[must_use]
 pub fn sim(live: &Live, host: u32) -> Sim {
     let tables = &live.tables;
@@ -96,6 +97,10 @@ pub fn sim(live: &Live, host: u32) -> Sim {
         foreign: RefCell::new(live.foreign.clone()),
         opening: flows(live, true),
         flows: flows(live, false),
+        snat_ports: live.ports.all,
+        quiet_snat_ports: live.ports.quiet,
+        flows_capacity: live.most.flows,
+        sockets_capacity: live.most.sockets,
         host,
         ..Sim::default()
     }
@@ -253,8 +258,10 @@ fn refusal(reason: Reason) -> &'static str {
 mod tests {
     use mesh_common::{Backend, BackendWord, FrontendKey, FrontendValue, ServiceWord, SetWord};
 
+    use mesh_ebpf::SnatPorts;
+
     use super::*;
-    use crate::plan::TableDump;
+    use crate::{plan::TableDump, snat_ports::Ports, telemetry::dump::Most};
 
     fn tables() -> TableDump {
         let cluster_ip = std::net::Ipv4Addr::new(10, 96, 0, 1).into();
@@ -357,6 +364,29 @@ mod tests {
         ] {
             assert_eq!(run(&sim(&live, 0), &call).verdict, "forward");
         }
+    }
+
+    #[test]
+    fn what_the_programs_were_loaded_with_is_taken_over() {
+        let ports = |first| SnatPorts {
+            first,
+            ..SnatPorts::default()
+        };
+        let live = Live {
+            ports: Ports {
+                all: ports(2000),
+                quiet: ports(2500),
+            },
+            most: Most {
+                flows: 30,
+                sockets: 40,
+            },
+            ..Live::default()
+        };
+        let sim = sim(&live, 7);
+        let found = (sim.snat_ports.first, sim.quiet_snat_ports.first);
+        assert_eq!((found, sim.host), ((2000, 2500), 7));
+        assert_eq!((sim.flows_capacity, sim.sockets_capacity), (30, 40));
     }
 
     #[test]

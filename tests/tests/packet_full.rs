@@ -1,7 +1,11 @@
 //! No room for more flows: those that stand go on, new ones are served where nothing has to be remembered for them, and
 //! refused with a reason where it has.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::{IpAddr, SocketAddr},
+};
 
 use anyhow::{Context, Result, ensure};
 use mesh_common::{FLOW_WAYS, SPILL_LINES};
@@ -224,4 +228,52 @@ fn a_flood_of_syns_breaks_nothing_where_flows_have_no_room_left() -> Result<()> 
         }
         Ok(())
     })
+}
+
+/// `--snat-ports`: so many connections to one backend.
+const PORTS: std::ops::Range<u16> = 20_000..20_010;
+
+#[test]
+fn ports_that_stand_for_clients_run_out_and_come_back() -> Result<()> {
+    test("packet-snat-ports", Needs::Agent, |lab| {
+        let range = format!("{}-{}", PORTS.start, PORTS.end - 1);
+        let options = AgentOptions::flags(&["--snat-ports".to_owned(), range.clone()]);
+        let outside = Outside::with(lab, 1, &options)?;
+        settle_by_sockets(&outside)?;
+        let noted = fs::read_to_string(outside.scene.two.run_dir().join("snat-ports"))?;
+        ensure!(noted.starts_with(&range), "{noted}");
+        // The one backend is on the other node.
+        let to = node_port(v4(outside.scene.two.address().all())?, 80);
+        let wanted = 3 * u64::try_from(PORTS.len())?;
+        let call = Call::hold(to).option("--connections", wanted);
+        let calls = call.option("--interval", 100).option("--timeout", 300);
+        let held = outside.client().load(&calls)?.holding()?;
+        let flows = outside.far.json(&["bpf", "flows"])?;
+        let rows = flows["items"].as_array().context("no items")?;
+        let returning = rows.iter().filter(|row| row["entry"] == "returning");
+        let ports = returning.map(|row| port(&row["destination"]));
+        let ports = ports.collect::<Result<Vec<u16>>>()?;
+        let each = ports.iter().collect::<BTreeSet<_>>();
+        ensure!(
+            each.len() == ports.len() && ports.iter().all(|port| PORTS.contains(port)),
+            "{ports:?}"
+        );
+        // Each connection tries five ports by chance, so the last ones may not be found.
+        ensure!(ports.len() > PORTS.len() / 2, "{ports:?}");
+        let reason = ("reason", "snat_ports_exhausted");
+        let dropped = metric(&outside.far, "mesh_agent_drops_total", reason)?;
+        let refused = wanted - u64::try_from(ports.len())?;
+        ensure!(dropped >= refused as f64, "{dropped} drops, {ports:?}");
+        let report = held.stop()?;
+        ensure!(report.failed(Failure::Timeout) == refused, "{report:?}");
+        eventually("ports come back", || {
+            ensure_clean(&outside.client().call(&Call::connect(to).count(1))?)
+        })
+    })
+}
+
+/// The port of an address and a port in a row.
+fn port(row: &serde_json::Value) -> Result<u16> {
+    let text = row.as_str().context("not in the row")?;
+    Ok(text.parse::<SocketAddr>()?.port())
 }

@@ -4,7 +4,7 @@
 use std::{
     fs::{self, DirBuilder},
     io,
-    os::unix::fs::{DirBuilderExt, MetadataExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -18,15 +18,29 @@ pub const API_SERVERS: &str = "api-servers";
 /// What timeouts of the kernel's conntrack were before they were changed.
 pub const CONNTRACK_TIMEOUTS: &str = "conntrack-timeouts";
 
+/// Which ports stand for clients.
+pub const SNAT_PORTS: &str = "snat-ports";
+
 /// Every file that an agent makes here, with what is there for an instant only.
-pub const FILES: [&str; 6] = [
+pub const FILES: [&str; 8] = [
     SOCKET,
     "agent.sock.new",
     LOCK,
     API_SERVERS,
     "api-servers.new",
     CONNTRACK_TIMEOUTS,
+    SNAT_PORTS,
+    "snat-ports.new",
 ];
+
+/// Writes one of them, whole or not at all.
+pub fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    io::Write::write_all(&mut options.open(&new)?, text.as_bytes())?;
+    fs::rename(new, path)
+}
 
 /// Why a run directory cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -273,6 +273,7 @@ impl Programmer {
             self.shared.set_obstacle(error.to_string());
             return false;
         }
+        self.shared.note_ports();
         // What fails here is one interface's, and tried again: the rest serves.
         self.attachments.begin();
         self.committed = true;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -16,11 +16,12 @@ use super::{explain, views};
 use crate::{
     apply::Clock,
     config::{RunConfig, SourceConfig},
-    datapath::{self, Datapath, DatapathError, Opened, Operation, Reader, Sizes},
+    datapath::{self, Datapath, DatapathError, Opened, Operation, Options, Reader},
     engine::{Engine, SplitMix},
     interfaces::Interfaces,
     model::{Kind, ObjectName},
     plan::{Applied, Time},
+    snat_ports::Ports,
     source::{
         Problem, Source,
         kube::{LinkState, Links},
@@ -78,6 +79,8 @@ pub(super) struct Shared {
     /// Of an API server's watches.
     links: Option<Links>,
     cgroup: String,
+    run_dir: PathBuf,
+    snat_ports: Ports,
     node_eligible: AtomicBool,
     /// Sockets whose backend was gone.
     destroyed: AtomicU64,
@@ -99,12 +102,11 @@ impl Shared {
     pub(super) fn new(
         config: &RunConfig,
         source: &Source,
-        cgroup: &Path,
-        sizes: Sizes,
+        options: &Options,
         opened: Opened,
         log: LogHandle,
     ) -> Result<Self, DatapathError> {
-        let now = Monotonic.now();
+        let (now, sizes) = (Monotonic.now(), options.sizes);
         let applied = match &opened.dump {
             Some(dump) => Applied::restore(dump, sizes.capacities(), now),
             None => Applied::new(sizes.capacities()),
@@ -112,7 +114,7 @@ impl Shared {
         let seed = datapath::monotonic_nanoseconds() ^ u64::from(std::process::id());
         Ok(Self {
             reader: opened.datapath.reader()?,
-            bpffs: config.directories.bpffs.clone(),
+            bpffs: options.bpffs.clone(),
             engine: Mutex::new(Engine::new(
                 Store::new(store_options(config)),
                 applied,
@@ -132,7 +134,9 @@ impl Shared {
             node: config.node_name.clone(),
             source: source.title(),
             links: source.links(),
-            cgroup: cgroup.display().to_string(),
+            cgroup: options.cgroup.display().to_string(),
+            run_dir: config.directories.run_dir.clone(),
+            snat_ports: options.ports,
             node_eligible: AtomicBool::new(true),
             destroyed: AtomicU64::new(0),
             began: Instant::now(),
@@ -189,6 +193,17 @@ impl Shared {
     /// This node's name.
     pub(super) fn node(&self) -> &str {
         &self.node
+    }
+
+    /// Writes down what `trace` cannot read from the programs that are in force now.
+    pub(super) fn note_ports(&self) {
+        if let Err(error) = self.snat_ports.note(&self.run_dir) {
+            tracing::warn!(
+                %error,
+                run_dir = %self.run_dir.display(),
+                "the ports that stand for clients cannot be written down: `trace` may name others"
+            );
+        }
     }
 
     /// The maps, to be read without waiting for the engine.

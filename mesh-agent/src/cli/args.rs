@@ -37,7 +37,7 @@ pub struct DirectoryArgs {
         default_value = "/sys/fs/bpf/mesh-agent"
     )]
     pub bpffs: PathBuf,
-    /// Where agent.sock, agent.lock and api-servers are
+    /// Where agent.sock, agent.lock, api-servers and snat-ports are
     #[arg(
         long,
         global = true,

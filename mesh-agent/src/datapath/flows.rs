@@ -62,6 +62,14 @@ impl Reader {
         Ok(collected)
     }
 
+    /// Entries of confirmed flows that there is room for.
+    ///
+    /// # Errors
+    /// If the map is not there.
+    pub fn confirmed_capacity(&self) -> Result<u64, DatapathError> {
+        Ok(self.flow_lines()?.confirmed_capacity())
+    }
+
     /// Gives flows the ids that their backends have in the tables now, and then lets the programs believe them. Until it
     /// has gone well they do not: they go on with the addresses that flows hold. Gives how many it were.
     ///

@@ -26,6 +26,7 @@ use super::{
     sys::{self, RawMap, own_netns_cookie},
     verify::{Verified, verify},
 };
+use crate::snat_ports::Ports;
 
 /// The object in the kernel.
 pub(super) struct Loaded {
@@ -80,12 +81,12 @@ pub(super) fn load(
     loader.override_global("SEED", &seed, true);
     // Flows that stand may hold ids of tables that no longer are: `Reader::rebind_flows` says when they do not.
     loader.override_global("IDS_TRUSTED", &0_u64, true);
-    let quiet = local_ports().map_or(options.ports, |local| options.ports.quiet(local));
+    let Ports { all, quiet } = options.ports;
     let ports = [
-        ("SNAT_FIRST", u32::from(options.ports.first)),
-        ("SNAT_LAST", u32::from(options.ports.last)),
-        ("NODEPORT_FIRST", u32::from(options.ports.hole_first)),
-        ("NODEPORT_LAST", u32::from(options.ports.hole_last)),
+        ("SNAT_FIRST", u32::from(all.first)),
+        ("SNAT_LAST", u32::from(all.last)),
+        ("NODEPORT_FIRST", u32::from(all.hole_first)),
+        ("NODEPORT_LAST", u32::from(all.hole_last)),
         ("LOUD_FIRST", u32::from(quiet.hole_first)),
         ("LOUD_LAST", u32::from(quiet.hole_last)),
     ];
@@ -137,13 +138,6 @@ fn icmp_limit() -> IcmpLimit {
         interval: of("icmp_msgs_per_sec").map_or(default.interval, interval),
         burst: of("icmp_msgs_burst").unwrap_or(default.burst),
     }
-}
-
-/// Ports that the kernel gives sockets of this network namespace, in both families.
-fn local_ports() -> Option<(u16, u16)> {
-    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
-    let mut numbers = text.split_whitespace().map(str::parse);
-    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 fn hook_programs(

@@ -37,7 +37,6 @@ use std::{
 };
 
 use mesh_common::MAPS;
-use mesh_ebpf::SnatPorts;
 
 pub use cleanup::cleanup;
 pub use connections::Connections;
@@ -54,6 +53,7 @@ pub(crate) use sys::{own_netns_cookie, set_socket_option, socket_cookie};
 use crate::{
     apply::{MapWriter, WriteError},
     plan::{TableDump, Write},
+    snat_ports::Ports,
 };
 use links::Cgroup;
 use pins::Pins;
@@ -67,8 +67,8 @@ pub struct Options {
     pub bpffs: PathBuf,
     /// Entries of the maps.
     pub sizes: Sizes,
-    /// The ports that may stand for clients.
-    pub ports: SnatPorts,
+    /// The ports that stand for clients.
+    pub ports: Ports,
 }
 
 /// What a start found that people should know.

@@ -14,7 +14,26 @@ use mesh_common::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::TableDump;
+use crate::{plan::TableDump, snat_ports::Ports};
+
+/// How many entries maps may have.
+#[derive(Clone, Copy, Debug)]
+pub struct Most {
+    /// Of confirmed flows.
+    pub flows: usize,
+    /// Of sockets.
+    pub sockets: usize,
+}
+
+impl Default for Most {
+    /// As many as anybody wants.
+    fn default() -> Self {
+        Self {
+            flows: usize::MAX,
+            sockets: usize::MAX,
+        }
+    }
+}
 
 /// What the pinned maps hold at one moment.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +56,10 @@ pub struct Live {
     pub interfaces: BTreeMap<u32, Interface>,
     /// `foreign` of the programs in force: flows that are left to kube-proxy, and the second in which each was seen last.
     pub foreign: BTreeMap<FlowKey, u32>,
+    /// The ports that stand for clients.
+    pub ports: Ports,
+    /// How much fits into the maps.
+    pub most: Most,
     /// `counters`, summed over the CPUs.
     pub counters: Vec<(Counter, u64)>,
     /// Nanoseconds of the monotonic clock at that moment.

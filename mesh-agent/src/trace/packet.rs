@@ -164,7 +164,10 @@ fn written(state: &PacketState) -> String {
 
 #[cfg(test)]
 mod tests {
-    use mesh_common::{Backend, BackendState, BackendWord, FrontendKey, FrontendValue, SetWord};
+    use mesh_common::{
+        Backend, BackendState, BackendWord, FrontendKey, FrontendValue, Interface, SetWord,
+    };
+    use mesh_ebpf::SnatPorts;
 
     use super::*;
 
@@ -252,6 +255,65 @@ mod tests {
         let way = ["parse", "conntrack", "open", "choose", "enter", "rewrite"];
         assert_eq!((stages(&answer), answer.verdict), (way.to_vec(), "forward"));
         assert!(answer.steps[4].text.contains("10.244.1.2:8080"));
+    }
+
+    /// A packet from outside to a frontend whose backend is elsewhere: as it comes in and as it leaves.
+    fn passed_on(sim: &mut Sim, flags: u8) -> [Answer; 2] {
+        for value in sim.frontends.values_mut() {
+            *value = value.external();
+        }
+        let node = std::net::Ipv4Addr::new(192, 0, 2, 1).into();
+        let interface = Interface::new(node, Address::UNSPECIFIED);
+        sim.interfaces.insert(1, interface);
+        let came = Packet {
+            hook: PacketHook::FromDevice,
+            from: "198.51.100.1:40000".parse().unwrap(),
+            flags,
+            ..packet("10.96.0.1:80")
+        };
+        let leaves = Packet {
+            hook: PacketHook::ToDevice,
+            to: "10.244.1.2:8080".parse().unwrap(),
+            ..came
+        };
+        [came, leaves].map(|packet| run(sim, &packet))
+    }
+
+    #[test]
+    fn a_source_is_one_of_the_ports_that_stand_for_clients() {
+        let ports = |first, last| SnatPorts {
+            first,
+            last,
+            ..SnatPorts::default()
+        };
+        let mut sim = sim();
+        (sim.snat_ports, sim.quiet_snat_ports) = (ports(2000, 2009), ports(2000, 2004));
+        let [came, left] = passed_on(&mut sim, 2);
+        assert_eq!((came.verdict, left.verdict), ("forward", "forward"));
+        assert!(stages(&left).contains(&"source"), "{left:?}");
+        assert_eq!(left.target.ip(), std::net::Ipv4Addr::new(192, 0, 2, 1));
+        assert!((2000..=2004).contains(&left.target.port()), "{left:?}");
+    }
+
+    #[test]
+    fn a_flow_with_a_source_for_which_there_is_no_room_is_refused() {
+        let mut sim = sim();
+        sim.flows_capacity = 3;
+        let [_, left] = passed_on(&mut sim, 2);
+        let answer = |hook, from: &str, to: SocketAddr| Packet {
+            hook,
+            from: from.parse().unwrap(),
+            to,
+            flags: 18,
+            ..packet("10.96.0.1:80")
+        };
+        let replied = answer(PacketHook::FromDevice, "10.244.1.2:8080", left.target);
+        assert_eq!(run(&sim, &replied).verdict, "forward");
+        let client = "198.51.100.1:40000".parse().unwrap();
+        let replied = answer(PacketHook::ToDevice, "10.244.1.2:8080", client);
+        assert_eq!(run(&sim, &replied).verdict, "forward");
+        let [refused, _] = passed_on(&mut sim, 16);
+        assert_eq!(refused.reason, Some(Reason::FlowsFull), "{refused:?}");
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl Place {
             options: Options {
                 cgroup: mount.join(&unique),
                 bpffs: PathBuf::from("/sys/fs/bpf").join(&unique),
-                ports: mesh_ebpf::SnatPorts::default(),
+                ports: mesh_agent::snat_ports::Ports::default(),
                 sizes: Sizes {
                     flows: 64,
                     services: 64,

@@ -4,11 +4,13 @@
 use std::{
     fs, io,
     net::SocketAddr,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
-use crate::{admin::run_dir::API_SERVERS, model::EndpointSlice};
+use crate::{
+    admin::run_dir::{API_SERVERS, replace},
+    model::EndpointSlice,
+};
 
 /// The file, and what it says.
 #[derive(Debug)]
@@ -46,17 +48,12 @@ impl Remembered {
         }
     }
 
-    /// Whole or not at all.
     fn write(&self, addresses: &[SocketAddr]) -> io::Result<()> {
         let lines: String = addresses
             .iter()
             .map(|address| format!("{address}\n"))
             .collect();
-        let new = self.path.with_extension("new");
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        io::Write::write_all(&mut options.open(&new)?, lines.as_bytes())?;
-        fs::rename(new, &self.path)
+        replace(&self.path, &lines)
     }
 }
 
