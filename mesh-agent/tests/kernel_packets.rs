@@ -17,6 +17,8 @@ use mesh_ebpf::{
 use mesh_lab::packet::{Corpus, Mutations, PacketPrograms, PacketWorld, Recorded, Twin, corpus};
 use nix::sched::{CloneFlags, unshare};
 
+mod race;
+
 /// Mutated packets per hook, unless `MESH_PACKETS` says how many; `cargo xtask test --long` makes it a million.
 const MUTATED: usize = 20_000;
 const LONG: usize = 1_000_000;

@@ -1,7 +1,14 @@
 //! The object in the kernel: programs loaded, stages filled, maps open, nothing attached. A packet goes through a
 //! program by BPF_PROG_TEST_RUN.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Path, PathBuf},
+    process,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use aya::{
@@ -56,6 +63,22 @@ impl PacketPrograms {
     /// # Errors
     /// If the object is not this build's, or the kernel refuses it.
     pub fn load(object: &[u8], seed: u32, flow_lines: u32) -> Result<Self> {
+        Self::load_over(object, seed, flow_lines, None)
+    }
+
+    /// Loads it twice, over one table of flows. All else each has for itself: what the one chooses from may be what the other's
+    /// was a moment ago.
+    ///
+    /// # Errors
+    /// As `load`; or there is no file system for pins.
+    pub fn load_two(object: &[u8], seed: u32, flow_lines: u32) -> Result<[Self; 2]> {
+        let pin = Pin::new()?;
+        let load = || Self::load_over(object, seed, flow_lines, Some(&pin.0));
+        Ok([load()?, load()?])
+    }
+
+    /// With the flows that are pinned there, or will be then.
+    fn load_over(object: &[u8], seed: u32, flow_lines: u32, flows: Option<&Path>) -> Result<Self> {
         let mut loader = EbpfLoader::new();
         for spec in &MAPS {
             let entries = match spec.name {
@@ -63,6 +86,9 @@ impl PacketPrograms {
                 _ => spec.default_entries,
             };
             loader.map_max_entries(spec.name, entries);
+        }
+        if let Some(pin) = flows {
+            loader.map_pin_path("flows", pin);
         }
         loader.override_global("FLOW_LINES", &flow_lines, true);
         loader.override_global("SPILL_LINES", &SPILL, true);
@@ -122,6 +148,30 @@ impl PacketPrograms {
             .with_context(|| format!("no program {name}"))?
             .try_into()?;
         run(program, packet)
+    }
+}
+
+/// Where a map is pinned as long as another load may still ask for it.
+struct Pin(PathBuf);
+
+impl Pin {
+    fn new() -> Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let (process, count) = (process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = PathBuf::from(format!("/sys/fs/bpf/mesh-packets-{process}-{count}"));
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).with_context(|| path.display().to_string())
+            }
+            Ok(()) | Err(_) => Ok(Self(path)),
+        }
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        // It is not there where the first load has failed.
+        fs::remove_file(&self.0).ok();
     }
 }
 

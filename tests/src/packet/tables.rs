@@ -1,6 +1,6 @@
 //! The tables of a `Sim` written into the kernel's maps, and what traffic wrote read back.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, mem::offset_of};
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, lpm_trie::Key};
@@ -9,12 +9,15 @@ use mesh_common::{
     FragmentKey, FragmentPorts, FrontendKey, FrontendValue, Interface, Plain, bytes_of, from_bytes,
     put_flow,
 };
-use mesh_ebpf::sim::Sim;
+use mesh_ebpf::{PacketState, sim::Sim};
 
 use super::programs::{PacketPrograms, SPILL};
 
 const BACKEND: usize = size_of::<Backend>();
 const LINE: usize = size_of::<FlowLine>();
+const STATE: usize = size_of::<PacketState>();
+/// Words of a line's head.
+const HEAD: usize = 16;
 
 fn array<const N: usize>(value: &impl Plain) -> [u8; N] {
     let mut bytes = [0; N];
@@ -195,6 +198,45 @@ impl PacketPrograms {
     /// As above.
     pub fn flows(&self) -> Result<BTreeMap<FlowKey, FlowValue>> {
         self.read_flows(false)
+    }
+
+    /// The heads of all lines of `flows` as they are: the state, and the tags.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn heads(&self) -> Result<Vec<[u32; HEAD]>> {
+        let map = self.object.map("flows").context("no map flows")?;
+        let map: Array<&MapData, [u8; LINE]> = map.try_into()?;
+        let head = |number| {
+            let line = map.get(&number, 0)?;
+            let (words, _) = line.as_chunks::<4>();
+            let mut head = [0; HEAD];
+            for (to, word) in head.iter_mut().zip(words) {
+                *to = u32::from_ne_bytes(*word);
+            }
+            Ok(head)
+        };
+        (0..self.flow_lines + SPILL).map(head).collect()
+    }
+
+    /// The tuple of the last packet of this processor that needed another stage at an ingress hook than those of every packet,
+    /// if a backend was chosen for it: that is so for who finds no flow.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn last_choice(&self, processor: usize) -> Result<Option<FlowKey>> {
+        const BACKEND: usize = offset_of!(PacketState, backend);
+        const { assert!(offset_of!(PacketState, key) == 0) };
+        let map = self.object.map("scratch_ingress");
+        let map = map.context("no map scratch_ingress")?;
+        let map: PerCpuArray<&MapData, [u8; STATE]> = map.try_into()?;
+        let states = map.get(&0, 0)?;
+        let state = states.get(processor).context("no such processor")?;
+        // Its id and its generation; no generation is 0.
+        let has_backend = state.iter().skip(BACKEND).take(8).any(|byte| *byte != 0);
+        let key = state.get(..size_of::<FlowKey>()).unwrap_or_default();
+        let key = from_bytes(key).context("a key of another size")?;
+        Ok(has_backend.then_some(key))
     }
 
     /// `fragments`.

@@ -17,6 +17,7 @@ const LOOPBACK: u32 = 1;
 const SEED: u32 = 77;
 const SERVICE_PORT: u16 = 80;
 const NODE_PORT: u16 = 30_080;
+const BACKEND_PORT: u16 = 8080;
 const BACKENDS: u32 = 3;
 
 /// The tables, and what is in them.
@@ -111,6 +112,22 @@ impl PacketWorld {
         }
     }
 
+    /// A backend of a Service, by its place.
+    #[must_use]
+    pub fn backend(v6: bool, service: u32, place: u32) -> End {
+        (
+            Self::backend_address(v6, service, place),
+            Port::new(BACKEND_PORT),
+        )
+    }
+
+    /// Leaves a Service one backend to choose.
+    pub fn choose_only(&mut self, v6: bool, service: u32, place: u32) {
+        let id = Self::id(v6, service);
+        let word = SetWord::new(id * BACKENDS + place, 1);
+        self.sim.sets.insert(id, word);
+    }
+
     /// A client outside.
     #[must_use]
     pub fn outside(v6: bool, number: u32) -> Address {
@@ -155,7 +172,7 @@ impl PacketWorld {
     pub fn put_backend(&mut self, v6: bool, service: u32, place: u32, state: BackendState) {
         let id = Self::id(v6, service) * BACKENDS + place;
         let address = Self::backend_address(v6, service, place);
-        let word = BackendWord::new(Port::new(8080), state, 1);
+        let word = BackendWord::new(Port::new(BACKEND_PORT), state, 1);
         self.sim.backends.insert(id, Backend::new(address, word));
     }
 
