@@ -237,7 +237,8 @@ fn refusal(reason: Reason) -> &'static str {
         Reason::SourceNotAllowed => "the Service's loadBalancerSourceRanges do not name the client",
         Reason::BackendGone => "the backend of this connection is gone: the client is reset",
         Reason::TupleInUse => {
-            "every backend that was tried talks to this client and port already, by another frontend"
+            "every backend that was tried talks to this client and port already, by another frontend; or another processor \
+             opens this flow at the same moment"
         }
         Reason::SnatPortsExhausted => {
             "no port was found that could stand for the client: look at --snat-ports"

@@ -245,6 +245,8 @@ pub trait Tables {
     ) -> Option<[Claim; 3]>;
     /// Puts the entry there.
     fn fill_flow(&self, claim: Claim, key: &FlowKey, value: &FlowValue);
+    /// Waits, for some microseconds, until the entry is there for which somebody else has claimed a place.
+    fn await_flow(&self, key: &FlowKey);
     /// Gives the place back.
     fn unclaim_flow(&self, claim: Claim, key: &FlowKey);
     /// Makes an entry a confirmed flow's; nothing if there is none.

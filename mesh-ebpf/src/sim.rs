@@ -314,6 +314,9 @@ impl Tables for Sim {
         }
     }
 
+    /// Nobody else is at work.
+    fn await_flow(&self, _: &FlowKey) {}
+
     fn unclaim_flow(&self, _: Claim, key: &FlowKey) {
         self.remove_flow(key);
     }

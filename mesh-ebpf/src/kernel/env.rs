@@ -297,6 +297,11 @@ impl Tables for KernelEnv {
     }
 
     #[inline(always)]
+    fn await_flow(&self, key: &FlowKey) {
+        flow::wait(key);
+    }
+
+    #[inline(always)]
     fn unclaim_flow(&self, claim: Claim, _: &FlowKey) {
         flow::unclaim(claim);
     }

@@ -160,6 +160,9 @@ fn in_order(line: *mut FlowLine) {
 /// but by a host that takes a processor away from its guest. A flow that finds no place for it is dropped, and sent again.
 const TRIES: u32 = 8;
 
+/// The same for one that may be held while other lines are looked at.
+const PATIENT_TRIES: u32 = 32;
+
 /// A line of the table, and its number.
 #[derive(Clone, Copy)]
 struct Line {
@@ -360,7 +363,19 @@ impl Line {
         self.unlock(held);
     }
 
+    /// Whether a tag is here, or a cell is being filled for it.
+    #[inline(always)]
+    fn has(self, tag: FlowTag) -> bool {
+        self.head([tag.tag]).has
+    }
+
     /// From now on tuples of this line may lie elsewhere.
+    #[inline(always)]
+    fn note_more(self, held: &Held) {
+        self.set_high(held, state_of(self.line).with_more());
+    }
+
+    /// The same of a line that is not locked. False if somebody else keeps it so.
     #[inline(always)]
     fn use_more(self) -> bool {
         if state_of(self.line).has_more() {
@@ -369,7 +384,7 @@ impl Line {
         let Some(held) = self.lock(TRIES) else {
             return false;
         };
-        self.set_high(&held, state_of(self.line).with_more());
+        self.note_more(&held);
         self.unlock(held);
         true
     }
@@ -497,17 +512,36 @@ pub(super) fn claim(place: Place, tag: FlowTag) -> Result<Claim, NotAdded> {
             return Ok(claim);
         }
     }
-    // The lock is that of the line which is chosen: what lies in another one has to be looked for.
-    if flow_block(tags_at(first.line), tag.tag) != 0
-        || (state_of(first.line).has_more() && elsewhere(tag).is_some())
-    {
+    let Some(held) = first.lock(PATIENT_TRIES) else {
+        return Err(NotAdded::Full);
+    };
+    let claim = claim_under(first, &held, tag, place);
+    first.unlock(held);
+    claim
+}
+
+/// In whichever line of the tuple. Who adds a tuple to any line has the lock of its first one: of two that do so the second
+/// sees what the first has claimed.
+#[inline(always)]
+fn claim_under(first: Line, held: &Held, tag: FlowTag, place: Place) -> Result<Claim, NotAdded> {
+    if first.has(tag) || (state_of(first.line).has_more() && is_elsewhere(tag)) {
         return Err(NotAdded::Exists);
     }
+    let is_confirmed = place == Place::Confirmed;
     let line = main_line(first, tag, place);
-    if place == Place::Opening && line.room(place) == 0 {
-        return add_spilled(first, tag);
+    if !is_confirmed && line.room(place) == 0 {
+        first.note_more(held);
+        return match Which::Spill.line(tag) {
+            Some(spill) => spill.add(tag.tag, false, true),
+            None => Err(NotAdded::Full),
+        };
     }
-    line.add(tag.tag, place == Place::Confirmed, false)
+    if line.number != first.number {
+        first.note_more(held);
+        return line.add(tag.tag, is_confirmed, false);
+    }
+    let block = first.claim(held, tag.tag, is_confirmed, false)?;
+    Ok(claim_of(first.number, block, tag.tag))
 }
 
 /// For a flow whose entries all have the same first line, which has none of them and is not short of cells.
@@ -549,6 +583,29 @@ pub(super) fn fill(claim: Claim, cell: &FlowCell) {
     }
 }
 
+/// How often a claimed cell is looked at: some microseconds long. It is filled after one or two other places have been
+/// claimed.
+const LOOKS: u32 = 4096;
+
+/// Until the cell that another processor has claimed for a tuple is filled, or given back.
+#[inline(always)]
+pub(super) fn wait(key: &FlowKey) {
+    let mut claimed = FlowTag::of(key, seed());
+    claimed.tag = claimed_tag(claimed.tag);
+    let Some((line, _)) = line_of(claimed) else {
+        return;
+    };
+    let block = flow_block(tags_at(line.line), claimed.tag);
+    if block == 0 {
+        return;
+    }
+    for _ in 0..LOOKS {
+        if tag_at(line.line)(block) != claimed.tag {
+            return;
+        }
+    }
+}
+
 #[inline(always)]
 pub(super) fn unclaim(claim: Claim) {
     if let Some((line, block, _)) = claimed(claim) {
@@ -556,7 +613,8 @@ pub(super) fn unclaim(claim: Claim) {
     }
 }
 
-/// The first line of a tag that is not short of room, else that with more.
+/// The first line of a tag that is not short of room, else that with more. Where it is not the first one, that is to be said
+/// there before the tag is added (`use_more`).
 #[inline(always)]
 fn main_line(first: Line, tag: FlowTag, place: Place) -> Line {
     let room = first.room(place);
@@ -575,18 +633,25 @@ fn main_line(first: Line, tag: FlowTag, place: Place) -> Line {
     } else {
         (second, room_of_second)
     };
-    if room_of_other > room && first.use_more() {
-        return other;
-    }
-    first
+    if room_of_other > room { other } else { first }
 }
 
+/// Whether a tag is in a line beside its first one, or a cell of one is being filled for it.
 #[inline(always)]
-fn add_spilled(first: Line, tag: FlowTag) -> Result<Claim, NotAdded> {
-    match Which::Spill.line(tag) {
-        Some(spill) if first.use_more() => spill.add(tag.tag, false, true),
-        Some(_) | None => Err(NotAdded::Full),
+fn is_elsewhere(tag: FlowTag) -> bool {
+    let mut which = 0;
+    while which < black_box(3_u64) {
+        let line = match which {
+            0 => Which::Second,
+            1 => Which::Third,
+            _ => Which::Spill,
+        };
+        if line.line(tag).is_some_and(|line| line.has(tag)) {
+            return true;
+        }
+        which += 1;
     }
+    false
 }
 
 /// The line of a tag that is not in its first one, and whether it is the spill's.
@@ -656,7 +721,10 @@ pub(super) fn confirm(key: &FlowKey) -> Result<(), NotConfirmed> {
     let Some(first) = Which::First.line(tag) else {
         return Ok(());
     };
-    let main = main_line(first, tag, Place::Confirmed);
+    let mut main = main_line(first, tag, Place::Confirmed);
+    if main.number != first.number && !first.use_more() {
+        main = first;
+    }
     spare(main);
     match main.add(tag.tag, true, true) {
         Ok(claim) => copy(line, tag.tag, claim),

@@ -21,13 +21,25 @@ pub(super) fn stage<E: Env>(env: &E, state: &mut PacketState) -> PacketStep {
             fill_request(env, state, claim, now);
         }
         Err(NotAdded::Exists) => {
-            if let Some(winner) = env.flow(&request) {
-                state.target = winner.value().target();
+            if !follow(env, state) {
+                return drop(Reason::TupleInUse);
             }
         }
         Err(NotAdded::Full) => return drop(Reason::FlowsFull),
     }
     PacketStep::Next(PacketStage::Rewrite)
+}
+
+/// Takes the target of who came first. False if that is not there in time: only its own choice were left then, whose replies
+/// nobody would translate.
+#[inline(always)]
+fn follow<E: Env>(env: &E, state: &mut PacketState) -> bool {
+    env.await_flow(&state.key);
+    let Some(winner) = env.flow(&state.key) else {
+        return false;
+    };
+    state.target = winner.value().target();
+    true
 }
 
 /// All of them, where that is quick and none is there; else none.
