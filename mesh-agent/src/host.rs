@@ -119,9 +119,14 @@ impl Host for KernelHost {
 
 fn live(directories: &Directories, with_flows: bool) -> Result<Live, DatapathError> {
     let reader = Reader::of_pins(&directories.bpffs);
-    let most = |entries| usize::try_from(entries).unwrap_or(usize::MAX);
+    let entries = |count| usize::try_from(count).unwrap_or(usize::MAX);
     let mut flows = Vec::new();
+    let mut most = Most {
+        sockets: entries(reader.capacity("sockets")?),
+        ..Most::default()
+    };
     if with_flows {
+        most.flows = entries(reader.confirmed_capacity()?);
         reader.flows(&mut |key, value, opening| flows.push((key, value, opening)))?;
     }
     Ok(Live {
@@ -136,10 +141,7 @@ fn live(directories: &Directories, with_flows: bool) -> Result<Live, DatapathErr
         foreign: datapath::left_to_others(&directories.bpffs),
         counters: reader.counters()?,
         ports: Ports::noted(&directories.run_dir),
-        most: Most {
-            flows: most(reader.confirmed_capacity()?),
-            sockets: most(reader.capacity("sockets")?),
-        },
+        most,
         now: datapath::monotonic_nanoseconds(),
     })
 }

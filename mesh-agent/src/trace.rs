@@ -57,7 +57,8 @@ pub struct Answer {
 }
 
 /// Copies the tables into memory for a trace. What a packet without data that nobody has sent does not meet is left out:
-/// fragments, ICMP errors that others have asked for, names of sockets' peers. `host` is the number by which flows choose their backend.
+/// fragments, ICMP errors that others have asked for, names of sockets' peers. `host` is the number by which flows choose
+/// their backend.
 #[must_use]
 pub fn sim(live: &Live, host: u32) -> Sim {
     let tables = &live.tables;

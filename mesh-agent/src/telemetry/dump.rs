@@ -58,7 +58,7 @@ pub struct Live {
     pub foreign: BTreeMap<FlowKey, u32>,
     /// The ports that stand for clients.
     pub ports: Ports,
-    /// How much fits into the maps.
+    /// How much fits into the maps; of flows if they were asked for.
     pub most: Most,
     /// `counters`, summed over the CPUs.
     pub counters: Vec<(Counter, u64)>,
