@@ -19,7 +19,7 @@ pub(super) struct Piece {
 }
 
 /// All of them. The Rust side, which may come from rustup as well, is in `rust`.
-pub(super) const PIECES: [Piece; 8] = [
+pub(super) const PIECES: [Piece; 9] = [
     Piece {
         name: "a C compiler, which links Rust programs",
         need: Need::Build,
@@ -28,11 +28,18 @@ pub(super) const PIECES: [Piece; 8] = [
         elsewhere: "gcc and the C library's headers",
     },
     Piece {
-        name: "the tool `ip`",
+        name: "the tools `ip` and `tc`",
         need: Need::Lab,
-        present: || find("ip").is_some(),
+        present: || find("ip").is_some() && find("tc").is_some(),
         packages: &["iproute2"],
         elsewhere: "iproute2",
+    },
+    Piece {
+        name: "bpftool, by which tests see what is attached without us",
+        need: Need::Test,
+        present: || find("bpftool").is_some(),
+        packages: &["bpftool"],
+        elsewhere: "bpftool",
     },
     Piece {
         name: "an emulator for old kernels",
