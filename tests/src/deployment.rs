@@ -31,7 +31,7 @@ pub enum Condition {
 #[derive(Debug)]
 struct Member {
     pod: Pod,
-    /// None if the pod is another Deployment's, which has its servers.
+    /// None if the pod is another Deployment's, which has its servers, or if they were killed.
     server: Option<Process>,
     condition: Condition,
 }
@@ -44,6 +44,7 @@ pub struct Deployment {
     ports: Vec<Port>,
     affinity_seconds: Option<u32>,
     spec: Vec<(String, Value)>,
+    load_balancers: Vec<IpAddr>,
     members: Vec<Member>,
 }
 
@@ -60,6 +61,7 @@ impl Deployment {
             ports: ports.to_vec(),
             affinity_seconds: None,
             spec: Vec::new(),
+            load_balancers: Vec::new(),
             members: Vec::new(),
         })
     }
@@ -78,6 +80,13 @@ impl Deployment {
     /// From the next `publish` on, each port is served on every node too, at 30,000 and its number.
     pub fn set_node_ports(&mut self) {
         self.set_spec("type", json!("NodePort"));
+    }
+
+    /// The same, and it has these external IPs and load balancers' ones too.
+    pub fn set_outside(&mut self, external: &[IpAddr], load_balancers: &[IpAddr]) {
+        self.set_spec("type", json!("LoadBalancer"));
+        self.set_spec("externalIPs", json!(external));
+        self.load_balancers = load_balancers.to_vec();
     }
 
     /// Starts the pod's servers and counts it among the ready.
@@ -110,8 +119,8 @@ impl Deployment {
 
     /// Ends a pod's servers at once, whoever calls them.
     pub fn kill(&mut self, pod: &str) -> Result<()> {
-        let server = self.member(pod)?.server.as_mut();
-        server.map_or(Ok(()), Process::kill)
+        let server = self.member(pod)?.server.take();
+        server.map_or(Ok(()), |mut server| server.kill())
     }
 
     /// Ends a pod's servers, when nothing comes to them any more, and forgets the pod.
@@ -210,6 +219,11 @@ impl Deployment {
             for (index, port) in self.ports.iter().enumerate() {
                 service["spec"]["ports"][index]["nodePort"] = json!(NODE_PORTS + port.port);
             }
+        }
+        if !self.load_balancers.is_empty() {
+            let ingress = self.load_balancers.iter().map(|ip| json!({"ip": ip}));
+            let ingress: Vec<Value> = ingress.collect();
+            service["status"] = json!({"loadBalancer": {"ingress": ingress}});
         }
         let endpoints: Vec<Endpoint> = self.members.iter().flat_map(endpoints).collect();
         let slices = Slice::by_family(&self.name, &self.ports, &endpoints);

@@ -2,11 +2,11 @@
 //! pod whose sockets no hook sees. Both send what only the packet path can serve.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::{
     agent::{Agent, AgentOptions},
@@ -28,6 +28,11 @@ pub struct Outside {
 }
 
 impl Outside {
+    /// External IPs that `add_addresses` gives the Service.
+    pub const EXTERNAL: [IpAddr; 2] = outside_addresses(7);
+    /// Load balancers' addresses that `add_addresses` gives the Service.
+    pub const BALANCED: [IpAddr; 2] = outside_addresses(8);
+
     /// A Service with so many pods, in turn on both nodes, in both families.
     pub fn new(lab: &mut Lab, pods: usize) -> Result<Self> {
         Self::with(lab, pods, &AgentOptions::default())
@@ -62,6 +67,17 @@ impl Outside {
         Ok(())
     }
 
+    /// Gives the Service addresses that are nobody's; the host's way to all of them is by this node.
+    pub fn add_addresses(&mut self, by: &Node) -> Result<()> {
+        let web = &mut self.scene.web;
+        web.set_outside(&Self::EXTERNAL, &Self::BALANCED);
+        web.publish(&self.scene.source)?;
+        for to in Self::EXTERNAL.into_iter().chain(Self::BALANCED) {
+            lead(&self.host, to, by)?;
+        }
+        Ok(())
+    }
+
     /// The client outside.
     #[must_use]
     pub fn client(&self) -> Place {
@@ -86,6 +102,21 @@ impl Outside {
 #[must_use]
 pub const fn node_port(ip: IpAddr, port: u16) -> SocketAddr {
     SocketAddr::new(ip, NODE_PORTS + port)
+}
+
+const fn outside_addresses(last: u8) -> [IpAddr; 2] {
+    let v4 = Ipv4Addr::new(198, 51, 100, last);
+    let v6 = Ipv6Addr::new(0xfd00, 0x51, 0x100, 0, 0, 0, 0, last as u16);
+    [IpAddr::V4(v4), IpAddr::V6(v6)]
+}
+
+/// From now on a host's way to an address is by this node.
+pub fn lead(host: &Node, to: IpAddr, by: &Node) -> Result<()> {
+    let mut gateways = by.address().all();
+    let gateway = gateways.find(|ip| ip.is_ipv4() == to.is_ipv4());
+    let gateway = gateway.with_context(|| format!("{} has no address like {to}", by.name()))?;
+    let route = format!("route replace {to} via {gateway}");
+    host.host().ip(&route).map(drop)
 }
 
 impl Place {

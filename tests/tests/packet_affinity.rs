@@ -6,12 +6,9 @@ use std::{collections::BTreeSet, net::SocketAddr};
 use anyhow::{Result, ensure};
 use mesh_lab::{
     AgentOptions, Call, Needs, Outside, Place, Pod, affinity_in_force, ensure_clean, eventually,
-    only, settle, test, traffic::Failure, values,
+    lead, only, settle, test, traffic::Failure, values,
 };
 use serde_json::json;
-
-/// A load balancer's addresses, which no interface has.
-const BALANCED: [&str; 2] = ["198.51.100.8", "fd00:51:100::8"];
 
 /// What an agent has that may enter no namespace: clients are known by their connections alone.
 const NO_SYS_ADMIN: [&str; 4] = ["bpf", "net_admin", "perfmon", "net_broadcast"];
@@ -103,13 +100,13 @@ fn a_client_outside_keeps_its_backend() -> Result<()> {
 }
 
 /// A load balancer's addresses, for some pods and some hosts outside.
-fn restrict(outside: &Outside, allowed: &[String]) -> Result<()> {
-    let mut objects = outside.scene.web.objects();
-    objects[0]["spec"]["type"] = json!("LoadBalancer");
-    objects[0]["spec"]["loadBalancerSourceRanges"] = json!(allowed);
-    let ingress = BALANCED.map(|ip| json!({"ip": ip}));
-    objects[0]["status"] = json!({"loadBalancer": {"ingress": ingress}});
-    outside.scene.source.write("web.json", &objects)
+fn restrict(outside: &mut Outside, allowed: &[String]) -> Result<()> {
+    let scene = &mut outside.scene;
+    scene.web.set_outside(&[], &Outside::BALANCED);
+    scene
+        .web
+        .set_spec("loadBalancerSourceRanges", json!(allowed));
+    scene.web.publish(&scene.source)
 }
 
 /// Nobody answers, and sockets are told at once.
@@ -124,22 +121,22 @@ fn ensure_denied(from: &Place, to: SocketAddr, failure: Failure) -> Result<()> {
 #[test]
 fn source_ranges_let_in_and_keep_out() -> Result<()> {
     test("packet-ranges", Needs::Agent, |lab| {
-        let outside = Outside::settled(lab, 4)?;
-        let scene = &outside.scene;
-        let (friend, stranger) = (scene.one.pod("friend")?, scene.one.pod("stranger")?);
+        let mut outside = Outside::settled(lab, 4)?;
+        let node = &outside.scene.one;
+        let (friend, stranger) = (node.pod("friend")?, node.pod("stranger")?);
         let enemy = lab.node("enemy", mesh_lab::Families::Dual)?;
         let addresses = friend.address().all().chain(outside.host.address().all());
         let allowed = addresses.map(|ip| format!("{ip}/{}", if ip.is_ipv4() { 32 } else { 128 }));
-        restrict(&outside, &allowed.collect::<Vec<_>>())?;
+        restrict(&mut outside, &allowed.collect::<Vec<_>>())?;
+        let scene = &outside.scene;
         for host in [&outside.host, &enemy] {
-            for (balanced, node) in BALANCED.iter().zip(scene.one.address().all()) {
-                host.host()
-                    .ip(&format!("route add {balanced} via {node}"))?;
+            for balanced in Outside::BALANCED {
+                lead(host, balanced, &scene.one)?;
             }
         }
         let ready = scene.web.ready();
-        for balanced in BALANCED {
-            let to = SocketAddr::new(balanced.parse()?, 80);
+        for balanced in Outside::BALANCED {
+            let to = SocketAddr::new(balanced, 80);
             for place in [friend.place(), friend.bare_place()?, outside.client()] {
                 settle(&place, to, &ready)?;
                 ensure_clean(&place.call(&udp(to))?)?;
@@ -223,18 +220,19 @@ fn connections_show_who_a_client_is() -> Result<()> {
 fn source_ranges_are_decided_at_the_socket_once_a_client_is_known() -> Result<()> {
     test("packet-learned-ranges", Needs::Agent, |lab| {
         let options = AgentOptions::capabilities(&NO_SYS_ADMIN);
-        let outside = Outside::with(lab, 4, &options)?;
+        let mut outside = Outside::with(lab, 4, &options)?;
         outside.settle()?;
-        let scene = &outside.scene;
-        let (friend, stranger) = (scene.one.pod("friend")?, scene.one.pod("stranger")?);
+        let node = &outside.scene.one;
+        let (friend, stranger) = (node.pod("friend")?, node.pod("stranger")?);
         let allowed = friend.address();
         let allowed = allowed.all();
         let allowed = allowed.map(|ip| format!("{ip}/{}", if ip.is_ipv4() { 32 } else { 128 }));
-        restrict(&outside, &allowed.collect::<Vec<_>>())?;
+        restrict(&mut outside, &allowed.collect::<Vec<_>>())?;
+        let scene = &outside.scene;
         let ready = scene.web.ready();
         // What is known of the stranger is known by family.
-        for (balanced, known) in BALANCED.iter().zip(scene.all("http")) {
-            let to = SocketAddr::new(balanced.parse()?, 80);
+        for (balanced, known) in Outside::BALANCED.into_iter().zip(scene.all("http")) {
+            let to = SocketAddr::new(balanced, 80);
             settle(&friend.place(), to, &ready)?;
             ensure_denied(&stranger.place(), to, Failure::Timeout)?;
             settle(&stranger.place(), known, &ready)?;

@@ -7,7 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
 use mesh_lab::{
-    Address, Call, Families, Needs, Outside, Place, ensure_clean, node_port, settle, test,
+    Address, Call, Families, Lab, Needs, Outside, Place, ensure_clean, lead, node_port, settle,
+    test,
 };
 
 const SMALL: &str = "mtu 1280";
@@ -20,7 +21,18 @@ struct Way {
     seen: IpAddr,
 }
 
-/// All ways to `web-0`, a pod on node one.
+/// A Service of one pod on node one, with an address of every kind.
+fn outside(lab: &mut Lab) -> Result<Outside> {
+    let mut outside = Outside::settled(lab, 1)?;
+    let (one, two) = (outside.scene.one.clone(), outside.scene.two.clone());
+    outside.add_addresses(&one)?;
+    for to in Outside::EXTERNAL {
+        lead(&outside.host, to, &two)?;
+    }
+    Ok(outside)
+}
+
+/// All ways to that pod.
 fn ways(outside: &Outside) -> Result<Vec<Way>> {
     let scene = &outside.scene;
     let far = scene.two.pod("far-client")?;
@@ -34,6 +46,12 @@ fn ways(outside: &Outside) -> Result<Vec<Way>> {
         let (one, two) = (of(scene.one.address())?, of(scene.two.address())?);
         let host = of(outside.host.address())?;
         let (near, away) = (of(scene.client.address())?, of(far.address())?);
+        let own = |addresses: [IpAddr; 2]| {
+            let mut all = addresses.into_iter();
+            let found = all.find(|ip| ip.is_ipv4() == cluster_ip.is_ipv4());
+            let found = found.context("there is no address of this family")?;
+            anyhow::Ok(SocketAddr::new(found, 80))
+        };
         let all = [
             ("ClusterIP, local", outside.inside()?, cluster_ip, near),
             ("ClusterIP, remote", far.bare_place()?, cluster_ip, away),
@@ -47,6 +65,18 @@ fn ways(outside: &Outside) -> Result<Vec<Way>> {
                 "node port, remote",
                 outside.client(),
                 node_port(two, 80),
+                two,
+            ),
+            (
+                "load balancer's address, local",
+                outside.client(),
+                own(Outside::BALANCED)?,
+                host,
+            ),
+            (
+                "external IP, remote",
+                outside.client(),
+                own(Outside::EXTERNAL)?,
                 two,
             ),
         ];
@@ -86,6 +116,14 @@ fn knows(sender: &Place, to: IpAddr) -> Result<bool> {
     Ok(route.contains(SMALL))
 }
 
+/// What other ways have taught a sender of the same route is forgotten.
+fn forget(sender: &Place) -> Result<()> {
+    for family in ["-4", "-6"] {
+        sender.ip(&format!("{family} route flush cache"))?;
+    }
+    Ok(())
+}
+
 /// Bulk both ways, and datagrams that are larger than any hop.
 fn bulk(way: &Way) -> Result<()> {
     let echo = Call::rr(way.to).option("--size", 65_536).count(50);
@@ -112,6 +150,7 @@ fn try_each(
     for way in ways {
         let title = || format!("{} {} as {}", way.title, way.to, way.seen);
         let (sender, to) = sender(way);
+        forget(&sender)?;
         ensure!(!knows(&sender, to)?, "{} knew before", title());
         bulk(way).with_context(title)?;
         ensure!(
@@ -126,7 +165,7 @@ fn try_each(
 #[test]
 fn a_small_hop_before_the_backend() -> Result<()> {
     test("packet-mtu-backend", Needs::Agent, |lab| {
-        let outside = Outside::settled(lab, 1)?;
+        let outside = outside(lab)?;
         let one = outside.scene.one.host();
         let narrow_all = |_: &[Way]| {
             for address in outside.scene.web.addresses_of("web-0")? {
@@ -143,14 +182,14 @@ fn a_small_hop_before_the_backend() -> Result<()> {
 #[test]
 fn a_small_hop_before_the_client() -> Result<()> {
     test("packet-mtu-client", Needs::Agent, |lab| {
-        let outside = Outside::settled(lab, 1)?;
+        let outside = outside(lab)?;
         let (one, two) = (outside.scene.one.host(), outside.scene.two.host());
         let server = outside.scene.web.pod("web-0")?.place();
         let narrow_all = |ways: &[Way]| {
             for way in ways {
                 match way.title {
-                    "ClusterIP, local" | "node port, local" => narrow(&one, way.seen)?,
                     "ClusterIP, remote" => narrow(&two, way.seen)?,
+                    title if title.ends_with("local") => narrow(&one, way.seen)?,
                     _ => {}
                 }
             }
@@ -169,7 +208,7 @@ fn a_small_hop_before_the_client() -> Result<()> {
 #[test]
 fn a_small_hop_beyond_the_node() -> Result<()> {
     test("packet-mtu-beyond", Needs::Agent, |lab| {
-        let outside = Outside::settled(lab, 1)?;
+        let outside = outside(lab)?;
         let router = lab.node("router", Families::Dual)?;
         let (host, server) = (&outside.host, outside.scene.web.pod("web-0")?.place());
         for node in [&outside.scene.one, &outside.scene.two] {
@@ -179,12 +218,21 @@ fn a_small_hop_beyond_the_node() -> Result<()> {
                 host.host().ip(&format!("route add {node_ip} via {via}"))?;
             }
         }
+        // Errors go where the packets that they are about seemed to come from.
+        for (addresses, node) in [
+            (Outside::BALANCED, &outside.scene.one),
+            (Outside::EXTERNAL, &outside.scene.two),
+        ] {
+            for to in addresses {
+                lead(&router, to, node)?;
+            }
+        }
         let narrow_all = |_: &[Way]| {
             let mut hosts = host.address().all();
             hosts.try_for_each(|host| narrow(&router.host(), host))
         };
         let mut ways = ways(&outside)?;
-        ways.retain(|way| way.title.starts_with("node port"));
+        ways.retain(|way| !way.title.starts_with("ClusterIP"));
         try_each(&outside, &ways, narrow_all, |way| {
             (server.clone(), way.seen)
         })

@@ -5,8 +5,8 @@ use std::{fs, net::SocketAddr};
 
 use anyhow::{Context, Result, ensure};
 use mesh_lab::{
-    Call, Endpoint, Families, Needs, Place, Port, Scene, Service, Slice, assert_uniform,
-    ensure_clean, serves_everything, settle, test, traffic::Failure,
+    Call, Endpoint, Families, Needs, Outside, Place, Port, Scene, Service, Slice, assert_uniform,
+    ensure_clean, eventually, serves_everything, settle, test, traffic::Failure,
 };
 use serde_json::json;
 
@@ -158,6 +158,35 @@ fn a_node_port_is_served_to_a_client_outside() -> Result<()> {
                 let to = SocketAddr::new(address, 30_080);
                 serves_everything(&client, to, &scene.web.ready())?;
             }
+        }
+        Ok(())
+    })
+}
+
+/// External IPs and a load balancer's, by a node with an agent each, from a host that is no node.
+#[test]
+fn addresses_that_no_interface_has_are_served_to_a_client_outside() -> Result<()> {
+    test("packet-external", Needs::Agent, |lab| {
+        let mut outside = Outside::new(lab, 4)?;
+        let all = || Outside::EXTERNAL.into_iter().chain(Outside::BALANCED);
+        for node in [outside.scene.two.clone(), outside.scene.one.clone()] {
+            outside.add_addresses(&node)?;
+            for to in all() {
+                let to = SocketAddr::new(to, 80);
+                serves_everything(&outside.client(), to, &outside.scene.web.ready())?;
+            }
+        }
+        // Nobody else knows them: what is left of them is not the node's.
+        let web = &mut outside.scene.web;
+        web.set_outside(&[], &[]);
+        web.publish(&outside.scene.source)?;
+        for to in all() {
+            eventually("the address is nobody's again", || {
+                let call = Call::connect(SocketAddr::new(to, 80)).count(5);
+                let report = outside.client().call(&call.option("--timeout", 200))?;
+                ensure!(report.answered == 0, "{report:?}");
+                Ok(())
+            })?;
         }
         Ok(())
     })

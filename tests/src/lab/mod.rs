@@ -3,6 +3,7 @@
 //! The host's own network is not touched: the switch lives in a namespace too. Dropping the lab removes everything.
 
 mod address;
+mod cable;
 pub(crate) mod cgroup;
 mod ip;
 mod mounts;
@@ -26,7 +27,7 @@ use anyhow::{Context, Result, ensure};
 
 pub use address::{Address, Families};
 pub use node::Node;
-pub use pod::Pod;
+pub use pod::{Machine, Pod};
 pub use sweep::{remove_run, sweep};
 pub use tunnel::Tunnel;
 

@@ -12,7 +12,7 @@ use super::{
     Run,
     address::{self, Address, Families},
     cgroup, ip, netns,
-    pod::{self, Pod},
+    pod::{self, Joint, Machine, Pod},
 };
 use crate::{
     agent::{Agent, AgentOptions},
@@ -203,11 +203,18 @@ impl Node {
         let mut numbers = self.numbers();
         let pods = names
             .iter()
-            .map(|name| Pod::new(&self.0, name, numbers.next(), families));
+            .map(|name| Pod::new(&self.0, name, numbers.next(), families, Joint::Veth));
         let pods: Vec<Pod> = pods.collect();
         drop(numbers);
         pod::make(&self.0, &pods)?;
         Ok(pods)
+    }
+
+    /// A virtual machine of the node's families.
+    pub fn machine(&self, name: &str) -> Result<Machine> {
+        let number = self.numbers().next();
+        let pod = Pod::new(&self.0, name, number, self.0.families, Joint::Tap);
+        pod::make_machine(&self.0, pod)
     }
 
     /// Takes pods away, all at once, whatever runs in them. The next ones have their addresses, and the names and indexes

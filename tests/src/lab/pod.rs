@@ -1,4 +1,5 @@
-//! A pod: a network namespace behind a veth of its node, routed, and a cgroup below the node's.
+//! A pod: a network namespace behind a veth of its node, routed, and a cgroup below the node's. A virtual machine is one
+//! too, but behind a tap, and no cgroup of the node's holds its processes.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -6,6 +7,7 @@ use anyhow::Result;
 
 use super::{
     address::{self, Address, Families},
+    cable::{Cable, Carries, End},
     cgroup, ip, netns,
     node::{Inner, family_sysctls},
 };
@@ -24,15 +26,46 @@ pub struct Pod {
     name: String,
     number: u16,
     families: Families,
+    joint: Joint,
+}
+
+/// What joins it to its node.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Joint {
+    Veth,
+    Tap,
+}
+
+/// A virtual machine: the node has a tap of it, and its sockets are those of another kernel, as far as hooks of the node
+/// go. Its interface goes when it is dropped.
+#[derive(Debug)]
+pub struct Machine {
+    pod: Pod,
+    _cable: Cable,
+}
+
+impl Machine {
+    /// As a pod.
+    #[must_use]
+    pub const fn pod(&self) -> &Pod {
+        &self.pod
+    }
 }
 
 impl Pod {
-    pub(super) fn new(node: &Arc<Inner>, name: &str, number: u16, families: Families) -> Self {
+    pub(super) fn new(
+        node: &Arc<Inner>,
+        name: &str,
+        number: u16,
+        families: Families,
+        joint: Joint,
+    ) -> Self {
         Self {
             node: Arc::clone(node),
             name: name.to_owned(),
             number,
             families,
+            joint,
         }
     }
 
@@ -81,8 +114,13 @@ impl Pod {
         self.number
     }
 
-    fn link(&self) -> String {
-        format!("veth{}", self.number)
+    /// The name of its node's interface.
+    #[must_use]
+    pub fn link(&self) -> String {
+        match self.joint {
+            Joint::Veth => format!("veth{}", self.number),
+            Joint::Tap => format!("tap{}", self.number),
+        }
     }
 
     fn netns(&self) -> String {
@@ -92,19 +130,30 @@ impl Pod {
     }
 
     fn cgroup(&self) -> PathBuf {
-        self.node.cgroup.join("pods").join(&self.name)
+        let node = &self.node;
+        let all = match self.joint {
+            Joint::Veth => node.cgroup.join("pods"),
+            Joint::Tap => {
+                let name = format!("{}-machines", node.name);
+                node.cgroup.with_file_name(name)
+            }
+        };
+        all.join(&self.name)
     }
 
-    /// The node's side. All veths of a node have the gateway's address, as common CNIs do it.
-    fn node_links(&self) -> Vec<String> {
+    fn veth(&self) -> String {
         let (link, index) = (self.link(), FIRST_INDEX + u32::from(self.number));
         let netns = self.netns();
+        format!("link add name {link} index {index} type veth peer name eth0 netns {netns}")
+    }
+
+    /// The node's side. The links of a node's pods all have the gateway's address, as common CNIs do it.
+    fn node_links(&self) -> Vec<String> {
+        let link = self.link();
         let own = address::node(self.node.index, self.node.families);
         let pod = self.address();
         let gateway = address::gateway(self.node.index);
-        let mut lines = vec![format!(
-            "link add name {link} index {index} type veth peer name eth0 netns {netns}"
-        )];
+        let mut lines = Vec::new();
         if pod.v4.is_some() {
             lines.push(format!("addr add {gateway}/32 dev {link}"));
         }
@@ -146,17 +195,31 @@ pub(super) fn make(node: &Inner, pods: &[Pod]) -> Result<()> {
         .collect();
     ip::batch(&namespaces)?;
     netns::within(&node.netns, || {
-        let links: Vec<String> = pods.iter().flat_map(Pod::node_links).collect();
+        let both = |pod: &Pod| std::iter::once(pod.veth()).chain(pod.node_links());
+        let links: Vec<String> = pods.iter().flat_map(both).collect();
         ip::batch(&links)
     })?;
-    for pod in pods {
-        cgroup::make(&pod.cgroup())?;
-        netns::within(&netns::path(&pod.netns()), || {
-            family_sysctls(pod.families)?;
-            ip::batch(&pod.own_links())
-        })?;
-    }
-    Ok(())
+    pods.iter().try_for_each(make_inside)
+}
+
+fn make_inside(pod: &Pod) -> Result<()> {
+    cgroup::make(&pod.cgroup())?;
+    netns::within(&netns::path(&pod.netns()), || {
+        family_sysctls(pod.families)?;
+        ip::batch(&pod.own_links())
+    })
+}
+
+/// Makes one that is a virtual machine of a node.
+pub(super) fn make_machine(node: &Inner, pod: Pod) -> Result<Machine> {
+    ip::batch(&[format!("netns add {}", pod.netns())])?;
+    let (link, inside) = (pod.link(), netns::path(&pod.netns()));
+    let ends = [(&node.netns, link.as_str()), (&inside, "eth0")];
+    let ends = ends.map(|(netns, interface)| End { netns, interface });
+    let cable = Cable::between(ends, Carries::Frames)?;
+    netns::within(&node.netns, || ip::batch(&pod.node_links()))?;
+    make_inside(&pod)?;
+    Ok(Machine { pod, _cable: cable })
 }
 
 /// Takes pods of one node away: processes, cgroups, links and namespaces.

@@ -1,35 +1,23 @@
-//! A tunnel between two nodes: an interface at each, whose packets have no link header, and a thread that carries them.
+//! A tunnel between two nodes: an interface at each, whose packets have no link header.
 
-mod sys;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use std::{
-    fs::File,
-    io::{Read, Write},
-    net::{Ipv4Addr, Ipv6Addr},
-    os::fd::AsFd,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::JoinHandle,
+use anyhow::Result;
+
+use super::{
+    Address, Node,
+    cable::{Cable, Carries, End},
+    ip, netns,
 };
-
-use anyhow::{Context, Result};
-use nix::poll::{PollFd, PollFlags, poll};
-
-use super::{Address, Node, ip, netns};
 
 /// Less than elsewhere: what is too long for it is not sent as it is.
 const MTU: u32 = 1400;
-/// How often the thread looks whether it is to end, in milliseconds.
-const LOOK: u16 = 50;
 
 /// The tunnel. Its interfaces go when it is dropped.
 #[derive(Debug)]
 pub struct Tunnel {
     ends: [Node; 2],
-    over: Arc<AtomicBool>,
-    carrier: Option<JoinHandle<()>>,
+    _cable: Cable,
 }
 
 impl Tunnel {
@@ -38,18 +26,19 @@ impl Tunnel {
 
     /// Makes it. A node has one at most.
     pub fn between(one: &Node, two: &Node) -> Result<Self> {
-        let ends = [one.clone(), two.clone()];
-        let files = [end(one, 1)?, end(two, 2)?];
-        let over = Arc::new(AtomicBool::new(false));
-        let carrier = std::thread::spawn({
-            let over = Arc::clone(&over);
-            move || carry(&files, &over)
+        let (first, second) = (one.host(), two.host());
+        let ends = [&first, &second].map(|place| End {
+            netns: place.netns(),
+            interface: Self::INTERFACE,
         });
-        Ok(Self {
-            ends,
-            over,
-            carrier: Some(carrier),
-        })
+        let tunnel = Self {
+            _cable: Cable::between(ends, Carries::Packets)?,
+            ends: [one.clone(), two.clone()],
+        };
+        for (place, end) in [(&first, 1), (&second, 2)] {
+            netns::within(place.netns(), || ip::batch(&links(end)))?;
+        }
+        Ok(tunnel)
     }
 
     /// Its addresses at an end: 172.30.0.1 and fd00:172:30::1, or 2 at the second one.
@@ -74,42 +63,12 @@ impl Tunnel {
     }
 }
 
-impl Drop for Tunnel {
-    fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
-        if let Some(carrier) = self.carrier.take() {
-            carrier.join().ok();
-        }
-    }
-}
-
-fn end(node: &Node, number: u8) -> Result<File> {
+fn links(end: u8) -> Vec<String> {
     let name = Tunnel::INTERFACE;
-    let address = Tunnel::address(number);
+    let address = Tunnel::address(end);
     let mut lines = vec![format!("link set {name} mtu {MTU} up")];
     lines.extend(address.v4.map(|v4| format!("addr add {v4}/24 dev {name}")));
     let v6 = address.v6;
     lines.extend(v6.map(|v6| format!("addr add {v6}/64 dev {name} nodad")));
-    netns::within(node.host().netns(), || {
-        let file = sys::open(name).context("no interface of /dev/net/tun")?;
-        ip::batch(&lines)?;
-        Ok(file)
-    })
-}
-
-fn carry(files: &[File; 2], over: &AtomicBool) {
-    let [one, two] = files;
-    let mut buffer = vec![0; 1 << 16];
-    while !over.load(Ordering::Relaxed) {
-        let mut ready = [one, two].map(|file| PollFd::new(file.as_fd(), PollFlags::POLLIN));
-        if poll(&mut ready, LOOK).is_err() {
-            return;
-        }
-        for (mut from, mut to) in [(one, two), (two, one)] {
-            while let Ok(length) = from.read(&mut buffer) {
-                // What the other end does not take is lost, as in any network.
-                to.write_all(&buffer[..length]).ok();
-            }
-        }
-    }
+    lines
 }
