@@ -93,20 +93,41 @@ impl Turns {
         Ok(())
     }
 
-    /// They drain, leave the Service when nobody comes to them any more, and go.
+    /// They drain, leave the Service when nobody comes to them any more, and go. In two turns of four they die where they
+    /// stand, and what is said of them comes after.
     fn go(&mut self, turn: usize, pods: &[Pod]) -> Result<()> {
         let service = &mut self.services[turn % 2];
-        for condition in [Condition::Terminating, Condition::Gone] {
+        let dies = turn % 4 >= 2;
+        if dies {
             for pod in pods {
-                service.set(pod.name(), condition)?;
+                service.kill(pod.name())?;
             }
-            service.publish(&self.scene.source)?;
-            settled(&self.scene.client.place(), service)?;
+            self.scene.one.end_pods(pods)?;
+        } else {
+            retire(&self.scene, service, pods, Condition::Terminating)?;
         }
+        retire(&self.scene, service, pods, Condition::Gone)?;
         forgotten(&self.scene, service, pods)?;
         service.stop_gone()?;
+        if dies {
+            return Ok(());
+        }
         self.scene.one.end_pods(pods)
     }
+}
+
+/// Says so of them, and waits until new connections no longer go to them.
+fn retire(
+    scene: &Scene,
+    service: &mut Deployment,
+    pods: &[Pod],
+    condition: Condition,
+) -> Result<()> {
+    for pod in pods {
+        service.set(pod.name(), condition)?;
+    }
+    service.publish(&scene.source)?;
+    settled(&scene.client.place(), service)
 }
 
 /// Waits until the agent knows of none of them, draining or not.
@@ -146,17 +167,19 @@ fn calls(service: &Deployment) -> Result<Vec<Call>> {
 }
 
 /// What the agent holds of pods on the node.
-fn held(scene: &Scene) -> Result<(usize, usize, usize)> {
+fn held(scene: &Scene) -> Result<[usize; 4]> {
     let count = |what: &[&str]| -> Result<usize> {
         let list = scene.agent.json(what)?;
         let items = list["items"].as_array().context("no list")?;
-        Ok(items.len())
+        // The id of a backend that is gone says so until it is another's.
+        Ok(items.iter().filter(|item| item["state"] != "gone").count())
     };
-    Ok((
+    Ok([
         pinned_links(&scene.one)?.len(),
         count(&["endpoint", "list"])?,
         count(&["bpf", "clients"])?,
-    ))
+        count(&["bpf", "backends"])?,
+    ])
 }
 
 #[test]

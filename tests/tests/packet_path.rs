@@ -176,7 +176,7 @@ fn addresses_that_no_interface_has_are_served_to_a_client_outside() -> Result<()
                 serves_everything(&outside.client(), to, &outside.scene.web.ready())?;
             }
         }
-        // Nobody else knows them: what is left of them is not the node's.
+        // No node has them, so nobody answers there.
         let web = &mut outside.scene.web;
         web.set_outside(&[], &[]);
         web.publish(&outside.scene.source)?;
