@@ -19,17 +19,17 @@ pub(crate) fn agent() -> Result<PathBuf> {
     Ok(place::target().join("release/mesh-agent"))
 }
 
-/// Builds mesh-agent with the second layout of some maps and the programs' log, for tests of both; gives its path. It has a target
-/// directory of its own, or the two builds would undo each other.
+/// Builds mesh-agent with the second layout of some maps and the programs' log, for tests of both; gives its path. Not for
+/// release, which takes minutes more; and in a target directory of its own, or the two builds would undo each other.
 pub(crate) fn next_agent() -> Result<PathBuf> {
     let target = place::target().join("next");
     run::run(
         run::cargo()
-            .args(["build", "--release", "--locked", "-p", "mesh-agent"])
+            .args(["build", "--locked", "-p", "mesh-agent"])
             .args(["--features", "layout-next,kernel-log", "--target-dir"])
             .arg(&target),
     )?;
-    Ok(target.join("release/mesh-agent"))
+    Ok(target.join("debug/mesh-agent"))
 }
 
 /// Builds the lab's traffic tool for release: the bench's client.
